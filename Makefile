@@ -1,0 +1,39 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both set .venv up first, which happens once.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick check format wheel clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup:  ## make .venv ready (scripts/setup.sh explains its settings)
+	@sh scripts/setup.sh
+
+demo: setup  ## toy task from nothing to a table
+	@$(BIN)/cissod-bench demo
+
+test: setup  ## all tests
+	@$(BIN)/python -m pytest
+
+quick: setup  ## the tests that take less than about 5 s each
+	@$(BIN)/python -m pytest -m "not slow"
+
+check: setup  ## lint, format, types, layout rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --durations=0 tests/test_layout.py
+
+format: setup  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup  ## dist/*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## remove caches and dist/, keep .venv and work/
+	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

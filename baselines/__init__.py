@@ -1,0 +1,1 @@
+"""Baselines: one file, one row of Tables 1-3."""

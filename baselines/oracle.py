@@ -1,0 +1,15 @@
+"""A reference row: the detector trained on D_l and D_u with the hidden boxes of D_u. An upper bound, no competitor."""
+
+from __future__ import annotations
+
+from cissod_bench.spec import Method
+from cissod_bench.training.parts import parts_for
+
+METHOD = Method(
+    title="Oracle (D_u with its hidden boxes)",
+    source="reference row, not in the paper",
+    citation="S. Ren, K. He, R. Girshick, J. Sun: Faster R-CNN. NeurIPS 2015.",
+    parts=parts_for,
+    images="oracle",
+    competitor=False,
+)

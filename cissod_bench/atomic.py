@@ -1,0 +1,153 @@
+"""Files that appear whole or not at all: written beside their place, synced, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock
+
+from cissod_bench.errors import EnvironmentFault
+
+
+def _write_fault(path: Path, error: OSError) -> EnvironmentFault:
+    remedy = "free some space or pass another --work-dir"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "pass a --work-dir that can be written"
+    return EnvironmentFault(f"Cannot write {path}: {error.strerror or error}.", remedy=remedy)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder with its parents and return it.
+
+    Raises:
+        EnvironmentFault: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _write_fault(path, error) from error
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a stream whose content takes the place of ``path`` when the block ends without an exception.
+
+    The stream is a hidden file in the same folder, because a rename is atomic only within one file system. After an
+    exception it is removed and ``path`` is as it was; after kill -9 the hidden file stays and nothing reads it.
+
+    Args:
+        path: the file to make or replace; its folder is made.
+        mode: "wb" or "w" (UTF-8).
+
+    Raises:
+        EnvironmentFault: the place cannot be written or the disk is full.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    # Not tempfile.mkstemp: its files are private to the user, ours are as any other new file.
+    hidden = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(hidden, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(hidden, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(hidden)):  # another file's trouble inside the block
+            raise
+        raise _write_fault(path, error) from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the right to write ``path``: other processes that want it wait. The lock is a hidden file beside it.
+
+    Raises:
+        EnvironmentFault: the lock cannot be made.
+    """
+    make_folder(path.parent)
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise _write_fault(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def folder_appearing(path: Path) -> Iterator[Path]:
+    """Give a hidden folder that takes the place of ``path`` when the block ends without an exception.
+
+    To be used with ``locked(path)``: what a killed writer left is removed first. A folder that is there is moved aside
+    for the moment of the exchange, so a kill leaves the old one, the new one or none, and never a mixture.
+
+    Raises:
+        EnvironmentFault: the place cannot be written or the disk is full.
+    """
+    make_folder(path.parent)
+    token = f"{os.getpid()}-{secrets.token_hex(4)}"
+    hidden, old = (path.with_name(f".{path.name}.{kind}-{token}.tmp") for kind in ("new", "old"))
+    try:
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            shutil.rmtree(left)
+        hidden.mkdir()
+        yield hidden
+        sync_folder(hidden)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(hidden, path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.filename is not None and not str(error.filename).startswith(str(path.parent)):
+            raise  # another file's trouble inside the block
+        raise _write_fault(path, error) from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as indented UTF-8 JSON that ends with a newline; NaN and Infinity are refused.
+
+    Raises:
+        ValueError: the value holds a number that JSON cannot hold.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as an indented JSON file, gzipped when the name ends in ".gz"; the same value gives the same bytes."""
+    data = json_bytes(value)
+    write_bytes(path, gzip.compress(data, 6, mtime=0) if path.name.endswith(".gz") else data)

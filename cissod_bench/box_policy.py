@@ -1,0 +1,92 @@
+"""What becomes of boxes that are not plainly inside their image; ``annotations`` states the rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+OUTSIDE_TOLERANCE = 0.5
+"""Pixels a box may reach out of its image before it is clipped; COCO's own boxes do so by rounding."""
+
+@dataclass(frozen=True)
+class BoxPolicy:
+    """What was done about boxes that are not plainly inside their image; ids are those of the annotations.
+
+    Attributes:
+        degenerate: dropped, width or height <= 0.
+        outside: dropped, no overlap with the image.
+        clipped: cut to the image.
+        crowd: number of crowd regions kept.
+    """
+
+    degenerate: tuple[int, ...] = ()
+    outside: tuple[int, ...] = ()
+    clipped: tuple[int, ...] = ()
+    crowd: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return how many boxes each rule met."""
+        dropped = {"degenerate": len(self.degenerate), "outside": len(self.outside)}
+        return {**dropped, "clipped": len(self.clipped), "crowd": self.crowd}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The policy's verdict on each of N boxes.
+
+    Attributes:
+        boxes: x, y, width, height after clipping, float64 (N, 4).
+        degenerate, outside, clipped: bool (N,); the first two are to be dropped.
+    """
+
+    boxes: Floats
+    degenerate: Bools
+    outside: Bools
+    clipped: Bools
+
+
+def judge(boxes: Floats, widths: Floats, heights: Floats, crowd: Bools) -> Judged:
+    """Return what becomes of boxes: crowd regions stay as they are.
+
+    Args:
+        boxes: x, y, width, height in pixels, (N, 4).
+        widths, heights: of each box's image, (N,).
+        crowd: which boxes are crowd regions, (N,).
+    """
+    degenerate = ((boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)) & ~crowd
+    sizes = np.stack([widths, heights], axis=1)
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, sizes)
+    outside = (inner_low >= inner_high).any(axis=1) & ~degenerate & ~crowd
+    reach = np.maximum(-low, high - sizes).max(axis=1)
+    clipped = (reach > OUTSIDE_TOLERANCE) & ~degenerate & ~outside & ~crowd
+    result = boxes
+    if clipped.any():
+        result = boxes.copy()
+        inner = np.concatenate([inner_low, inner_high - inner_low], axis=1)[clipped]
+        result[clipped] = inner.round(4)  # 640 - 630.37 is 9.629999999999995; the digits behind carry nothing
+    return Judged(result, degenerate, outside, clipped)
+
+
+def corner_suspects(boxes: Floats, widths: Floats, heights: Floats, crowd: Bools) -> tuple[int, int]:
+    """Return how many boxes reach out of their image to the right or below, and how many make sense as corner pairs."""
+    boxes, widths, heights = boxes[~crowd], widths[~crowd] + OUTSIDE_TOLERANCE, heights[~crowd] + OUTSIDE_TOLERANCE
+    x, y, third, fourth = boxes.T
+    reaching = (x + third > widths) | (y + fourth > heights)
+    corners = (third > x) & (fourth > y) & (third <= widths) & (fourth <= heights)
+    return int(reaching.sum()), int(corners.sum())
+
+
+def look_like_corners(reaching: float, corners: float, total: int) -> bool:
+    """Return whether ``total`` boxes are [x1, y1, x2, y2] rather than [x, y, width, height].
+
+    Read as x, y, width, height, every box whose centre is in the right or lower half of its image reaches out of it:
+    three quarters of evenly spread corner pairs. So: more than half reach out, and nearly all make sense as corners.
+    Fewer than three boxes are not judged.
+    """
+    return total >= 3 and reaching > 0.5 * total and corners >= 0.95 * total

@@ -1,0 +1,54 @@
+"""``cissod-bench doctor``: check the installation and print the command that repairs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
+from cissod_bench.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from cissod_bench.doctor import Check
+
+COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
+
+
+@click.command("doctor")
+@work_dir_option
+@global_options
+@pass_output
+def command(output: Output, work_dir: Path) -> None:
+    """Check the installation: python, torch, mmcv's operators, versions, memory, disk, port.
+
+    Prints PASS, WARN or FAIL for each, and below the table the command that repairs what is not well. Ends with exit
+    code 4 if anything FAILs. --json prints a list of {check, status, detail, fix}.
+    """
+    from cissod_bench.doctor import run_checks
+
+    checks = run_checks(work_dir)
+    output.result([asdict(check) for check in checks])
+    if not output.json:
+        _print(checks)
+    failed = [check.check for check in checks if check.status == "FAIL"]
+    if failed:
+        raise EnvironmentFault(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.")
+
+
+def _print(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table("check", "status", "found", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row(Text(check.check), Text(check.status, COLOURS[check.status]), Text(check.detail))
+    console.print(table)
+    # Below the table and unwrapped, so that a command can be copied in one piece.
+    for check in checks:
+        if check.fix:
+            console.print(Text(f"{check.check}: {check.fix}"), soft_wrap=True)

@@ -1,0 +1,131 @@
+"""cissod-bench evaluate: the AP of a predictions file, for all classes and by the split's groups."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+
+if TYPE_CHECKING:
+    from cissod_bench.evaluate import Scores
+
+
+@click.command("evaluate", short_help="Score a predictions file.")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="COCO result file, .json or .json.gz.",
+)
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Split folder; names the groups and the validation file.",
+)
+@click.option(
+    "--ground-truth",
+    type=click.Path(path_type=Path),
+    help="Validation file to score against instead of the split's own.",
+)
+@click.option(
+    "--engine",
+    default="hotcoco",
+    show_default=True,
+    metavar="hotcoco|pycocotools",
+    help="Scorer; the numbers are equal.",
+)
+@click.option("--max-dets", type=int, help="Scored detections an image and class.  [default: the split's]")
+@click.option("--per-class", is_flag=True, help="Print the AP of every class; so does -v.")
+@data_root_option
+@work_dir_option
+@global_options
+@pass_output
+def command(
+    output: Output,
+    predictions: Path,
+    split: Path,
+    ground_truth: Path | None,
+    engine: str,
+    max_dets: int | None,
+    per_class: bool,
+    data_root: Path,
+    work_dir: Path,
+) -> None:
+    """Score predictions against the validation file of a split: AP of all classes and of each group."""
+    from cissod_bench.evaluate import score
+    from cissod_bench.manifests import read_manifest
+
+    manifest = read_manifest(split)
+    truth = ground_truth or _validation_file(manifest, split, data_root, work_dir)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = score(
+            truth,
+            predictions,
+            groups=manifest["groups"],
+            engine=engine,
+            max_dets=max_dets if max_dets is not None else manifest.get("max_dets", 100),
+            metric=manifest.get("metric", "coco"),
+        )
+    for warning in caught:
+        output.warn(str(warning.message))
+    output.result({**scores.columns, "per_class": dict(scores.per_class), "engine": scores.engine})
+    if not output.json:
+        _print(scores, manifest, per_class or output.verbosity > 0)
+
+
+def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, work_dir: Path) -> Path:
+    """Return the file the split's manifest names, after comparing its hash.
+
+    Raises:
+        DataFault: it is not there or is another one than the split was drawn for.
+    """
+    from cissod_bench.catalogue import list_tasks, load_task
+    from cissod_bench.errors import DataFault
+    from cissod_bench.manifests import file_sha256
+
+    name, path = str(manifest["task"]), str(manifest["inputs"]["val"]["path"])
+    toy = name in list_tasks() and load_task(name).is_toy
+    # A split lies in <work>/splits/<task>/seed<k>; a toy task's images in <work>/data/<task>.
+    roots = (
+        [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])] if toy else [data_root]
+    )
+    found = next((root / path for root in roots if (root / path).is_file()), None)
+    if found is None:
+        raise DataFault(
+            f"{split}: the validation file {roots[0] / path} does not exist.",
+            remedy=f"cissod-bench make-splits --task {name}" if toy else "pass --data-root or --ground-truth",
+        )
+    if file_sha256(found) != manifest["inputs"]["val"]["sha256"]:
+        raise DataFault(
+            f"{found}: not the file that {split} was drawn for; its sha256 differs from the manifest's.",
+            remedy="pass --ground-truth FILE to score against it all the same",
+        )
+    return found
+
+
+def _print(scores: Scores, manifest: Mapping[str, Any], per_class: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    def points(value: float | None) -> str:
+        return "n/a" if value is None else f"{value:.1f}"
+
+    console = Console()
+    table = Table(*scores.columns, "AP50", "AP75")
+    table.add_row(*map(points, scores.columns.values()), points(scores.ap50), points(scores.ap75))
+    console.print(Text(f"{manifest.get('title', manifest['task'])}, AP in points ({scores.engine})", style="bold"))
+    console.print(table)
+    if per_class:
+        classes = Table("class", "group", "AP")
+        for group, names in manifest["groups"].items():
+            for name in names:
+                classes.add_row(Text(name), Text(group), points(scores.per_class[name]))
+        console.print(classes)

@@ -1,0 +1,182 @@
+"""``cissod-bench make-splits``: draw the labelled and unlabelled annotation files of the sub-tasks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.errors import DataFault, UsageFault
+
+if TYPE_CHECKING:
+    from cissod_bench.manifests import Manifest
+    from cissod_bench.spec import Task
+    from cissod_bench.split_files import Progress
+    from cissod_bench.tasks import SplitOnDisk
+
+
+@click.command("make-splits", short_help="Draw the labelled and unlabelled annotation files of the sub-tasks.")
+@click.option("--task", "names", multiple=True, metavar="NAME", help="A sub-task or a .toml file; repeatable. [default: every one whose files are there]")
+@click.option("--split-seed", "seeds", multiple=True, type=click.IntRange(min=0), default=(0,), show_default="0", help="Seed of the draw; repeatable.")
+@click.option("--cover", type=click.Choice(["uniform", "useful"]), help="How D_s is selected. [default: the task's]")
+@click.option("--labelled-percent", type=float, help="Share of the images with a majority box that enters D_m. [default: the task's, 10]")
+@click.option("--min-instances", type=int, help="Boxes every minority class has in D_s at least. [default: the task's, 10]")
+@click.option("--minority", "minority_file", type=click.Path(path_type=Path), help="File with the minority classes, one name a line. [default: the task's]")
+@click.option("--dm-minority", type=click.Choice(["drop", "ignore"]), help="Minority boxes of D_m: left out, or kept as ignore regions. [default: drop]")
+@click.option("--force", is_flag=True, help="Draw again where a split is there.")
+@click.option("--dry-run", is_flag=True, help="Read and draw, but write nothing.")
+@data_root_option
+@work_dir_option
+@global_options
+@pass_output
+def command(
+    output: Output,
+    names: tuple[str, ...],
+    seeds: tuple[int, ...],
+    cover: str | None,
+    labelled_percent: float | None,
+    min_instances: int | None,
+    minority_file: Path | None,
+    dm_minority: str | None,
+    force: bool,
+    dry_run: bool,
+    data_root: Path,
+    work_dir: Path,
+) -> None:
+    """Draw the labelled and unlabelled annotation files of the sub-tasks.
+
+    Writes labelled.json, unlabelled.json, hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same
+    split seed gives the same bytes. A split that is there is verified and kept.
+    """
+    from cissod_bench.tasks import draw_options, dry_split, ensure_split, find_task
+
+    given: dict[str, Any] = {
+        "cover": cover,
+        "labelled_percent": labelled_percent,
+        "min_instances": min_instances,
+        "minority": read_names(minority_file) if minority_file is not None else None,
+        "dm_minority": dm_minority,
+    }
+    tasks = [find_task(name) for name in dict.fromkeys(names)] or _available(output, data_root)
+    planned = [(task, draw_options(task, split_seed=seed, **given)) for task in tasks for seed in dict.fromkeys(seeds)]
+    results = []
+    for task, options in planned:
+        if dry_run:
+            drawn = dry_split(task, data_root, work_dir, options, say=output.say)
+        else:
+            with _shown_progress(output) as progress:
+                drawn = ensure_split(task, data_root, work_dir, options, force=force, progress=progress, say=output.say)
+        output.say(summary(drawn, dry_run=dry_run))
+        results.append({"dir": str(drawn.folder), **drawn.manifest})
+    output.result(results)
+
+
+def _available(output: Output, data_root: Path) -> list[Task]:
+    """Return every task whose files are there; tell what the others lack."""
+    from cissod_bench.catalogue import list_tasks, load_task
+    from cissod_bench.tasks import missing_inputs
+
+    found = []
+    for name in list_tasks():
+        task = load_task(name)
+        missing = missing_inputs(task, data_root)
+        if not missing:
+            found.append(task)
+        else:
+            output.warn(f"{name} is left out; these files are missing:\n" + "\n".join(f"  {line}" for line in missing))
+    if not found:
+        raise DataFault(f"No task's files are below {data_root}.", remedy="--data-root says where data lies")
+    return found
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the lines of a file of class names, without empty ones; blanks at a name's end belong to it.
+
+    Raises:
+        UsageFault: the file cannot be read, is not UTF-8 or names nothing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UsageFault(f"--minority {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"--minority {path} is not UTF-8: byte {error.start}.") from None
+    names = tuple(line for line in lines if line.strip())
+    if not names:
+        raise UsageFault(f"--minority {path} names no class; one name a line is expected.")
+    return names
+
+
+def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
+    """Return what was drawn as a few lines of text."""
+    manifest = drawn.manifest
+    counts, boxes = manifest["counts"], manifest["boxes"]
+    below = manifest["below_minimum"]
+    how = "not written" if dry_run else "drawn" if drawn.fresh else "already there, hashes verified"
+    parts = " + ".join(f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled"))
+    lines = [
+        f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
+        f"  D_l  {counts['labelled']:>11,} images {boxes['labelled']:>11,} boxes   ({parts})",
+        f"  D_u  {counts['unlabelled']:>11,} images {boxes['hidden']:>11,} hidden boxes",
+        *(
+            f"  {group:<4} {one['classes']:>10,} classes {one['labelled']:>11,} boxes in D_l {one['hidden']:>11,} hidden in D_u"
+            for group, one in manifest["per_group"].items()
+        ),
+        f"  imbalance in D_l {_ratio(manifest)}; classes below {manifest['min_instances']} boxes: {len(below)}" + (f" ({', '.join(below)})" if below else ""),
+        *_policy(manifest),
+        f"  sha256 {manifest['split_sha256']}" if not dry_run else "  sha256 only after writing",
+        f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB",
+    ]
+    return "\n".join(lines)
+
+
+def _ratio(manifest: Manifest) -> str:
+    if manifest["imbalance"] is None:
+        return "undefined, a class has no box"
+    boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items()}
+    most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
+    return f"{manifest['imbalance']:,} : 1 ({most} {boxes[most]:,}, {least} {boxes[least]:,})"
+
+
+def _policy(manifest: Manifest) -> list[str]:
+    """Return a line on odd boxes, if there are any."""
+    told = {"degenerate": "without area, dropped", "outside": "outside their image, dropped", "clipped": "clipped to their image", "crowd": "crowd regions, not counted"}
+    found = [f"{count:,} {told[name]}" for name, count in manifest["box_policy"].items() if count]
+    if manifest["boxes"]["ignored"]:
+        found.append(f"{manifest['boxes']['ignored']:,} of the minority kept in D_m as ignore regions")
+    return [f"  boxes: {'; '.join(found)}"] if found else []
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held, bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+@contextmanager
+def _shown_progress(output: Output) -> Iterator[Progress | None]:
+    """Show a bar while files are written, where a terminal shows it."""
+    if output.verbosity < 0 or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        rows: dict[str, Any] = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in rows:
+                rows[name] = bars.add_task(f"Writing {name}", total=total)
+            bars.update(rows[name], completed=done)
+
+        yield told

@@ -1,0 +1,77 @@
+"""cissod-bench methods: the rows of the tables, and what one of them is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cissod_bench.catalogue import Entry, command_name, list_methods, load_method
+from cissod_bench.cli.common import Output, global_options, pass_output
+from cissod_bench.errors import unknown_name
+
+_SHOWN = ("citation", "images", "competitor", "variants", "reported")
+
+
+@click.command("methods", short_help="List the methods.")
+@click.argument("name", required=False)
+@global_options
+@pass_output
+def command(output: Output, name: str | None) -> None:
+    """List the methods, or show citation, variants and the paper's numbers of method NAME."""
+    known = list_methods()
+    if name is None:
+        rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in known.values()]
+        output.result(rows)
+        if not output.json:
+            _list(rows)
+        return
+    if command_name(name) not in known:
+        raise unknown_name("method", name, known, remedy="cissod-bench methods")
+    facts = _facts(known[command_name(name)])
+    output.result(facts)
+    if not output.json:
+        _show(facts)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Return what a method says of itself; it is imported only where that is not written as literals."""
+    facts = {"name": entry.name, "title": entry.title, "source": entry.source, "images": "semi", "competitor": True}
+    facts |= {"variants": {}, "reported": {}}
+    if "citation" in entry.literals:
+        return facts | {key: entry.literals[key] for key in _SHOWN if key in entry.literals}
+    method = load_method(entry.name)
+    return facts | {key: getattr(method, key) for key in ("title", "source", *_SHOWN)}
+
+
+def _list(rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "title", "source")
+    for row in rows:
+        table.add_row(*(Text(row[key]) for key in ("name", "title", "source")))
+    Console().print(table)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None)
+    trained = {
+        "semi": "D_l with boxes, D_u without",
+        "labelled": "D_l only",
+        "oracle": "D_l, D_u with its hidden boxes",
+    }
+    lines = {key: str(facts[key]) for key in ("name", "title", "source", "citation")}
+    lines["trains on"] = trained[facts["images"]] + ("" if facts["competitor"] else " (reference row, no competitor)")
+    for variant, changed in facts["variants"].items():
+        lines[f"variant {variant}"] = ", ".join(f"{key}={value}" for key, value in changed.items())
+    for task, columns in facts["reported"].items():
+        lines[f"paper, {task}"] = "  ".join(f"{column} {value}" for column, value in columns.items())
+    for key, text in lines.items():
+        table.add_row(Text(key, style="dim"), Text(text))
+    Console().print(table)

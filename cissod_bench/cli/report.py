@@ -1,0 +1,100 @@
+"""cissod-bench report: runs -> the paper's tables, in the terminal and as files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
+
+if TYPE_CHECKING:
+    from cissod_bench.tables import Report
+
+FORMATS = ("rich", "md", "csv", "html")
+_PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
+
+
+@click.command("report", short_help="Collect runs into tables.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder above the runs.  [default: WORK-DIR/runs]")
+@click.option(
+    "--format",
+    "formats",
+    default="rich,html",
+    show_default=True,
+    metavar=",".join(FORMATS),
+    help='What to make; "rich" is the table in the terminal.',
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
+@work_dir_option
+@global_options
+@pass_output
+def command(output: Output, runs: Path | None, formats: str, out: Path | None, work_dir: Path) -> None:
+    """Collect runs into the paper's tables: mean ± std over seeds, the paper's numbers beside them."""
+    from cissod_bench.atomic import write_bytes
+    from cissod_bench.catalogue import list_reports, load_report
+    from cissod_bench.errors import DataFault
+    from cissod_bench.rendering import RENDERERS
+    from cissod_bench.runs import find_runs
+
+    chosen = _formats(formats)
+    place = runs or work_dir / "runs"
+    found = find_runs(place, on_fault=lambda fault: output.warn(f"Passed over: {fault}"))
+    if not found:
+        raise DataFault(
+            f"{place}: there is no run to report on.", remedy="cissod-bench run --method soft-teacher --task toy"
+        )
+    reports = [load_report(name)(found) for name in list_reports()]
+    folder = out or work_dir / "reports"
+    written = []
+    for name in chosen:
+        for file, text in RENDERERS[name](reports, found).items() if name in RENDERERS else ():
+            write_bytes(folder / file, text.encode())
+            written.append(folder / file)
+    if "rich" in chosen and not output.json:
+        _print(reports)
+    for path in written:
+        output.say(f"Written: {path}")
+    output.result(_value(reports, written))
+
+
+def _formats(text: str) -> list[str]:
+    """Return the formats asked for.
+
+    Raises:
+        UsageFault: one of them does not exist.
+    """
+    from cissod_bench.errors import unknown_name
+
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in FORMATS:
+            raise unknown_name("report format", name, FORMATS)
+    return chosen
+
+
+def _print(reports: list[Report]) -> None:
+    from rich.console import Console
+
+    from cissod_bench.rendering import print_rich
+
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    for report in reports:
+        print_rich(report, console)
+
+
+def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
+    """Return what --json prints: every cell, the runs left out, the files."""
+    from cissod_bench.rendering import plain_records
+
+    return {
+        "reports": {
+            report.name: [line for table in report.tables for line in plain_records(table.cells)] for report in reports
+        },
+        "unfinished": [
+            {"dir": str(folder), "status": record.status} for report in reports for folder, record in report.unfinished
+        ],
+        "files": list(map(str, written)),
+    }

@@ -1,0 +1,154 @@
+"""cissod-bench run: plan, train, score, record."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+
+if TYPE_CHECKING:
+    from cissod_bench.spec import RunRecord
+    from cissod_bench.training.run import Plan
+
+
+@click.command("run", short_help="Train a method on a sub-task and score it.")
+@click.option("--method", "method_name", required=True, metavar="NAME", help="A row of the tables: cissod-bench methods.")
+@click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
+@click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
+@click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale; default: full, mini for toy tasks.")
+@click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
+@click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
+@click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or forget it.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@data_root_option
+@work_dir_option
+@global_options
+@pass_output
+def command(output: Output, *, resume: bool, dry_run: bool, **options: Any) -> None:
+    """Train a method on a sub-task, score teacher and student, and write the run's folder.
+
+    A split that is not there yet is drawn first. The same command continues a run that was stopped.
+    """
+    from cissod_bench.training import run
+
+    plan = make_plan(output, command=sys.argv, **options)
+    for line in describe(plan):
+        output.say(line)
+    if dry_run:
+        output.result([{"dir": str(plan.folder), "dry_run": True}])
+        return
+    quiet = output.verbosity < 0
+    record = run.execute(plan, restart=not resume, say=output.say, quiet=quiet)
+    show_result(output, plan, record)
+    output.result([result_of(plan, record)])
+
+
+def make_plan(
+    output: Output,
+    *,
+    method_name: str,
+    task_name: str,
+    data_root: Path,
+    work_dir: Path,
+    variant: str = "",
+    preset_name: str | None = None,
+    profile: str = "default",
+    split_seed: int = 0,
+    seed: int = 0,
+    changes: tuple[str, ...] = (),
+    command: list[str] | None = None,
+) -> Plan:
+    """Check every name and setting, draw the split if it is missing and return the run's plan."""
+    from cissod_bench import tasks
+    from cissod_bench.catalogue import load_method
+    from cissod_bench.errors import unknown_name
+    from cissod_bench.runs import run_folder
+    from cissod_bench.training import run
+    from cissod_bench.training import settings as presets
+
+    method, task = load_method(method_name), tasks.find_task(task_name)
+    run.variant_fields(method, variant)
+    preset_name = preset_name or ("mini" if task.is_toy else "full")
+    if profile not in presets.PROFILES:
+        raise unknown_name("profile", profile, presets.PROFILES, remedy="cissod-bench presets")
+    chosen = run.scaled(presets.preset(preset_name, task_iterations=task.iterations), task)
+    chosen = presets.with_changes(chosen, changes)
+    options = tasks.draw_options(task, split_seed=split_seed)
+    drawn = tasks.ensure_split(task, data_root, work_dir, options, say=output.say)
+    root = tasks.task_data_root(task, data_root, work_dir)
+    return run.Plan(
+        task=task,
+        method=method,
+        variant=variant,
+        preset=preset_name,
+        profile=profile,
+        split_seed=split_seed,
+        seed=seed,
+        settings=chosen,
+        split=drawn.folder,
+        manifest=drawn.manifest,
+        val=tasks.input_path(task, "val", root),
+        train_images=root / task.images["train"],
+        val_images=root / task.images["val"],
+        folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
+        command=tuple(command or ()),
+    )
+
+
+def describe(plan: Plan) -> list[str]:
+    """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
+    from cissod_bench.training import distributed
+    from cissod_bench.training.run import images_an_iteration
+    from cissod_bench.training.settings import departures, learning_rate_for
+
+    world, settings, counts = distributed.world_size(), plan.settings, plan.manifest["counts"]
+    labelled, unlabelled = images_an_iteration(plan)
+    rate = learning_rate_for(settings, world)
+    missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)
+    return [
+        f"{plan.method.title} on {plan.task.title}, preset {plan.preset}, profile {plan.profile}, "
+        f"split seed {plan.split_seed}, training seed {plan.seed}",
+        f"  images      D_l {counts['labelled']}, D_u {counts['unlabelled']}, {len(plan.classes)} classes",
+        f"  iterations  {settings.iterations} in {settings.generations} generations, learning rate {rate:g} "
+        f"({settings.optimiser}), divided by 10 after {', '.join(f'{m:.0%}' for m in settings.milestones)}",
+        f"  batch       {world} x ({labelled} labelled + {unlabelled} unlabelled) images",
+        f"  departures  {len(missing)} settings differ from the paper's (run.json lists them)",
+        f"  folder      {plan.folder}",
+    ]
+
+
+def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
+    """Print AP of teacher and student beside the paper's cell, and the run's folder."""
+    from rich.console import Console
+    from rich.table import Table
+
+    reported = plan.method.reported.get(plan.task.name, {})
+    table = Table(title=f"{plan.method.title} on {plan.task.title}: AP in points")
+    columns = ["all", *plan.groups]
+    for column in ("", *columns):
+        table.add_column(column, justify="right" if column else "left")
+    for who, numbers in record.ap.items():
+        table.add_row(who, *(_points(numbers.get(column)) for column in columns))
+    if reported:
+        table.add_row("paper (full scale)", *(_points(reported.get(column)) for column in columns))
+    if not output.json and output.verbosity >= 0:
+        Console().print(table)
+    output.say(f"{record.timings.get('train', 0):.0f} s of training, {record.timings.get('predict', 0):.0f} s of prediction")
+    output.say(f"Run folder: {plan.folder}")
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def result_of(plan: Plan, record: RunRecord) -> dict[str, Any]:
+    """Return what --json prints of a run: its folder and run.json's content."""
+    from dataclasses import asdict
+
+    return {"dir": str(plan.folder), **asdict(record)}

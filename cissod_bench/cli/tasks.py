@@ -1,0 +1,57 @@
+"""``cissod-bench tasks``: the sub-tasks, and what one of them is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cissod_bench.cli.common import Output, global_options, pass_output
+
+
+@click.command("tasks", short_help="List the sub-tasks.")
+@click.argument("name", required=False)
+@global_options
+@pass_output
+def command(output: Output, name: str | None) -> None:
+    """List the sub-tasks, or show one: its files, groups and defaults. NAME may be a .toml file."""
+    from cissod_bench.catalogue import list_tasks
+
+    if name is not None:
+        facts = _facts(name)
+        output.result(facts)
+        if not output.json:
+            _print([(key, _text(value)) for key, value in facts.items()], None)
+        return
+    rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in list_tasks().values()]
+    output.result(rows)
+    if not output.json:
+        _print([tuple(row.values()) for row in rows], ("name", "title", "source"))
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """Return the task's fields that are values."""
+    from dataclasses import fields
+
+    from cissod_bench.tasks import find_task
+
+    task = find_task(name)
+    facts = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in ("draw", "prepare", "name")}
+    return {"name": task.name, **{key: dict(value) if isinstance(value, dict) else value for key, value in facts.items()}}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {one}" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _print(rows: list[tuple[str, ...]], header: tuple[str, ...] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*(header or ("", "")), show_header=header is not None, box=None if header is None else Table().box)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

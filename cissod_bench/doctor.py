@@ -1,0 +1,342 @@
+"""What a machine must have: each check is a function that returns what it saw and the command that repairs it.
+
+Standard library at import; torch, mmcv and the scorers are imported inside the checks, so that one that is missing is a
+line of the table and not a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+Status: TypeAlias = Literal["PASS", "WARN", "FAIL"]
+
+DISTRIBUTION = "cissod-bench"
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout; in an installed wheel the folder of the packages, which holds no constraints.txt."""
+
+NEWEST_PYTHON = (3, 12)  # the oldest is requires-python of pyproject.toml, which pip enforces
+
+GIB = 2**30
+SHARED_MEMORY = 1 * GIB
+"""Data loader workers hand batches over through shared memory: 9 views of 1333 x 800, 2 ahead, 4 workers are 0.25 GiB a
+GPU. Containers often have 64 MiB, and a worker that meets the end of it dies of a bus error without a word."""
+DISK_WANTED, DISK_NEEDED = 5 * GIB, GIB // 4
+"""A split of COCO is 0.1 GiB, a checkpoint of the full model with its teacher and optimiser state 0.6 GiB."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's table.
+
+    Attributes:
+        check: what was looked at.
+        status: "PASS"; "WARN": works, but not as it could; "FAIL": something will not run.
+        detail: what was found.
+        fix: the command or edit that repairs it; empty where nothing needs repair.
+    """
+
+    check: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def _brief(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _pip(*arguments: str) -> str:
+    return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
+
+
+def _rebuild(cuda: bool) -> str:
+    """Return the command that compiles mmcv again, past the wheel in pip's cache."""
+    settings = f"CFLAGS=-g0 MMCV_WITH_OPS=1 FORCE_CUDA={int(cuda)}"
+    arguments = ("--no-build-isolation", "--no-cache-dir", "--force-reinstall", "--no-deps")
+    return f"{settings} {_pip(*arguments, 'onedl-mmcv')}"
+
+
+def _make_again(command: str) -> str:
+    """Return ``make setup`` in a checkout and the command elsewhere."""
+    return "make setup" if (ROOT / "Makefile").is_file() else command
+
+
+def check_python() -> Check:
+    """Check the interpreter: one of the versions that this package is tried with."""
+    detail = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        tried = ".".join(map(str, NEWEST_PYTHON))
+        return Check("python", "WARN", f"{detail}; tried with 3.10-{tried} only", f"make PYTHON=python{tried} setup")
+    return Check("python", "PASS", detail)
+
+
+def check_torch() -> Check:
+    """Check that torch imports, and that it sees the GPU that the driver shows."""
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:
+        return Check("torch", "FAIL", _brief(error), _make_again(_pip("torch>=2.10")))
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check("torch", "PASS", f"{torch.__version__}, {len(names)} GPU: {', '.join(names)}")
+    if _driver_shows_gpu():
+        detail = f"{torch.__version__} does not see the GPU that nvidia-smi shows"
+        return Check("torch", "WARN", detail, _pip("--force-reinstall", "torch"))
+    return Check("torch", "PASS", f"{torch.__version__}, CPU only")
+
+
+def _driver_shows_gpu() -> bool:
+    try:
+        shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return shown.returncode == 0 and "GPU" in shown.stdout
+
+
+def _suppress(device: str) -> list[int]:
+    """Run mmcv's NMS on three boxes of which the second overlaps the first, and return the indices it keeps."""
+    torch, ops = importlib.import_module("torch"), importlib.import_module("mmcv.ops")
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 11.0, 11.0], [20.0, 20.0, 30.0, 30.0]], device=device)
+    scores = torch.tensor([0.9, 0.8, 0.7], device=device)
+    _, kept = ops.nms(boxes, scores, 0.5)
+    return [int(index) for index in kept]
+
+
+def check_mmcv_ops() -> Check:
+    """Check that mmcv's compiled operators are there by running one, on the GPU too where torch has one."""
+    try:
+        importlib.import_module("mmcv._ext")
+        kept = _suppress("cpu")
+        mmcv: Any = importlib.import_module("mmcv")
+        cuda = bool(importlib.import_module("torch").cuda.is_available())
+    except Exception as error:
+        return Check("mmcv operators", "FAIL", _brief(error), _rebuild(cuda=_driver_shows_gpu()))
+    if kept != [0, 2]:
+        return Check("mmcv operators", "FAIL", f"NMS kept boxes {kept} instead of [0, 2]", _rebuild(cuda))
+    if not cuda:
+        return Check("mmcv operators", "PASS", f"{mmcv.__version__}, NMS ran on the CPU")
+    try:
+        _suppress("cuda")
+    except Exception as error:
+        detail = f"{mmcv.__version__}, NMS runs on the CPU but not on the GPU ({_brief(error)})"
+        return Check("mmcv operators", "WARN", detail, f"with nvcc on the PATH: {_rebuild(cuda=True)}")
+    return Check("mmcv operators", "PASS", f"{mmcv.__version__}, NMS ran on the CPU and the GPU")
+
+
+def _departing(requirements: Iterable[Requirement]) -> tuple[list[str], list[Requirement]]:
+    """Return what is missing or outside its range: as words, and as the requirements themselves."""
+    words, broken = [], []
+    for requirement in requirements:
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            installed = ""
+        if not installed or not requirement.specifier.contains(installed, prereleases=True):
+            words.append(f"{requirement.name} {installed or 'missing'} ({requirement.specifier})")
+            broken.append(requirement)
+    return words, broken
+
+
+def check_ranges() -> Check:
+    """Check the installed versions against the ranges that this package states."""
+    try:
+        from packaging.requirements import Requirement
+
+        stated = [Requirement(text) for text in requires(DISTRIBUTION) or []]
+    except (ImportError, PackageNotFoundError) as error:
+        return Check("versions", "FAIL", _brief(error), _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
+    needed = [r for r in stated if r.marker is None or r.marker.evaluate({"extra": ""})]
+    words, broken = _departing(needed)
+    if broken:
+        command = _pip("--no-build-isolation", *(f"{r.name}{r.specifier}" for r in broken))
+        return Check("versions", "FAIL", "; ".join(words), _make_again(command))
+    return Check("versions", "PASS", f"{len(needed)} packages within their ranges")
+
+
+def check_pins(constraints: Path = ROOT / "constraints.txt") -> Check:
+    """Check the installed versions against the pinned ones; a package that is not installed departs from nothing."""
+    try:
+        from packaging.requirements import Requirement
+
+        lines = [line.partition("#")[0].strip() for line in constraints.read_text(encoding="utf-8").splitlines()]
+        pinned = [Requirement(line) for line in lines if line]
+    except FileNotFoundError:
+        return Check("pinned versions", "PASS", "not a checkout: nothing is pinned")
+    except ImportError as error:
+        return Check("pinned versions", "FAIL", _brief(error), _make_again(_pip("packaging")))
+    here = [r for r in pinned if (r.marker is None or r.marker.evaluate()) and _is_installed(r.name)]
+    words, broken = _departing(here)
+    if broken:
+        command = _pip("--no-build-isolation", *(f"{r.name}{r.specifier}" for r in broken))
+        return Check("pinned versions", "WARN", "; ".join(words), command)
+    return Check("pinned versions", "PASS", f"{len(here)} packages as in {constraints.name}")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
+
+
+def check_pip() -> Check:
+    """Check that the installed packages agree with each other."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode == 0:
+        return Check("pip check", "PASS", lines[-1] if lines else "no broken requirements")
+    if not lines:  # environments made by other tools have no pip
+        return Check(
+            "pip check",
+            "WARN",
+            (done.stderr.strip().splitlines() or ["pip does not run"])[-1],
+            f"{sys.executable} -m ensurepip",
+        )
+    return Check("pip check", "FAIL", "; ".join(lines), _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
+
+
+def check_scorers() -> Check:
+    """Check the scoring engines: pycocotools must be there, hotcoco should, since it is some forty times faster."""
+    try:
+        importlib.import_module("pycocotools._mask")
+    except Exception as error:
+        return Check("scorers", "FAIL", f"pycocotools: {_brief(error)}", _pip("pycocotools>=2.0.8"))
+    reference = f"pycocotools {version('pycocotools')}"
+    try:
+        importlib.import_module("hotcoco")
+    except Exception as error:
+        return Check("scorers", "WARN", f"hotcoco: {_brief(error)}; {reference} takes over", _pip("hotcoco==1.3.0"))
+    return Check("scorers", "PASS", f"hotcoco {version('hotcoco')}, {reference}")
+
+
+def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
+    """Check the shared memory that data loader workers hand their batches over through."""
+    if not folder.is_dir():
+        return Check("shared memory", "PASS", f"no {folder} on this system")
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / GIB:.1f} GiB free in {folder}"
+    if free < SHARED_MEMORY:
+        return Check(
+            "shared memory",
+            "WARN",
+            detail,
+            "give the container more (docker run --shm-size=8g), or take --set workers=0",
+        )
+    return Check("shared memory", "PASS", detail)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder itself or the nearest one above it that exists."""
+    folder = folder.expanduser().absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def check_disk(work_dir: Path) -> Check:
+    """Check the space where splits, runs and reports are written."""
+    free = shutil.disk_usage(_existing(work_dir)).free
+    detail = f"{free / GIB:.1f} GiB free for {work_dir}"
+    if free >= DISK_WANTED:
+        return Check("disk", "PASS", detail)
+    status: Status = "WARN" if free >= DISK_NEEDED else "FAIL"
+    return Check("disk", status, detail, "free some space, or set --work-dir (CISSOD_WORK) to another disk")
+
+
+def check_work_dir(work_dir: Path) -> Check:
+    """Check that the work folder can be written, by writing a temporary file there or where it would be made."""
+    place = _existing(work_dir)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as file:
+            file.write(b"written")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        fix = "set --work-dir (CISSOD_WORK) to a folder that you may write"
+        return Check("work folder", "FAIL", f"{work_dir}: {error.strerror}", fix)
+    return Check("work folder", "PASS", f"{work_dir} can be {'written' if place == work_dir.absolute() else 'made'}")
+
+
+def check_port() -> Check:
+    """Check that processes of one training can meet: a free port on this machine, and MASTER_PORT if it is set."""
+    try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            detail = f"127.0.0.1:{free.getsockname()[1]} is free"
+    except OSError as error:
+        return Check(
+            "port",
+            "FAIL",
+            f"no port of 127.0.0.1 can be bound: {error.strerror}",
+            "allow sockets on the loopback interface",
+        )
+    wanted = os.environ.get("MASTER_PORT", "")
+    try:
+        with socket.socket() as master:
+            master.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            master.bind(("127.0.0.1", int(wanted or 0)))
+    except (OSError, OverflowError, ValueError):
+        return Check("port", "WARN", f"MASTER_PORT={wanted} cannot be bound", "unset MASTER_PORT")
+    return Check("port", "PASS", detail)
+
+
+def _cpu_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    """Return how many cores this process's container may use at once, or None where there is no limit."""
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def check_cores() -> Check:
+    """Check that no more threads are started than there are cores to run them."""
+    # Where the number of threads is not set, torch starts one a core that it sees.
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    setting, quota = os.environ.get("OMP_NUM_THREADS", ""), _cpu_quota()
+    usable = seen if quota is None else max(1, min(seen, int(quota)))
+    threads = int(setting) if setting.isdigit() else seen
+    detail = f"{usable} cores, {threads} threads (OMP_NUM_THREADS {setting or 'not set'})"
+    if usable < seen:
+        detail += f"; {seen} cores are seen, but the container may use {quota:g} of them"
+    if threads > usable:
+        return Check("cores", "WARN", detail, f"export OMP_NUM_THREADS={usable}")
+    return Check("cores", "PASS", detail)
+
+
+def run_checks(work_dir: Path) -> list[Check]:
+    """Return every check of this machine, in the order in which faults follow from each other.
+
+    Args:
+        work_dir: where splits, runs and reports will be written; it need not exist and is not made.
+    """
+    return [
+        check_python(),
+        check_torch(),
+        check_mmcv_ops(),
+        check_scorers(),
+        check_ranges(),
+        check_pins(),
+        check_pip(),
+        check_cores(),
+        check_shared_memory(),
+        check_disk(work_dir),
+        check_work_dir(work_dir),
+        check_port(),
+    ]

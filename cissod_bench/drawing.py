@@ -1,0 +1,288 @@
+"""Sec. 4.1's moves as pure functions: visit images in a drawn order, cover classes, take a share, split.
+
+Randomness is not a stream of numbers but a rank: every image id is hashed with the split seed and the name of the draw,
+and images are visited in the order of their hashes. So the draw depends on the ids alone: not on the order of the file,
+not on how many numbers another draw has used, not on NumPy's generators or the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench.annotations import Annotations, Bools, Ints
+from cissod_bench.errors import DataFault, UsageFault, unknown_name
+from cissod_bench.spec import Cover, DrawOptions, Task
+
+ALGORITHM = 1
+"""Version of the draw; it changes when the same seed would give other images."""
+
+
+def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return a well-mixed 64-bit hash of each value: the output function of Steele, Lea and Flood's SplitMix (2014).
+
+    It is a bijection, so different ids never share a rank.
+    """
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def visiting_order(ids: Ints, seed: int, draw: str) -> Ints:
+    """Return the rows of ``ids`` in a uniformly drawn order that depends on the ids, the seed and the draw's name only.
+
+    Args:
+        ids: distinct image ids, (M,).
+        seed: the split seed.
+        draw: name of the draw; draws of other names are independent.
+    """
+    key = np.frombuffer(hashlib.sha256(f"{seed}/{draw}".encode()).digest()[:8], "<u8")[0]
+    return np.argsort(splitmix64(splitmix64(ids.astype(np.uint64)) ^ key), kind="stable")
+
+
+def cover_classes(
+    order: Ints, box_image: npt.NDArray[np.int32], box_class: npt.NDArray[np.int16], *, classes: Sequence[int], least: int, cover: Cover
+) -> Ints:
+    """Return the images, in the order visited, that hold at least ``least`` boxes of every class (Sec. 4.1, D_s).
+
+    Args:
+        order: rows of the images to visit, in this order; those without a box of ``classes`` are passed over.
+        box_image, box_class: row of the image and of the class of every box that counts, (N,).
+        classes: rows of the classes to cover.
+        least: boxes wanted of each class, >= 1.
+        cover: "uniform" takes every visited image until all classes are covered: classes keep their natural
+            proportions. "useful" passes over an image that holds no class still short of boxes.
+
+    Raises:
+        DataFault: the images hold fewer than ``least`` boxes of a class.
+    """
+    position = np.full(int(max(order.max(initial=-1), box_image.max(initial=-1))) + 1, -1, np.int64)
+    position[order] = np.arange(len(order))
+    column = np.full(int(max(box_class.max(initial=-1), max(classes, default=-1))) + 1, -1, np.int64)
+    column[list(classes)] = np.arange(len(classes))
+    wanted = (column[box_class] >= 0) & (position[box_image] >= 0)
+    places, columns = position[box_image[wanted]], column[box_class[wanted]]
+    if cover == "uniform":
+        return order[_first_places(places, columns, len(classes), least)]
+    return order[_useful_places(places, columns, len(classes), least)]
+
+
+def _first_places(places: Ints, columns: Ints, num_classes: int, least: int) -> Ints:
+    """Return all places with a box up to the one where the last class gets its ``least``-th box."""
+    last = -1
+    for column in range(num_classes):
+        held = np.sort(places[columns == column])
+        if len(held) < least:
+            raise DataFault(f"Class {column} of those to cover has {len(held)} boxes; {least} are wanted.")
+        last = max(last, int(held[least - 1]))
+    return np.unique(places[places <= last])
+
+
+def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) -> Ints:
+    """Return the places that held a class still short of boxes when they were visited."""
+    sort = np.argsort(places, kind="stable")
+    places, columns = places[sort], columns[sort]
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    ends = np.append(starts[1:], len(places))
+    missing = np.full(num_classes, least, np.int64)
+    chosen: list[int] = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        held = columns[start:end]
+        if (missing[held] > 0).any():
+            chosen.append(int(places[start]))
+            np.subtract.at(missing, held, 1)
+            if (missing <= 0).all():
+                break
+    if (missing > 0).any():
+        column = int(np.argmax(missing > 0))
+        raise DataFault(f"Class {column} of those to cover has {least - missing[column]} boxes; {least} are wanted.")
+    return np.array(chosen, np.int64)
+
+
+def share_of_images(order: Ints, *, percent: float, of: int) -> Ints:
+    """Return the first round(percent / 100 * of) images of an order (Sec. 4.1, D_m).
+
+    Raises:
+        UsageFault: there are fewer images than that.
+    """
+    wanted = round(percent / 100 * of)
+    if wanted > len(order):
+        raise UsageFault(
+            f"{percent:g} % of {of} images is {wanted}, but only {len(order)} are left beside D_s.",
+            remedy=f"ask for at most --labelled-percent {100 * len(order) / of:.4g}" if of else None,
+        )
+    return order[:wanted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What one annotation file gives to a split; all fields index its rows.
+
+    Attributes:
+        annotations: the file.
+        labelled: part name -> its images, in ascending order of ids; their boxes are shown.
+        unlabelled: the images of D_u.
+        shown: the boxes of D_l, bool (N,).
+        ignored: shown boxes that become ignore regions (iscrowd 1), bool (N,).
+    """
+
+    annotations: Annotations
+    labelled: Mapping[str, Ints]
+    unlabelled: Ints
+    shown: Bools
+    ignored: Bools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One draw of a task: D_l with its boxes, D_u without any, and the class groups.
+
+    Groups belong to the split, not to the task: LVIS groups by image counts in D_l.
+
+    Attributes:
+        options: how it was drawn; every choice is made (no None left).
+        source: images and boxes.
+        groups: group -> names of its classes in channel order.
+
+    Raises:
+        DataFault: D_l and D_u share an image or leave one out, a shown box lies on an image of D_u, or the groups do
+            not partition the classes. The message names the first offender.
+    """
+
+    options: DrawOptions
+    source: Source
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_images(self.source)
+        _check_boxes(self.source)
+        _check_groups(self.groups, self.source.annotations.classes)
+
+
+def _check_images(source: Source) -> None:
+    ids = source.annotations.image_ids
+    parts = {**source.labelled, "D_u": source.unlabelled}
+    uses = np.zeros(len(ids), np.int64)
+    for rows in parts.values():
+        np.add.at(uses, rows, 1)
+    if (uses != 1).any():
+        row = int(np.argmax(uses != 1))
+        holders = [name for name, rows in parts.items() if row in rows] or ["none of " + ", ".join(parts)]
+        raise DataFault(f"Image {ids[row]} is in {' and '.join(holders)}; each image must be in exactly one part.")
+
+
+def _check_boxes(source: Source) -> None:
+    hidden = np.zeros(len(source.annotations.image_ids), np.bool_)
+    hidden[source.unlabelled] = True
+    leaked = source.shown & hidden[source.annotations.box_image]
+    if leaked.any():
+        box = int(np.argmax(leaked))
+        image = source.annotations.image_ids[source.annotations.box_image[box]]
+        raise DataFault(f"Box {source.annotations.box_ids[box]} on image {image} of D_u is shown; D_u must show none.")
+
+
+def _check_groups(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
+    named = [name for names in groups.values() for name in names]
+    for name in (*classes, *named):
+        count = named.count(name)
+        if name not in classes:
+            raise DataFault(f"The class groups name {name!r}, which is no class of the data.")
+        if count != 1:
+            raise DataFault(f"Class {name!r} is in {count} class groups; each class must be in exactly one.")
+
+
+def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
+    """Return the rows of the minority classes.
+
+    Raises:
+        UsageFault: a name is unknown or stands twice, or the names leave no minority or no majority class.
+    """
+    if not names:
+        raise UsageFault("No minority class is named; at least one is needed.")
+    for index, name in enumerate(names):
+        if name not in classes:
+            raise unknown_name("class", name, classes)
+        if name in names[:index]:
+            raise UsageFault(f"The minority class {name!r} is named twice.")
+    if len(names) == len(classes):
+        raise UsageFault(f"All {len(classes)} classes are named as minority; at least one majority class is needed.")
+    return np.array(sorted(classes.index(name) for name in names))
+
+
+def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options: DrawOptions) -> Split:
+    """Draw a split by a list of minority classes (Sec. 4.1, scenario 1; "maj" and "min" are its groups).
+
+    1. D_s: visit the images with a minority box in a drawn order until every minority class has ``min_instances``
+       boxes (``cover_classes``). All their boxes are shown.
+    2. D_m: of the other images with a majority box, draw round(``labelled_percent`` / 100 * all images with a majority
+       box). Only majority boxes are shown; minority boxes are dropped, or kept as ignore regions.
+    3. D_u: every other image, also those without boxes. No box is shown.
+
+    Crowd regions follow their image and class but count nowhere.
+
+    Raises:
+        DataFault: the file holds too few boxes of a minority class; all of those are listed.
+        UsageFault: the options do not fit the data.
+    """
+    data = annotations["train"]
+    minority = minority_rows(options.minority or task.minority, data.classes)
+    counts, of_minority = data.instances(), np.isin(data.box_class, minority)
+    _check_enough(data, minority, options.min_instances)
+
+    order = visiting_order(data.image_ids, options.split_seed, "D_s")
+    cover = options.cover or task.cover
+    d_s = cover_classes(order, data.box_image[counts], data.box_class[counts], classes=minority.tolist(), least=options.min_instances, cover=cover)
+
+    holds_majority = data.per_image(counts & ~of_minority) > 0
+    free = holds_majority.copy()
+    free[d_s] = False
+    order = visiting_order(data.image_ids, options.split_seed, "D_m")
+    d_m = share_of_images(order[free[order]], percent=options.labelled_percent, of=int(holds_majority.sum()))
+
+    part = np.zeros(len(data.image_ids), np.int8)
+    part[d_s], part[d_m] = 1, 2
+    box_part = part[data.box_image]
+    ignored = (box_part == 2) & of_minority
+    shown = (box_part > 0) & ~ignored if options.dm_minority == "drop" else box_part > 0
+    by_id = np.argsort(data.image_ids, kind="stable")
+    labelled = {"D_m": by_id[part[by_id] == 2], "D_s": by_id[part[by_id] == 1]}
+    is_minority = np.isin(np.arange(len(data.classes)), minority)
+    groups = {group: tuple(name for name, inside in zip(data.classes, is_minority == (group == "min"), strict=True) if inside) for group in ("maj", "min")}
+    return Split(
+        options=DrawOptions(**{**vars(options), "cover": cover, "minority": groups["min"]}),
+        source=Source(annotations=data, labelled=labelled, unlabelled=by_id[part[by_id] == 0], shown=shown, ignored=ignored & shown),
+        groups=groups,
+    )
+
+
+def _check_enough(data: Annotations, minority: Ints, least: int) -> None:
+    held = np.bincount(data.box_class[data.instances()], minlength=len(data.classes))
+    short = [f"{data.classes[row]!r} ({held[row]})" for row in minority if held[row] < least]
+    if short:
+        raise DataFault(
+            f"{data.path}: every minority class needs {least} boxes. Fewer have: {', '.join(short)}.",
+            remedy="lower --min-instances, or leave these classes out of the minority",
+        )
+
+
+def check_options(options: DrawOptions) -> None:
+    """Refuse options out of their ranges.
+
+    Raises:
+        UsageFault: one is; the message names the option.
+    """
+    rules = (
+        ("--split-seed", options.split_seed, 0 <= options.split_seed < 2**63, "must be a whole number >= 0"),
+        ("--labelled-percent", options.labelled_percent, 0 < options.labelled_percent <= 100, "must be above 0 and at most 100"),
+        ("--min-instances", options.min_instances, options.min_instances >= 1, "must be at least 1"),
+        ("--cover", options.cover, options.cover in (None, "uniform", "useful"), "must be uniform or useful"),
+        ("--dm-minority", options.dm_minority, options.dm_minority in ("drop", "ignore"), "must be drop or ignore"),
+    )
+    for option, value, good, rule in rules:
+        if not good:
+            raise UsageFault(f"{option} {rule}. Got {value}.")

@@ -1,0 +1,68 @@
+"""The faults a user can mend; the command line prints each as one message and ends with its exit code.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 data invalid, 4 environment, 5 interrupted but resumable, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class BenchError(Exception):
+    """A fault with a message for the user: what is wrong, where, the rule, what was got.
+
+    Args:
+        message: one or two sentences; names the file and the place in it (JSON path or line) where there is one.
+        remedy: the next command or edit that mends it; printed on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.remedy)  # loader workers hand faults to the main process
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}\n  -> {self.remedy}"
+
+
+def _rebuild(kind: type[BenchError], message: str, remedy: str | None) -> BenchError:
+    return kind(message, remedy=remedy)
+
+
+class UsageFault(BenchError):
+    """An unknown name, option or setting."""
+
+    exit_code = 2
+
+
+class DataFault(BenchError):
+    """An annotation file, image, split or prediction file that breaks its contract."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(BenchError):
+    """A missing package, an mmcv without its compiled operators, a full disk."""
+
+    exit_code = 4
+
+
+class Interrupted(BenchError):
+    """The run was asked to stop; a checkpoint lies in its folder and the same command continues."""
+
+    exit_code = 5
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UsageFault:
+    """Return the fault for a name that does not exist, with near matches first and then everything there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UsageFault(f"There is no {kind} {name!r}.{hint} Known: {', '.join(names)}.", remedy=remedy)

@@ -1,0 +1,130 @@
+"""Predictions -> AP of every class -> AP of all classes and of every group, from one accumulation.
+
+COCO's AP is the mean of the precision array over IoU thresholds .50:.05:.95, 101 recalls and classes. "maj" and "min"
+restrict the classes (Sec. 4.1 of the paper), which is a choice of columns of the same array: nothing is matched twice.
+A class without a ground-truth box has no AP (None), and means pass over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.detections import read_detections, read_ground_truth
+from cissod_bench.engines import Detections, load_engine
+from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.spec import AP
+
+_IOU_50, _IOU_75 = 0, 5  # places of .50 and .75 among the ten thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """AP in points, 0-100; None where no class has a ground-truth box.
+
+    Attributes:
+        all: mean over the scored classes.
+        groups: the same over the classes of each group, in the order given.
+        per_class: class name -> AP, in the order of the category ids.
+        ap50: ``all`` at IoU .50 only.
+        ap75: ``all`` at IoU .75 only.
+        engine: scorer and version, e.g. "hotcoco 1.3.0".
+    """
+
+    all: AP
+    groups: Mapping[str, AP]
+    per_class: Mapping[str, AP]
+    ap50: AP
+    ap75: AP
+    engine: str
+
+    @property
+    def columns(self) -> dict[str, AP]:
+        """``{"all": ..., group: ...}``, what run.json holds in "ap" for the teacher or the student."""
+        return {"all": self.all, **self.groups}
+
+
+def score(
+    ground_truth: Path,
+    predictions: Path | Sequence[Any],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    engine: str = "hotcoco",
+    max_dets: int = 100,
+    score_floor: float | None = None,
+    metric: str = "coco",
+) -> Scores:
+    """Score detections against a validation file.
+
+    Args:
+        ground_truth: COCO annotation file, may be gzipped. Boxes of classes outside the groups are not scored.
+        predictions: COCO result file, may be gzipped, or its list.
+        groups: group -> class names; "all" is the mean over the classes of all groups, over every class
+            if there are none.
+        engine: "hotcoco" or "pycocotools", which give the same numbers.
+        max_dets: the best-scored detections that count, an image and class.
+        score_floor: detections at or below it are left out first; None keeps all.
+        metric: "coco". Federated rules ("lvis") have their own scorer, which does not exist here yet.
+
+    Returns:
+        The scores. Equal scores are ordered by image id, then by place in the predictions, so the same file always
+        gives the same numbers.
+
+    Raises:
+        DataFault: a file is missing or broken, an entry breaks the format, a group names a class the file lacks.
+        UsageFault: unknown engine or metric, or max_dets below 1.
+    """
+    if metric != "coco":
+        raise UsageFault(f"There is no scorer for the metric {metric!r} yet; known: 'coco'.")
+    if max_dets < 1:
+        raise UsageFault(f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead.")
+    accumulate, engine_title = load_engine(engine)
+    truth = read_ground_truth(ground_truth)
+    channels = _group_channels(truth.class_names, groups, ground_truth)
+    found = read_detections(predictions, truth)
+    if score_floor is not None:
+        found = _above(found, score_floor)
+    precision = accumulate(truth, found, max_dets)
+
+    scored = sorted({channel for group in channels.values() for channel in group}) or list(
+        range(len(truth.class_names))
+    )
+    return Scores(
+        all=_mean(precision[:, :, scored]),
+        groups={group: _mean(precision[:, :, members]) for group, members in channels.items()},
+        per_class={truth.class_names[channel]: _mean(precision[:, :, channel]) for channel in scored},
+        ap50=_mean(precision[_IOU_50, :, scored]),
+        ap75=_mean(precision[_IOU_75, :, scored]),
+        engine=engine_title,
+    )
+
+
+def _group_channels(names: Sequence[str], groups: Mapping[str, Sequence[str]], file: Path) -> dict[str, list[int]]:
+    """Return group -> columns of its classes in the precision array."""
+    place = {name: channel for channel, name in enumerate(names)}
+    if "all" in groups:
+        raise DataFault('A group cannot be called "all": that is the column of all classes.')
+    for group, members in groups.items():
+        absent = [name for name in members if name not in place]
+        if absent:
+            raise DataFault(
+                f"{file}: categories: no class {absent[0]!r}, which group {group!r} names ({len(absent)} such).",
+                remedy="score against the validation file the split was drawn for",
+            )
+    return {group: sorted({place[name] for name in members}) for group, members in groups.items()}
+
+
+def _above(found: Detections, floor: float) -> Detections:
+    kept = found.scores > floor
+    return Detections(found.image[kept], found.channel[kept], found.boxes[kept], found.scores[kept])
+
+
+def _mean(precision: NDArray[np.float64]) -> AP:
+    """Return the mean in points over the entries that are defined, which -1 marks as not."""
+    defined = precision[precision > -1]
+    return 100 * float(defined.mean()) if defined.size else None

@@ -1,0 +1,109 @@
+"""Image files: names that cannot leave their folder, and pixels as every detector expects them."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, cast
+
+from cissod_bench.errors import DataFault
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MAX_PIXELS = 80_000_000
+"""Largest image that is decoded; a few kilobytes can claim more and would fill the memory."""
+
+_END_MARKS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+_REMEDY = "fetch the image again"
+
+
+def check_file_name(name: str, where: str) -> None:
+    """Refuse a file name that could point outside its image folder.
+
+    Args:
+        name: ``file_name`` of an image record.
+        where: file and JSON path, for the message.
+
+    Raises:
+        DataFault: the name is empty, absolute, holds ".." as a part, a NUL or another control character.
+    """
+    if not name or not name.isprintable():
+        raise DataFault(f"{where} must be a printable name. Got {name[:200]!r}.")
+    if name[0] in "/\\" or ".." in name or ":" in name:  # the quick look; the parts decide
+        windows = PureWindowsPath(name)
+        if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+            raise DataFault(f"{where} must be relative to the image folder, without '..'. Got {name[:200]!r}.")
+
+
+def safe_path(root: Path, name: str) -> Path:
+    """Return the path of an image below ``root``; ``root`` itself may be a link.
+
+    Raises:
+        DataFault: the name is unsafe (see ``check_file_name``) or a link on the way leaves ``root``.
+    """
+    check_file_name(name, f"{root}: file_name")
+    path = root / name
+    real_root = os.path.realpath(root)
+    if os.path.commonpath([real_root, os.path.realpath(path)]) != real_root:
+        raise DataFault(f"{path} is a link that leaves {root}.", remedy="copy the image into the folder")
+    return path
+
+
+def read_image(path: Path, width: int | None = None, height: int | None = None) -> npt.NDArray[np.uint8]:
+    """Return an image as blue, green, red, uint8 (height, width, 3).
+
+    Grey, palette, CMYK, 16-bit and transparent images are converted. The rotation noted in EXIF data is not applied:
+    COCO's boxes refer to the stored pixels.
+
+    Args:
+        path: the image file.
+        width, height: the size its annotation record states, in pixels; None takes any.
+
+    Raises:
+        DataFault: the file is missing, empty, cut off, no image, of another size than stated, or claims more than
+            ``MAX_PIXELS``; the message names the file.
+    """
+    import cv2
+    import numpy as np
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
+    _check_header(path, data, width, height)
+    # Both decoders fill the missing part of a cut-off file with grey and say nothing.
+    for start, end in _END_MARKS:
+        if data.startswith(start) and end not in data[-4096:]:
+            raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
+    pixels = None
+    with suppress(cv2.error):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise DataFault(f"{path}: the image cannot be decoded; it is broken.", remedy=_REMEDY)
+    return cast("npt.NDArray[np.uint8]", pixels)
+
+
+def _check_header(path: Path, data: bytes, width: int | None, height: int | None) -> None:
+    """Refuse what the header alone shows to be wrong, before any pixel is decoded."""
+    from PIL import Image
+
+    if not data:
+        raise DataFault(f"{path}: the image is empty (0 bytes).", remedy=_REMEDY)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                size = image.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataFault(f"{path}: the image claims more than {MAX_PIXELS:,} pixels; it is not decoded.") from None
+    except Exception as error:  # the many readers raise many kinds on broken headers
+        raise DataFault(f"{path}: this is no image ({type(error).__name__}).", remedy=_REMEDY) from None
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataFault(f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS:,}; it is not decoded.")
+    if (width or size[0], height or size[1]) != size:
+        raise DataFault(f"{path}: the image is {size[0]} x {size[1]} pixels; its annotation says {width} x {height}.", remedy="give each data set its own images")

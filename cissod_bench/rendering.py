@@ -1,0 +1,178 @@
+"""Reports as a terminal table, Markdown, CSV and HTML: one function a format, each from the same tables.
+
+Names of classes, methods and runs come from users and files; every format escapes them in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from cissod_bench import html
+from cissod_bench.averaging import is_scored
+from cissod_bench.tables import DASH, Cell, Report, Row, Runs, Table
+
+Files = Mapping[str, str]
+"""File name -> text."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs text that starts with one of these
+
+
+def render_markdown(reports: Sequence[Report], runs: Runs) -> Files:
+    """Return a Markdown file a report: its tables with the paper's rows under ours, notes and unfinished runs."""
+    return {f"{report.name}.md": "\n".join(_markdown_lines(report)) + "\n" for report in reports}
+
+
+def _markdown_lines(report: Report) -> list[str]:
+    lines = [f"# {report.title}", ""]
+    for table in report.tables:
+        lines += [f"## {_markdown(table.title)}", "", f"{_markdown(table.scale)}", "", *_markdown_table(table), ""]
+        lines += [f"* {_markdown(note)}" for note in table.notes] + [""] * bool(table.notes)
+    lines += [_markdown(note) for note in report.notes]
+    if report.unfinished:
+        lines += ["", "Not averaged:", ""]
+        lines += [f"* {_markdown(str(folder))}: {record.status}" for folder, record in report.unfinished]
+    return lines
+
+
+def _markdown_table(table: Table) -> list[str]:
+    several = len(table.blocks) > 1
+    heads = [
+        f"{block.title} {column}" if several else column for block in table.blocks for column in [*block.columns, "n"]
+    ]
+    lines = [["", *map(_markdown, heads)], ["---", *["---:"] * len(heads)]]
+    for row in table.rows:
+        title = _markdown(row.title) if row.competitor else f"*{_markdown(row.title)}* (reference)"
+        cells = [[table.cell(row, block, column) for column in block.columns] for block in table.blocks]
+        seeds = [str(table.seeds(row, block) or DASH) for block in table.blocks]
+        measured = [[_bold(cell.text, cell.best) for cell in part] + [n] for part, n in zip(cells, seeds, strict=True)]
+        lines.append([title, *(text for part in measured for text in part)])
+        if table.in_paper(row):
+            printed = [[_bold(cell.printed, cell.paper_best) for cell in part] + [""] for part in cells]
+            lines.append([f"{title}, paper", *(text for part in printed for text in part)])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _bold(text: str, best: bool) -> str:
+    return f"**{text}**" if best else text
+
+
+def _markdown(text: str) -> str:
+    """Return text that Markdown shows as it is: no markup, no HTML, no end of the table's cell."""
+    plain = " ".join(text.split())
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]|#" else letter for letter in plain)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def render_csv(reports: Sequence[Report], runs: Runs) -> Files:
+    """Return the tidy frames of every report, one line a number, and one file of the runs."""
+    files = {f"{stem}.csv": _csv(frame) for report in reports for stem, frame in report.frames.items()}
+    return {**files, "runs.csv": _csv(runs_frame(runs))}
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return str(frame.map(_csv_cell).to_csv(index=False, lineterminator="\n"))
+
+
+def _csv_cell(value: object) -> object:
+    """Return a value no spreadsheet takes for a formula; numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def runs_frame(runs: Runs) -> pd.DataFrame:
+    """Return one line a run: what it was, its state, its AP of all classes and what it was made with."""
+    lines = [
+        {
+            "folder": str(folder),
+            **{
+                key: getattr(record, key)
+                for key in ("task", "method", "variant", "preset", "profile", "split_seed", "seed")
+            },
+            **{key: getattr(record, key) for key in ("status", "split_sha256", "engine", "created")},
+            "teacher": record.ap.get("teacher", {}).get("all"),
+            "student": record.ap.get("student", {}).get("all"),
+            "seconds": sum(seconds for phase, seconds in record.timings.items() if phase in html.PHASES),
+            "versions": "; ".join(f"{name} {version}" for name, version in record.versions.items()),
+            "hardware": "; ".join(f"{name} {value}" for name, value in record.hardware.items()),
+            "departures": "; ".join(f"{key}: {_change(pair)}" for key, pair in record.departures.items()),
+        }
+        for folder, record in runs
+    ]
+    return pd.DataFrame(lines)
+
+
+def plain_records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Return a frame's lines as JSON knows them: None where a number is undefined."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in line.items()}
+        for line in frame.to_dict("records")
+    ]
+
+
+def _change(pair: Sequence[object]) -> str:
+    return " -> ".join(map(str, pair))
+
+
+def print_rich(report: Report, console: Console) -> None:
+    """Print a report's tables, the paper's number below ours in every cell."""
+    for table in report.tables:
+        console.print(Text.assemble((table.title, "bold"), f"  {table.scale}"))
+        console.print(_grid(table))
+        for note in table.notes:
+            console.print(Text(f"  {note}", style="dim"))
+        console.print()
+    for note in report.notes if report.tables else ():
+        console.print(Text(note, style="dim"))
+    for folder, record in report.unfinished:
+        state = record.status if not is_scored(record) and record.status != "done" else "done, without scores"
+        console.print(Text(f"Not averaged: {folder} ({state})", style="yellow"))
+
+
+def _grid(table: Table) -> Grid:
+    grid = Grid(header_style="bold")
+    grid.add_column("")
+    for block in table.blocks:
+        for number, column in enumerate(block.columns):
+            above = block.title if len(table.blocks) > 1 and number == 0 else ""
+            grid.add_column(Text(f"{above}\n{column}" if len(table.blocks) > 1 else column), justify="right")
+        grid.add_column(Text("\nn" if len(table.blocks) > 1 else "n"), justify="right")
+    reference = False
+    for row in table.rows:
+        if not row.competitor and not reference:
+            grid.add_section()
+            reference = True
+        grid.add_row(*_grid_row(table, row))
+    return grid
+
+
+def _grid_row(table: Table, row: Row) -> list[Text]:
+    paper = table.in_paper(row)
+    texts = [Text(row.title, style="" if row.competitor else "italic")]
+    texts[0].append("\n  paper" if paper else "", style="dim")
+    for block in table.blocks:
+        texts += [_grid_cell(table.cell(row, block, column), paper) for column in block.columns]
+        texts.append(Text(str(table.seeds(row, block) or DASH), style="dim"))
+    return texts
+
+
+def _grid_cell(cell: Cell, paper: bool) -> Text:
+    text = Text(cell.measured, style="bold" if cell.best else "")
+    text.append(f" {cell.spread}" if cell.spread else "", style="dim")
+    text.append(f"\n{cell.printed}" if paper else "", style="dim bold" if cell.paper_best else "dim")
+    return text
+
+
+def _html(reports: Sequence[Report], runs: Runs) -> Files:
+    return {"report.html": html.render_html(reports, runs)}
+
+
+RENDERERS: Mapping[str, Callable[[Sequence[Report], Runs], Files]] = {
+    "md": render_markdown,
+    "csv": render_csv,
+    "html": _html,
+}
+"""Format -> what writes its files. The terminal's table ("rich") is printed and makes none."""

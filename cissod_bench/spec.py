@@ -1,0 +1,202 @@
+"""The benchmark's contracts: what a task, a draw, a method and a result are. Standard library only.
+
+A file in ``splits/`` with a top-level ``TASK = Task(...)`` is a sub-task; a file in ``baselines/`` or ``method/`` with a
+top-level ``METHOD = Method(...)`` is a row of the tables. The file's name is its name on the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from cissod_bench.annotations import Annotations
+    from cissod_bench.drawing import Split
+    from cissod_bench.training.parts import Parts
+
+AP: TypeAlias = float | None
+"""Average precision in points, 0-100; None where a class or group has no ground-truth box (never -1, never 0)."""
+
+Cover: TypeAlias = Literal["uniform", "useful"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """How a split is drawn (Sec. 4.1 of the paper); every field is an option of ``make-splits``.
+
+    Attributes:
+        split_seed: the draw's seed, >= 0. The same seed gives the same bytes.
+        cover: how D_s is selected. "uniform" takes every visited image until all minority classes have enough boxes;
+            "useful" skips an image that holds no class still short of them.
+        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100].
+        min_instances: boxes every minority class has in D_s at least, >= 1.
+        minority: names of the minority classes; None takes the task's own.
+        dm_minority: "drop" leaves the minority boxes of D_m out, "ignore" keeps them as ignore regions (iscrowd 1).
+    """
+
+    split_seed: int = 0
+    cover: Cover | None = None
+    labelled_percent: float = 10.0
+    min_instances: int = 10
+    minority: tuple[str, ...] | None = None
+    dm_minority: Literal["drop", "ignore"] = "drop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A sub-task: which boxes may be seen in training and which classes are scored apart.
+
+    Attributes:
+        title: as the paper prints it ("MS-COCO split 1"); a literal in the file, because listings read it unimported.
+        source: where it is defined ("Sec. 4.1, scenario 1").
+        inputs: role -> annotation file below the data root; "train" is drawn from, "val" is scored. A file that is
+            missing there is looked for with ".gz" behind its name.
+        images: role -> image folder below the data root. An image record of role R may name its own role in "root".
+        groups: score columns after "all", left to right: ("maj", "min") or ("f", "c", "r").
+        draw: draws the split from the parsed inputs; all randomness comes from ``options.split_seed``.
+        iterations: length of training in the paper (Sec. 4.2).
+        metric: "coco", or "lvis" for federated rules.
+        max_dets: scored detections an image.
+        score_floor: detections at or below this score are not kept.
+        repeat_threshold: t of repeat factor sampling for this task (methods' D_l resampling).
+        crs_gamma: gamma of Eq. 10 for this task (Sec. 4.2: 0.5 on MS-COCO, 0.05 elsewhere).
+        minority: the task's minority classes by name; empty where groups come from counts.
+        cover: the task's rule for D_s.
+        draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
+        prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
+        official: role -> where the file officially comes from, for the message when it is missing.
+        name: filled in by the catalogue from the file's name.
+    """
+
+    title: str
+    source: str
+    inputs: Mapping[str, str]
+    images: Mapping[str, str]
+    groups: tuple[str, ...]
+    draw: Callable[[Task, Mapping[str, Annotations], DrawOptions], Split]
+    iterations: int
+    metric: Literal["coco", "lvis"] = "coco"
+    max_dets: int = 100
+    score_floor: float = 0.05
+    repeat_threshold: float = 0.1
+    crs_gamma: float = 0.5
+    minority: tuple[str, ...] = ()
+    cover: Cover = "uniform"
+    draw_defaults: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Path], None] | None = None
+    official: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether the task draws its own images, so that it needs no data root."""
+        return self.prepare is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of the paper's Tables 1-3.
+
+    Attributes:
+        title: as the paper prints it ("Soft Teacher"); a literal in the file.
+        source: the section or paper that defines it; a literal in the file.
+        citation: authors, title, venue, year.
+        parts: makes the fresh parts of one run from the run's facts (see ``training/parts.py``).
+        reported: task name -> score columns printed in the paper, points, e.g. {"coco-split1": {"all": 23.6}}.
+        variants: variant name -> the fields of the method's settings it changes (two at most, see Tables 4-5).
+        images: what it trains on. "semi": D_l with boxes and D_u without; "labelled": D_l only; "oracle": D_l and D_u
+            with the hidden boxes of D_u, an upper bound and never a competitor.
+        competitor: False for the reference rows, which reports set apart.
+        name: filled in by the catalogue from the file's name.
+    """
+
+    title: str
+    source: str
+    citation: str
+    parts: Callable[[RunFacts], Parts]
+    reported: Mapping[str, Mapping[str, AP]] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    images: Literal["semi", "labelled", "oracle"] = "semi"
+    competitor: bool = True
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a method may know about a run when it builds its parts.
+
+    Attributes:
+        task: the sub-task.
+        variant: fields changed by ``--variant``; empty for the method as it stands.
+        profile: "default", "paper" or "official" (where a constant comes from).
+        classes: names of the n foreground classes in channel order.
+        iterations: T, the optimiser steps of the whole run.
+        generations: N_t, the parts training is cut into (Sec. 4.2: 10).
+        labelled_classes: a tuple an image of D_l, in source order: the sorted channels of its non-ignored boxes.
+        num_unlabelled: N_u, the images of D_u.
+        seed: the training seed.
+    """
+
+    task: Task
+    variant: Mapping[str, Any]
+    profile: str
+    classes: tuple[str, ...]
+    iterations: int
+    generations: int
+    labelled_classes: tuple[tuple[int, ...], ...]
+    num_unlabelled: int
+    seed: int
+
+
+RunStatus: TypeAlias = Literal["running", "interrupted", "failed", "done"]
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """run.json: everything needed to trust, repeat or reject one score.
+
+    Attributes:
+        schema: version of this record's layout; older ones keep loading.
+        task, method, variant, preset, profile, split_seed, seed: what was run (variant "" for the method as it stands).
+        split_sha256: hash over the three data files of the split.
+        status: "running", "interrupted", "failed" or "done".
+        engine: scorer and version, e.g. "hotcoco 1.3.0".
+        ap: "teacher" and "student" -> {"all", group...} in points or None. A method without a teacher has "student" only.
+        per_class: "teacher" and "student" -> class name -> AP.
+        groups: group -> class names, as scored.
+        settings: every resolved setting.
+        departures: setting -> [the paper's value, the value used].
+        versions: package -> version.
+        hardware: device, cores, memory, world size.
+        timings: seconds of each phase ("split", "train", "predict", "evaluate") and iterations per second.
+        command: the command line that started the run.
+        created: UTC time of the first start, ISO 8601.
+        data: images in D_l and D_u.
+        skipped: counts of skipped things (iterations with a non-finite loss, undecodable images).
+    """
+
+    schema: int = 1
+    task: str
+    method: str
+    variant: str = ""
+    preset: str
+    profile: str
+    split_seed: int
+    seed: int
+    split_sha256: str
+    status: RunStatus
+    engine: str = ""
+    ap: dict[str, dict[str, AP]] = field(default_factory=dict)
+    per_class: dict[str, dict[str, AP]] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    departures: dict[str, list[Any]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    created: str = ""
+    data: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,250 @@
+"""What a report hands to a renderer: tables of score cells, figures, and the runs they were made from.
+
+Every table is a tidy pandas frame (a line a cell, numbers as numbers) with the order of its rows and columns beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from cissod_bench.spec import AP, RunRecord
+
+Runs = Sequence[tuple[Path, RunRecord]]
+
+DASH = "–"  # nothing ran
+UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
+
+CELL_COLUMNS = [
+    *("preset", "profile", "split_seed", "task", "split_sha256"),
+    *("method", "variant", "mark", "title", "competitor"),
+    *("column", "source", "model", "mean", "std", "n"),
+]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The columns of one task on one draw of its split.
+
+    Attributes:
+        task: the task's name.
+        split_sha256: the draw; "" where nothing ran.
+        title: what stands above the columns.
+        columns: score columns from left to right, "all" first.
+    """
+
+    task: str
+    split_sha256: str
+    title: str
+    columns: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells blocks of a table apart."""
+        return self.task, self.split_sha256
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as it was run.
+
+    Attributes:
+        method: its name.
+        variant: its variant, "" for the method as it stands.
+        mark: a letter where rows differ in their settings only (a note says in which), else "".
+        title: as printed.
+        competitor: False for the reference rows, which stand apart and are never the best.
+    """
+
+    method: str
+    variant: str
+    mark: str
+    title: str
+    competitor: bool = True
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells rows of a table apart."""
+        return self.method, self.variant, self.mark
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score, measured and printed in the paper; AP in points.
+
+    Attributes:
+        mean: over training seeds; None where nothing ran or the AP is undefined.
+        std: sample standard deviation over training seeds; None below two of them.
+        n: training seeds.
+        paper: the paper's number; None where it prints none.
+        best: the highest measured mean among the competitors.
+        paper_best: the highest printed number.
+    """
+
+    mean: AP = None
+    std: AP = None
+    n: int = 0
+    paper: AP = None
+    best: bool = False
+    paper_best: bool = False
+
+    @property
+    def measured(self) -> str:
+        """The mean as text: one decimal as in the paper, a dash where nothing ran."""
+        if self.n == 0:
+            return DASH
+        return UNDEFINED if self.mean is None else f"{self.mean:.1f}"
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation as text, "" below two seeds."""
+        return "" if self.std is None else f"±{self.std:.1f}"
+
+    @property
+    def text(self) -> str:
+        """Mean and spread, "23.6 ±0.4"."""
+        return f"{self.measured} {self.spread}".rstrip()
+
+    @property
+    def printed(self) -> str:
+        """The paper's number as text, a dash where it has none."""
+        return DASH if self.paper is None else f"{self.paper:.1f}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with the numbers behind it.
+
+    Attributes:
+        title: what it shows.
+        scale: preset, profile and split seed in words.
+        caption: how to read it.
+        large: better folded away until it is asked for.
+        svg: the drawing, safe to embed: every name in it is escaped; "" where it would be too large to read.
+        data: the tidy frame it was drawn from.
+    """
+
+    title: str
+    scale: str
+    caption: str
+    svg: str
+    data: pd.DataFrame
+    large: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one scale (preset, profile, split seed), which no cell mixes with another.
+
+    Attributes:
+        name: the paper's number ("Table 1") or the task's title.
+        title: what it compares.
+        scale: preset, profile and split seed in words.
+        blocks: column blocks from left to right.
+        rows: rows from top to bottom, reference rows last.
+        cells: the tidy frame, columns ``CELL_COLUMNS``; "source" is "measured" or "paper".
+        notes: what a reader has to know, a sentence each.
+        figures: drawings of what lies behind its cells.
+    """
+
+    name: str
+    title: str
+    scale: str
+    blocks: tuple[Block, ...]
+    rows: tuple[Row, ...]
+    cells: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+    @cached_property
+    def _values(self) -> dict[tuple[object, ...], tuple[AP, AP, int]]:
+        keys = (self.cells[key] for key in ("method", "variant", "mark", "task", "split_sha256", "column", "source"))
+        numbers = (self.cells[key] for key in ("mean", "std", "n"))
+        pairs = zip(zip(*keys, strict=True), zip(*numbers, strict=True), strict=True)
+        return {key: (_ap(mean), _ap(std), int(n)) for key, (mean, std, n) in pairs}
+
+    def _value(self, row: Row, block: Block, column: str, source: str) -> tuple[AP, AP, int]:
+        return self._values.get((*row.key, *block.key, column, source), (None, None, 0))
+
+    def _is_top(self, row: Row, block: Block, column: str, source: str) -> bool:
+        """Return whether a value, as printed, is the highest of two or more competitors."""
+        values = [self._value(other, block, column, source)[0] for other in self.rows if other.competitor]
+        defined = [round(value, 1) for value in values if value is not None]
+        own = self._value(row, block, column, source)[0]
+        return row.competitor and own is not None and len(defined) > 1 and round(own, 1) == max(defined)
+
+    def cell(self, row: Row, block: Block, column: str) -> Cell:
+        """Return the cell at a place; an empty one where nothing ran."""
+        mean, std, n = self._value(row, block, column, "measured")
+        paper = self._value(row, block, column, "paper")[0]
+        best, paper_best = (self._is_top(row, block, column, source) for source in ("measured", "paper"))
+        return Cell(mean, std, n, paper, best, paper_best)
+
+    def in_paper(self, row: Row) -> bool:
+        """Return whether the paper prints any cell of a row."""
+        return any(self.cell(row, block, column).paper is not None for block in self.blocks for column in block.columns)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether any cell has two training seeds or more."""
+        return bool(self.cells["std"].notna().any())
+
+    def seeds(self, row: Row, block: Block) -> int:
+        """Return the number of training seeds behind a row of a block."""
+        return self._value(row, block, block.columns[0], "measured")[2]
+
+    @property
+    def wide(self) -> pd.DataFrame:
+        """The table as printed, as text: rows (title, "measured" or "paper"), columns (block, score column or "n")."""
+        index: list[tuple[str, str]] = []
+        lines: list[list[str]] = []
+        for row in self.rows:
+            cells = [[self.cell(row, block, column) for column in block.columns] for block in self.blocks]
+            seeds = [str(self.seeds(row, block) or DASH) for block in self.blocks]
+            index.append((row.title, "measured"))
+            lines.append([text for part, n in zip(cells, seeds, strict=True) for text in [*(c.text for c in part), n]])
+            if self.in_paper(row):
+                index.append((row.title, "paper"))
+                lines.append([text for part in cells for text in [*(c.printed for c in part), ""]])
+        columns = pd.MultiIndex.from_tuples(
+            [(block.title, name) for block in self.blocks for name in [*block.columns, "n"]]
+        )
+        return pd.DataFrame(lines, pd.MultiIndex.from_tuples(index, names=["method", "source"]), columns)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables and figures made by one file of ``reports/``.
+
+    Attributes:
+        name: what its files are called.
+        title: heading.
+        tables: in the order of reading.
+        figures: those that belong to no table, in the order of reading.
+        notes: how to read the tables.
+        unfinished: runs that were met and not averaged.
+    """
+
+    name: str
+    title: str
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
+    unfinished: tuple[tuple[Path, RunRecord], ...] = ()
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """File stem -> tidy frame of all tables, and of all figures where there are any."""
+        figures = [*(figure for table in self.tables for figure in table.figures), *self.figures]
+        found = {self.name: [table.cells.assign(table=table.name) for table in self.tables]}
+        found[f"{self.name}_figures"] = [figure.data.assign(figure=figure.title) for figure in figures]
+        return {stem: pd.concat(frames, ignore_index=True) for stem, frames in found.items() if frames}
+
+
+def _ap(value: float) -> AP:
+    return None if value is None or math.isnan(value) else float(value)

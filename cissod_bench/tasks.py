@@ -1,0 +1,212 @@
+"""From a task's name or file to its split on disk: find it, find its inputs, draw, write."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cissod_bench.annotations import Annotations, read_annotations
+from cissod_bench.atomic import locked
+from cissod_bench.catalogue import load_task
+from cissod_bench.drawing import ALGORITHM, check_options, minority_rows
+from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.manifests import Input, Manifest, describe, file_sha256, split_folder, verify, write_split
+from cissod_bench.spec import DrawOptions, Task
+from cissod_bench.split_files import Progress
+from cissod_bench.task_files import read_task_file
+
+_COMPARED = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority")
+
+
+@dataclass(frozen=True)
+class SplitOnDisk:
+    """A split's folder.
+
+    Attributes:
+        folder: where its four files lie.
+        manifest: content of its manifest.json.
+        fresh: whether this call drew it, rather than finding it there.
+        seconds: time to read, draw and write, or to verify.
+    """
+
+    folder: Path
+    manifest: Manifest
+    fresh: bool
+    seconds: float
+
+
+def find_task(name: str) -> Task:
+    """Return the task of that name, or the one described by a file whose name ends in ".toml".
+
+    Raises:
+        UsageFault: there is no such task or file, or the file breaks its rules.
+    """
+    return read_task_file(Path(name)) if name.endswith(".toml") else load_task(name)
+
+
+def task_data_root(task: Task, data_root: Path, work_dir: Path) -> Path:
+    """Return the folder the task's inputs and images are relative to; a toy task draws its own below ``work_dir``."""
+    return work_dir / "data" / task.name if task.is_toy else data_root
+
+
+def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOptions:
+    """Return how a split of the task is drawn: what is given and not None, else the task's defaults.
+
+    Raises:
+        UsageFault: a value is out of its range.
+    """
+    chosen = {key: value for key, value in given.items() if value is not None}
+    options = DrawOptions(**{"cover": task.cover, "minority": task.minority, **task.draw_defaults, **chosen, "split_seed": split_seed})
+    check_options(options)
+    return options
+
+
+def input_path(task: Task, role: str, root: Path) -> Path:
+    """Return the annotation file of a role, or the one with ".gz" behind its name.
+
+    Raises:
+        DataFault: neither is there; the message says where it officially comes from.
+    """
+    path = root / task.inputs[role]
+    if path.is_file():
+        return path
+    packed = path.with_name(path.name + ".gz")
+    if packed.is_file():
+        return packed
+    remedy = task.official.get(role)
+    raise DataFault(
+        f"Task {task.name!r} needs {path} (or {packed.name}); it does not exist.",
+        remedy=f"{remedy}; --data-root (now {root}) says where data lies" if remedy else f"--data-root (now {root}) says where data lies",
+    )
+
+
+def missing_inputs(task: Task, root: Path) -> list[str]:
+    """Return a line for every annotation file of the task that is not there: its path and official source."""
+    lines = []
+    for role in task.inputs if not task.is_toy else ():
+        try:
+            input_path(task, role, root)
+        except DataFault:
+            lines.append(f"{root / task.inputs[role]}" + (f": {task.official[role]}" if role in task.official else ""))
+    return lines
+
+
+def ensure_split(
+    task: Task,
+    data_root: Path,
+    work_dir: Path,
+    options: DrawOptions,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> SplitOnDisk:
+    """Return the task's split, drawn and written if it is not there.
+
+    Args:
+        task: from ``find_task``.
+        data_root: where data sets lie, only read.
+        work_dir: the split lies below ``splits/``, a toy task's images below ``data/``.
+        options: from ``draw_options``.
+        force: draw again, in place of what is there.
+        progress: called while the files are written.
+        say: gets a line before each slow step.
+
+    Raises:
+        DataFault: an input is missing or invalid; the split there has been changed, or was drawn from other inputs.
+        UsageFault: the split there was drawn with other options; ``force`` is needed.
+    """
+    started = time.perf_counter()
+    folder = split_folder(work_dir, task.name, options.split_seed)
+    root = task_data_root(task, data_root, work_dir)
+    if task.prepare is not None:
+        if not root.exists():
+            say(f"Drawing the images of {task.name} into {root}")
+        task.prepare(root)
+    with locked(folder), ExitStack() as stack:
+        if folder.exists() and not force:
+            manifest = verify(folder)
+            _check_same(folder, manifest, task, root, options)
+            return SplitOnDisk(folder, manifest, False, time.perf_counter() - started)
+        annotations, inputs = read_inputs(task, root, stack, say)
+        say("Drawing the split")
+        split = task.draw(task, annotations, options)
+        manifest = write_split(folder, split, task, inputs, progress)
+    return SplitOnDisk(folder, manifest, True, time.perf_counter() - started)
+
+
+def dry_split(task: Task, data_root: Path, work_dir: Path, options: DrawOptions, *, say: Callable[[str], None] = lambda text: None) -> SplitOnDisk:
+    """Return what ``ensure_split`` would draw, without hashes of files; nothing is written below ``work_dir``.
+
+    Raises:
+        DataFault: as ``ensure_split``.
+    """
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        root = task_data_root(task, data_root, work_dir)
+        if task.prepare is not None:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / task.name
+            say("Drawing the images in a temporary folder")
+            task.prepare(root)
+        annotations, inputs = read_inputs(task, root, stack, say)
+        manifest = describe(task.draw(task, annotations, options), task, inputs, {})
+    return SplitOnDisk(split_folder(work_dir, task.name, options.split_seed), manifest, True, time.perf_counter() - started)
+
+
+def read_inputs(
+    task: Task, root: Path, stack: ExitStack, say: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, Annotations], dict[str, Input]]:
+    """Read and check every annotation file of a task; the stack closes them.
+
+    Raises:
+        DataFault: one is missing or invalid, or they disagree about a class.
+    """
+    paths = {role: input_path(task, role, root) for role in task.inputs}  # a missing one is told before the first is read
+    annotations: dict[str, Annotations] = {}
+    for role, path in paths.items():
+        say(f"Reading {path}")
+        annotations[role] = stack.enter_context(read_annotations(path))
+    check_classes(annotations["train"], annotations["val"])
+    return annotations, {role: Input(paths[role].relative_to(root).as_posix(), one.sha256) for role, one in annotations.items()}
+
+
+def check_classes(train: Annotations, val: Annotations) -> None:
+    """Refuse a val file that names other classes: its AP would belong to wrong columns.
+
+    Raises:
+        DataFault: a class id has another name in the two files, or stands in val only.
+    """
+    names = dict(zip(train.category_ids, train.classes, strict=True))
+    for number, name in zip(val.category_ids, val.classes, strict=True):
+        if names.get(number) != name:
+            got = f"{names[number]!r}" if number in names else "no class"
+            raise DataFault(f"{val.path}: category {number} is {name!r}, but {train.path} has {got} of that id; both files must agree.")
+
+
+def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, options: DrawOptions) -> None:
+    """Refuse a split that is not the one asked for."""
+    remedy = "add --force to draw it again, or choose another --split-seed or --work-dir"
+    wanted = {name: getattr(options, name) for name in _COMPARED}
+    wanted["minority"] = [manifest["classes"][row] for row in minority_rows(options.minority or (), manifest["classes"])]
+    for name in _COMPARED:
+        if manifest.get(name) != wanted[name]:
+            shown = (manifest.get(name), wanted[name]) if name != "minority" else _differing(manifest.get(name), wanted[name])
+            raise UsageFault(f"{folder} holds a split with {name} {shown[0]!r}; asked for is {shown[1]!r}.", remedy=remedy)
+    if manifest.get("algorithm") != ALGORITHM:
+        raise UsageFault(f"{folder} was drawn by version {manifest.get('algorithm')} of the algorithm; this is version {ALGORITHM}.", remedy=remedy)
+    for role, one in manifest["inputs"].items():
+        path = input_path(task, role, root)
+        found = file_sha256(path)
+        if found != one["sha256"]:
+            raise DataFault(f"{folder} was drawn from another {path}: its sha256 was {one['sha256']}, now it is {found}.", remedy=remedy)
+
+
+def _differing(there: Any, asked: Any) -> tuple[list[str], list[str]]:
+    """Return what stands in one list of classes only, each way."""
+    before, after = list(there or []), list(asked or [])
+    return [name for name in before if name not in after], [name for name in after if name not in before]

@@ -1,0 +1,1 @@
+"""Training: datasets, the shared semi-supervised detector, the loop over generations."""

@@ -1,0 +1,125 @@
+"""Checkpoints: written whole or not at all, read with ``weights_only`` and nothing else."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cissod_bench.atomic import replacing
+from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.training.detector import SemiSupervisedDetector
+
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """How far a training is.
+
+    Attributes:
+        iteration: optimiser steps done.
+        generation: the running one.
+        start: its first iteration.
+        copies: source -> how often each of its images is drawn in it; empty for once each.
+        skipped: iterations whose loss was not finite.
+    """
+
+    iteration: int = 0
+    generation: int = 0
+    start: int = 0
+    copies: dict[int, npt.NDArray[np.int32]] = field(default_factory=dict)
+    skipped: int = 0
+
+
+def save(
+    path: Path,
+    position: Position,
+    detector: SemiSupervisedDetector,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    identity: dict[str, str],
+) -> None:
+    """Write everything that the rest of a training depends on.
+
+    Args:
+        path: the file; it is replaced as a whole.
+        position: how far the training is.
+        detector: student, teacher and the method's state.
+        optimiser: of the student.
+        scaler: of mixed precision.
+        identity: what the run is ("split", "settings"); a resumed run must have the same.
+    """
+    extra: dict[str, Any] = {}
+    detector.parts.before_save_checkpoint(extra)
+    state = {
+        "format": FORMAT,
+        "iteration": position.iteration,
+        "generation": position.generation,
+        "start": position.start,
+        "copies": {str(source): torch.from_numpy(times) for source, times in position.copies.items()},
+        "skipped": position.skipped,
+        "identity": identity,
+        "student": detector.student.state_dict(),
+        "teacher": detector.teacher.state_dict(),
+        "parts": detector.parts.state_dict(),
+        "parts_extra": extra,
+        "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict(),
+    }
+    with replacing(path) as stream:
+        torch.save(state, stream)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content.
+
+    Only tensors and plain values are unpickled: a file that holds anything else could run code and is refused.
+
+    Raises:
+        DataFault: not a checkpoint of ours, damaged, or holding more than tensors and plain values.
+    """
+    remedy = "repeat the command with --restart to train from the beginning"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataFault(f"{path} is not a sound checkpoint: {reason}", remedy=remedy) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DataFault(f"{path} is not a checkpoint of this format ({FORMAT}).", remedy=remedy)
+    return state
+
+
+def load(
+    path: Path,
+    detector: SemiSupervisedDetector,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    identity: dict[str, str],
+) -> Position:
+    """Put a checkpoint into detector, optimiser and scaler and return how far it is.
+
+    Raises:
+        DataFault: the file is not sound.
+        UsageFault: it belongs to a run with another split or other settings.
+    """
+    state = read(path)
+    for what, own in identity.items():
+        if state["identity"].get(what) != own:
+            raise UsageFault(
+                f"The checkpoint {path} was written with another {what}.",
+                remedy=f"repeat the command with the {what} of the first start, or with --restart",
+            )
+    detector.student.load_state_dict(state["student"])
+    detector.teacher.load_state_dict(state["teacher"])
+    detector.parts.load_state_dict(state["parts"])
+    detector.parts.after_load_checkpoint(state["parts_extra"])
+    optimiser.load_state_dict(state["optimiser"])
+    scaler.load_state_dict(state["scaler"])
+    copies = {int(source): times.numpy() for source, times in state["copies"].items()}
+    return Position(state["iteration"], state["generation"], state["start"], copies, state["skipped"])

@@ -1,0 +1,29 @@
+"""log.jsonl: a line of numbers every few iterations; a resumed run drops the lines after its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cissod_bench.atomic import write_bytes
+
+
+def rewind(path: Path, iteration: int) -> None:
+    """Keep the lines up to an iteration; a line cut short by a crash goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines():
+        try:
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_bytes(path, b"".join(line + b"\n" for line in kept))
+
+
+def append(path: Path, line: dict[str, float]) -> None:
+    """Add a line."""
+    rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(rounded) + "\n")

@@ -1,0 +1,183 @@
+"""The training: generations of sample -> train -> pseudo-label -> sample, resumable at any iteration.
+
+Why not mmengine's Runner: an iteration here is three lines, and everything the Runner adds around it (its sampler and
+resume protocol, checkpoints that are not atomic, launchers and wrappers that assume GPUs, configs formatted in every
+rank: B11 and B17-B19) would have to be replaced for exact resume. Models, losses, assigners and transforms are mmdet's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cissod_bench.errors import Interrupted
+from cissod_bench.training import checkpoint, distributed
+from cissod_bench.training.data import ViewsDataset, training_batches
+from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.parts import Context
+from cissod_bench.training.sampler import TwoSourceSampler, mix
+from cissod_bench.training.settings import Settings, learning_rate
+
+Log = Callable[[dict[str, float]], None]
+
+
+def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of the student's trainable parameters (SGD in Sec. 4.2)."""
+    trainable = [p for p in student.parameters() if p.requires_grad]
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(trainable, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def generation_start(generation: int, iterations: int, generations: int) -> int:
+    """Return the first iteration of a generation: t T / N_t, rounded down."""
+    return generation * iterations // generations
+
+
+class Training:
+    """One run's training.
+
+    Args:
+        detector: student, teacher and parts, on its device.
+        dataset: views of the two sources.
+        sampler: which images an iteration holds on this rank.
+        settings: the run's.
+        seed: of the training.
+        file: the checkpoint.
+        identity: what the run is; a checkpoint of another is refused.
+        log: takes a line of numbers every ``log_every`` iterations.
+        stop: tells whether the run was asked to stop (SIGTERM).
+    """
+
+    def __init__(
+        self,
+        detector: SemiSupervisedDetector,
+        dataset: ViewsDataset,
+        sampler: TwoSourceSampler,
+        settings: Settings,
+        *,
+        seed: int,
+        file: Path,
+        identity: dict[str, str],
+        log: Log = lambda line: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.detector, self.dataset, self.sampler, self.settings = detector, dataset, sampler, settings
+        self.seed, self.file, self.identity, self.log, self.stop = seed, file, identity, log, stop
+        self.device = next(detector.student.parameters()).device
+        self.amp = settings.amp and self.device.type == "cuda"
+        self.optimiser = make_optimiser(settings, detector.student)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.position = checkpoint.Position()
+        self.model: nn.Module = detector
+        if distributed.is_distributed():
+            # Wrapped here because a CPU module takes no device_ids (B18).
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            self.model = DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint if there is one; tell whether there was."""
+        if not self.file.exists():
+            return False
+        self.position = checkpoint.load(self.file, self.detector, self.optimiser, self.scaler, self.identity)
+        self._set_copies()
+        return True
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the end, or until an iteration (as if the run had been stopped there).
+
+        Raises:
+            Interrupted: the run was asked to stop; its checkpoint is written.
+        """
+        total = self.settings.iterations if until is None else until
+        while self.position.iteration < total:
+            generation = self.position.generation
+            end = generation_start(generation + 1, self.settings.iterations, self.settings.generations)
+            if self.position.iteration == end:
+                self._begin_generation(generation + 1)
+                continue
+            if self.position.iteration == 0:
+                self._begin_generation(0)
+            self._train_to(min(end, total))
+
+    def _begin_generation(self, generation: int) -> None:
+        """Ask the method how often each image is drawn from now on; rank 0's answer counts."""
+        self.position.generation, self.position.start = generation, self.position.iteration
+        copies = self.detector.parts.copies(self._context(self.position.iteration))
+        self.position.copies = distributed.broadcast(dict(copies) if copies else {})
+        self._set_copies()
+
+    def _set_copies(self) -> None:
+        place = self.position
+        self.sampler.set_copies(place.copies, generation=place.generation, start=place.start)
+
+    def _train_to(self, end: int) -> None:
+        begin, settings = self.position.iteration, self.settings
+        clock = time.perf_counter()
+        batches = training_batches(self.dataset, self.sampler, begin, end, settings.workers)
+        for iteration, batch in zip(range(begin, end), batches, strict=True):
+            line = self.step(batch, iteration)
+            self.position.iteration = done = iteration + 1
+            if done % settings.log_every == 0 or done == settings.iterations:
+                numbers = {name: float(value) for name, value in line.items()}
+                now = time.perf_counter()
+                numbers["seconds"], clock = now - clock, now
+                self.log({"iteration": done, "generation": self.position.generation, **numbers})
+            if done % settings.checkpoint_every == 0 or done == settings.iterations:
+                self.save()
+            if self.stop():
+                self.save()
+                raise Interrupted(f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written.",
+                                  remedy="repeat the same command to continue")  # fmt: skip
+
+    def step(self, batch: dict[str, Any], iteration: int) -> dict[str, Tensor | float]:
+        """Do one optimiser step on a batch; return losses and the method's numbers."""
+        # Samplers and jitter draw from torch's generator; seeding it every iteration makes resume exact without
+        # saving its state on every rank.
+        torch.manual_seed(int(mix(self.seed, 0xC3, iteration, distributed.rank())[0] >> 1))
+        rate = learning_rate(iteration, self.settings, distributed.world_size())
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        context = self._context(iteration)
+        with self._autocast():
+            losses = self.model(batch, context)
+        total = torch.stack([value.float().sum() for value in losses.values()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        self._optimise(total.detach())
+        self.detector.parts.after_iteration(context)
+        self.detector.update_teacher(iteration)
+        values = {name: value.detach().float().sum() for name, value in losses.items()}
+        return {"lr": rate, "loss": total.detach(), **values, **context.logs}
+
+    def _optimise(self, total: Tensor) -> None:
+        """Step unless a rank's loss is not finite."""
+        broken = distributed.all_reduce_sum((~torch.isfinite(total)).float())
+        if broken > 0:
+            self.position.skipped += 1
+            return
+        if self.settings.clip_norm > 0:
+            self.scaler.unscale_(self.optimiser)
+            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+
+    def save(self) -> None:
+        """Write the checkpoint (rank 0)."""
+        if distributed.rank() == 0:
+            checkpoint.save(self.file, self.position, self.detector, self.optimiser, self.scaler, self.identity)
+        distributed.barrier()
+
+    def _context(self, iteration: int) -> Context:
+        return Context(iteration, self.settings.iterations, self.position.generation, self.settings.generations)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type) if self.amp else nullcontext()

@@ -1,0 +1,158 @@
+"""What a method may replace in the shared training: seven extension points with defaults that change nothing.
+
+With the defaults the detector is Soft Teacher. A method subclasses `Parts`, overrides what it changes and keeps its
+whole state in buffers of that one module: so the state is in every checkpoint, exists once (not in student *and*
+teacher) and is never averaged by the teacher's update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cissod_bench.training import distributed
+
+Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
+Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
+"""Source (0 = labelled, 1 = unlabelled) -> how often each of its images is drawn a pass, shape (images of the source,)."""
+
+
+@dataclass
+class Context:
+    """Where in the training a part is called.
+
+    Attributes:
+        iteration: optimiser steps done before this one, 0 <= iteration < iterations.
+        iterations: T, the optimiser steps of the whole run.
+        generation: t, 0 <= t < generations.
+        generations: N_t.
+        branch: "sup" (labelled images), "unsup_cls" and "unsup_reg" (student on unlabelled images), "teacher" (the
+            teacher on the weak views) or "predict" (scoring).
+        collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
+        student: the student detector, e.g. for the weights of its classifier.
+        logs: numbers a part wants in ``log.jsonl``.
+    """
+
+    iteration: int
+    iterations: int
+    generation: int = 0
+    generations: int = 1
+    branch: Branch = "sup"
+    collect: bool = False
+    student: nn.Module | None = None
+    logs: dict[str, Tensor | float] = field(default_factory=dict)
+
+    @staticmethod
+    def sum_over_ranks(values: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes (the tensor itself in a single process)."""
+        return distributed.all_reduce_sum(values)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The teacher's detections on one unlabelled image after NMS.
+
+    Attributes:
+        image_id: id of the image in the split's annotation file.
+        image_index: row of the image in its source.
+        boxes: xyxy in pixels of the original image, shape (M, 4).
+        labels: channels in [0, n), int64, shape (M,).
+        scores: in (score floor, 1], shape (M,).
+    """
+
+    image_id: int
+    image_index: int
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+class Parts(nn.Module):
+    """A method's parts for one run; the defaults are Soft Teacher's.
+
+    Args:
+        num_classes: n, the foreground classes.
+        theta: the fixed threshold on classification pseudo labels (Sec. 4.2: 0.9).
+    """
+
+    theta_fixed: Tensor
+
+    def __init__(self, num_classes: int, theta: float = 0.9) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        # Not persistent: a setting, not a state.
+        self.register_buffer("theta_fixed", torch.full((num_classes,), theta), persistent=False)
+
+    def model_config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the detector's mmdet settings, changed where the method needs another head."""
+        return config
+
+    # 1
+    def score_transform(self, scores: Tensor, features: Tensor, context: Context) -> Tensor:
+        """Return the teacher's class probabilities as NMS shall see them.
+
+        Args:
+            scores: probabilities of the teacher's RoIs, background last, shape (R, K).
+            features: output of the last shared layer of the RoI head, shape (R, D).
+            context: branch "teacher".
+        """
+        return scores
+
+    # 2
+    def thresholds(self, context: Context) -> Tensor:
+        """Return theta, shape (n,): a pseudo label of class i supervises the classifier if score > theta[i]."""
+        return self.theta_fixed
+
+    # 3
+    def classification_loss(
+        self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context
+    ) -> Tensor:
+        """Return the RoI classification loss, a scalar: sum_r v_r l_r / Z with cross-entropy rows l_r.
+
+        Args:
+            logits: class scores before the activation, background last, shape (R, K).
+            labels: channels in [0, n], n is background, int64, shape (R,).
+            label_weights: v in [0, 1], shape (R,); below 1 only for background RoIs of unlabelled images.
+            normaliser: Z > 0, a scalar: R on labelled images, max(sum v, 1) on unlabelled ones.
+            context: branch "sup" or "unsup_cls"; state may be collected where ``context.collect``.
+        """
+        return (label_weights * F.cross_entropy(logits, labels, reduction="none")).sum() / normaliser
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return class probabilities, shape (R, K); the last column is P(background) in [0, 1]."""
+        return logits.softmax(dim=1)
+
+    # 4
+    def observe_detections(self, detections: Sequence[Detections], context: Context) -> None:
+        """Look at the teacher's detections above the score floor on this iteration's unlabelled images."""
+
+    # 5
+    def copies(self, context: Context) -> Copies | None:
+        """Return how often each image is drawn in the generation that begins; None for once each.
+
+        Called at the start of every generation on every rank; the result of rank 0 is used on all.
+        """
+        return None
+
+    # 6
+    def after_iteration(self, context: Context) -> None:
+        """Update the state once an iteration, after the optimiser's step, with sums over all ranks."""
+
+    # 7
+    def before_save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Add what is not a buffer (ragged lists as tensors) to the checkpoint's ``state``."""
+
+    def after_load_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Take back what `before_save_checkpoint` added."""
+
+
+def parts_for(facts: Any) -> Parts:
+    """Return Soft Teacher's parts: the choice of a method that changes nothing in them."""
+    return Parts(len(facts.classes))

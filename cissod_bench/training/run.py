@@ -1,0 +1,389 @@
+"""One run from a split to its record: train, predict with teacher and student, score, write run.json."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from cissod_bench import evaluate, runs
+from cissod_bench.annotations import read_annotations
+from cissod_bench.atomic import write_json
+from cissod_bench.errors import DataFault, Interrupted, UsageFault, unknown_name
+from cissod_bench.spec import Method, RunFacts, RunRecord, Task
+from cissod_bench.training import distributed, log, provenance
+from cissod_bench.training.data import Source, ViewsDataset, source_of
+from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.loop import Training
+from cissod_bench.training.model import faster_rcnn
+from cissod_bench.training.predict import predict, write_predictions
+from cissod_bench.training.progress import Bar
+from cissod_bench.training.sampler import TwoSourceSampler, mix
+from cissod_bench.training.settings import Settings, departures
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before it starts: everything it depends on.
+
+    Attributes:
+        task, method, variant, preset, profile, split_seed, seed: as in `RunRecord`.
+        settings: resolved.
+        split: the split's folder.
+        manifest: its manifest.
+        val: the annotation file that is scored.
+        train_images: image folder of D_l and D_u.
+        val_images: image folder of the scored images.
+        folder: the run's folder.
+        command: the command line.
+    """
+
+    task: Task
+    method: Method
+    variant: str
+    preset: str
+    profile: str
+    split_seed: int
+    seed: int
+    settings: Settings
+    split: Path
+    manifest: Mapping[str, Any]
+    val: Path
+    train_images: Path
+    val_images: Path
+    folder: Path
+    command: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the foreground classes in channel order."""
+        return tuple(self.manifest["classes"])
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> names of its classes."""
+        return {name: list(members) for name, members in self.manifest["groups"].items()}
+
+    @property
+    def split_sha256(self) -> str:
+        """Hash over the split's three data files."""
+        return str(self.manifest["split_sha256"])
+
+    def identity(self) -> dict[str, str]:
+        """Return what a checkpoint must agree with to be continued."""
+        names = (self.task.name, self.method.name, self.variant, self.profile, str(self.seed))
+        # How often a checkpoint or a log line is written, and by how many workers, changes no number.
+        free = {"checkpoint_every", "log_every", "workers", "test_batch"}
+        kept = {name: value for name, value in asdict(self.settings).items() if name not in free}
+        text = json.dumps([names, kept], sort_keys=True)
+        return {"split": self.split_sha256, "settings": sha256(text.encode()).hexdigest()}
+
+
+def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
+    """Return the fields a variant changes, empty for the method as it stands.
+
+    Raises:
+        UsageFault: the method has no such variant.
+    """
+    if not variant:
+        return {}
+    if variant not in method.variants:
+        raise unknown_name(f"variant of {method.name}", variant, method.variants)
+    return method.variants[variant]
+
+
+def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunRecord:
+    """Do what is left of a run and return its record.
+
+    A finished run is returned as it is; an interrupted one continues from its checkpoint.
+
+    Args:
+        plan: the run.
+        restart: forget what an earlier start left.
+        say: takes lines for the user.
+        quiet: show no progress.
+
+    Raises:
+        UsageFault: another process works in the folder, or the folder holds a run of other settings.
+        Interrupted: the run was asked to stop and can be continued.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.folder / ".lock")
+    try:
+        with lock.acquire(timeout=0) if distributed.rank() == 0 else lock_nothing():
+            return _execute(plan, restart=restart, say=say, quiet=quiet)
+    except Timeout:
+        raise UsageFault(f"Another process is working in {plan.folder}.", remedy="wait for it, or pass another --seed") from None
+
+
+@contextmanager
+def lock_nothing() -> Iterator[None]:
+    """Stand in for the lock on ranks that do not write."""
+    yield
+
+
+def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
+    if restart and distributed.rank() == 0:
+        for name in (runs.RECORD, runs.LOG, runs.CHECKPOINT, runs.PREDICTIONS, runs.STUDENT_PREDICTIONS):
+            (plan.folder / name).unlink(missing_ok=True)
+    distributed.barrier()
+    record = _record(plan)
+    if record.status == "done":
+        say(f"Already done: {plan.folder} (train it again with --restart)")
+        return record
+    device = pick_device()
+    record.hardware, record.versions = provenance.hardware(device), provenance.versions()
+    record.status = "running"
+    _write(plan, record)
+    try:
+        with stop_signals() as stop:
+            _work(plan, record, device, say, quiet, stop)
+    except (Interrupted, KeyboardInterrupt):
+        record.status = "interrupted"
+        _write(plan, record)
+        raise
+    except BaseException:
+        record.status = "failed"
+        _write(plan, record)
+        raise
+    record.status = "done"
+    _write(plan, record)
+    return record
+
+
+def _record(plan: Plan) -> RunRecord:
+    """Return the folder's record, or a new one.
+
+    Raises:
+        UsageFault: the folder holds a run of another split or of other settings.
+    """
+    settings = asdict(plan.settings)
+    fresh = RunRecord(
+        task=plan.task.name,
+        method=plan.method.name,
+        variant=plan.variant,
+        preset=plan.preset,
+        profile=plan.profile,
+        split_seed=plan.split_seed,
+        seed=plan.seed,
+        split_sha256=plan.split_sha256,
+        status="running",
+        groups=plan.groups,
+        settings=settings,
+        departures=departures(
+            plan.settings, task_iterations=plan.task.iterations, world_size=distributed.world_size()
+        ),
+        command=list(plan.command),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    if not (plan.folder / runs.RECORD).exists():
+        return fresh
+    old = runs.read_record(plan.folder)
+    plain = json.loads(json.dumps(settings))
+    changed = sorted(k for k in plain if k not in {"log_every", "checkpoint_every", "workers", "test_batch"}
+                     and k in old.settings and old.settings[k] != plain[k])  # fmt: skip
+    if old.split_sha256 != plan.split_sha256:
+        raise UsageFault(
+            f"{plan.folder} holds a run on another draw of the split.",
+            remedy="repeat with --restart, or put the split back with make-splits --force",
+        )
+    if changed:
+        raise UsageFault(
+            f"{plan.folder} holds a run with other settings ({', '.join(changed)}).",
+            remedy="repeat the settings of the first start, pass another --work-dir, or start anew with --restart",
+        )
+    return old
+
+
+def _write(plan: Plan, record: RunRecord) -> None:
+    if distributed.rank() == 0:
+        runs.write_record(plan.folder, record)
+
+
+def pick_device() -> torch.device:
+    """Return this rank's GPU where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    index = distributed.local_rank()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGTERM has come; the iteration at work is finished first."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, ask)
+    except ValueError:  # not the main thread: nothing to catch
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def sources(plan: Plan) -> tuple[Source, Source]:
+    """Return the two sources of a run: D_l with its boxes and D_u without any.
+
+    For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
+    """
+    with read_annotations(plan.split / "labelled.json") as file:
+        labelled = source_of(file, plan.train_images)
+    with read_annotations(plan.split / "unlabelled.json") as file:
+        unlabelled = source_of(file, plan.train_images).without_boxes()
+    if plan.method.images == "oracle":
+        with read_annotations(plan.split / "hidden.json") as file:
+            labelled = labelled + source_of(file, plan.train_images)
+    return labelled, unlabelled
+
+
+def images_an_iteration(plan: Plan) -> tuple[int, int]:
+    """Return the images of each source an iteration and rank."""
+    settings = plan.settings
+    return {
+        "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
+        "labelled": (settings.labelled_per_gpu, 0),
+        "oracle": (settings.images_per_gpu, 0),
+    }[plan.method.images]
+
+
+def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
+    """Return a run's training, at its first iteration.
+
+    Args:
+        plan: the run.
+        device: of the detector.
+        hooks: ``log`` and ``stop`` of `Training`.
+
+    Raises:
+        DataFault: D_l or D_u has no image.
+    """
+    labelled, unlabelled = sources(plan)
+    per_gpu = images_an_iteration(plan)
+    for source, name, wanted in zip((labelled, unlabelled), ("labelled", "unlabelled"), per_gpu, strict=True):
+        if wanted and not len(source):
+            raise DataFault(f"{plan.split / name}.json has no image to train on.", remedy="draw the split again")
+    facts = RunFacts(
+        task=plan.task,
+        variant=variant_fields(plan.method, plan.variant),
+        profile=plan.profile,
+        classes=plan.classes,
+        iterations=plan.settings.iterations,
+        generations=plan.settings.generations,
+        labelled_classes=labelled.classes_of_images(),
+        num_unlabelled=len(unlabelled),
+        seed=plan.seed,
+    )
+    # Weights are drawn on every rank from the run's seed, so they are equal everywhere.
+    torch.manual_seed(int(mix(plan.seed, 0x11)[0] >> 1))
+    ignores = 0.5 if plan.manifest.get("dm_minority") == "ignore" else -1.0
+    model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=ignores)
+    detector = SemiSupervisedDetector(model, plan.method.parts(facts), plan.settings, plan.groups, plan.classes)
+    aspects = [s.landscape() for s in (labelled, unlabelled)] if plan.settings.group_by_aspect else None
+    sampler = TwoSourceSampler(
+        (len(labelled), len(unlabelled)), per_gpu, plan.seed, distributed.rank(), distributed.world_size(), aspects
+    )
+    views = ViewsDataset((labelled, unlabelled), (("sup",), ("weak", "strong")), plan.settings)
+    return Training(
+        detector.to(device), views, sampler, plan.settings,
+        seed=plan.seed, file=plan.folder / runs.CHECKPOINT, identity=plan.identity(), **hooks,
+    )  # fmt: skip
+
+
+def _work(
+    plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]
+) -> None:
+    """Train, predict and score; fills the record in."""
+    main = distributed.rank() == 0
+    if main:
+        write_json(plan.folder / runs.SETTINGS, record.settings)
+    stream = sys.stderr
+    bar: list[Bar] = []
+
+    def take(line: dict[str, float]) -> None:
+        if main:
+            log.append(plan.folder / runs.LOG, line)
+            bar[0].advance(int(line["iteration"]) - bar[0].done, note_of(line))
+
+    training = prepare(plan, device, log=take, stop=stop)
+    record.data = {"labelled": training.sampler.sizes[0], "unlabelled": training.sampler.sizes[1]}
+    if training.resume():
+        say(f"Continuing after iteration {training.position.iteration} of {plan.settings.iterations}.")
+    else:
+        training.save()  # iteration 0: a run that dies early continues like any other
+    if main:
+        log.rewind(plan.folder / runs.LOG, training.position.iteration)
+    begun, first = time.perf_counter(), training.position.iteration
+    with Bar("train", plan.settings.iterations, done=first, stream=stream, quiet=quiet or not main) as shown:
+        bar.append(shown)
+        try:
+            training.run()
+        finally:
+            seconds = time.perf_counter() - begun
+            record.timings["train"] = record.timings.get("train", 0.0) + seconds
+            record.skipped["iterations"] = training.position.skipped
+    if training.position.iteration > first:
+        record.timings["iterations_per_second"] = (training.position.iteration - first) / seconds
+    if main:
+        _score(plan, record, training.detector, stream, quiet)
+    distributed.barrier()
+
+
+def note_of(line: Mapping[str, float]) -> str:
+    """Return a log line for the live bar: losses, pseudo boxes an image, thresholds, weights, speed."""
+    words = [f"loss {line['loss']:.3f}"]
+    pseudo = [f"{name[11:]} {value:.2f}" for name, value in line.items() if name.startswith("pseudo_cls_")]
+    if pseudo:
+        words.append(f"pseudo boxes/image {' '.join(pseudo)}")
+    for name in ("w", "theta"):
+        if f"{name}_min" in line:
+            words.append(f"{name} {line[f'{name}_min']:.2f}-{line[f'{name}_max']:.2f}")
+    return "  ".join(words)
+
+
+def _score(plan: Plan, record: RunRecord, detector: SemiSupervisedDetector, stream: Any, quiet: bool) -> None:
+    """Predict with teacher and student on the scored images and fill in their AP."""
+    with read_annotations(plan.val) as file:
+        source, category_ids = source_of(file, plan.val_images), file.category_ids
+        if file.classes != plan.classes:
+            raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
+    settings = plan.settings
+    begun = time.perf_counter()
+    with Bar("predict", 2 * len(source), stream=stream, quiet=quiet) as bar:
+        for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
+            found = predict(detector, source, category_ids, settings, teacher=who == "teacher", progress=bar.advance)
+            write_predictions(plan.folder / name, found)
+    record.timings["predict"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
+        scores = evaluate.score(
+            plan.val, plan.folder / name, groups=plan.groups, max_dets=plan.task.max_dets, metric=plan.task.metric
+        )
+        record.ap[who], record.per_class[who], record.engine = scores.columns, dict(scores.per_class), scores.engine
+    record.timings["evaluate"] = time.perf_counter() - begun
+
+
+def scaled(settings: Settings, task: Task) -> Settings:
+    """Return settings with what belongs to the task: detections an image and the score floor."""
+    return replace(settings, max_dets=task.max_dets, score_floor=task.score_floor)
+

@@ -1,0 +1,1 @@
+"""Reports: one file, one table or figure of the paper."""

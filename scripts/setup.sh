@@ -1,0 +1,181 @@
+#!/bin/sh
+# Makes .venv ready, once: torch, mmcv with its compiled operators, everything else at the versions of constraints.txt.
+# When nothing changed since, it returns at once. Settings, all optional, from the environment or as make variables:
+#   PYTHON       the interpreter (default: a python3 of 3.10-3.12)
+#   VENV         the environment's folder (default: .venv)
+#   VENV_FLAGS   for `python -m venv`, e.g. --system-site-packages to keep the torch that PYTHON already has
+#   TORCH        a requirement or wheel file for torch (default: the version of constraints.txt)
+#   FORCE_CUDA   1 builds for GPUs on a machine that shows none, 0 builds mmcv's operators for the CPU only
+set -eu
+cd "$(dirname "$0")/.."
+
+VENV=${VENV:-.venv}
+py=$VENV/bin/python
+stamp=$VENV/set-up.stamp
+log=$VENV/set-up.log
+pins=$VENV/constraints.txt
+
+say() { printf '%s\n' "$*"; }
+
+# fail WHAT REMEDY...
+fail() {
+    printf 'Error: %s\n' "$1" >&2
+    shift
+    for remedy in "$@"; do printf '  -> %s\n' "$remedy" >&2; done
+    exit 4
+}
+
+# What the environment was made for: this folder, its Python, these files.
+state() { pwd && "$py" -V && cat constraints.txt pyproject.toml scripts/setup.sh | cksum; }
+
+if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && [ "$(state 2>/dev/null)" = "$(cat "$stamp")" ]; then
+    exit 0
+fi
+
+ticker=
+trap '[ -z "$ticker" ] || kill "$ticker" 2>/dev/null || :' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Every 20 s: how long it takes so far and, while ninja compiles, how many files are done.
+tick() {
+    seconds=0
+    while sleep 20 >/dev/null 2>&1; do
+        seconds=$((seconds + 20))
+        files=$(tail -c 20000 "$log" | grep -o '^ *\[[0-9]*/[0-9]*\]' | tail -n 1 | tr -d ' ' || :)
+        say "   ... $seconds s ${files:+, compiled files $files}"
+    done
+}
+
+# step TITLE COMMAND...: its output goes to the log, whose end is shown when it fails.
+step() {
+    say "== $1"
+    title=$1
+    shift
+    tick &
+    ticker=$!
+    status=0
+    "$@" >>"$log" 2>&1 || status=$?
+    kill "$ticker" 2>/dev/null || :
+    ticker=
+    [ "$status" -eq 0 ] && return
+    tail -n 30 "$log" >&2
+    fail "$title: failed (exit code $status)." "the whole output is in $log; the same command starts again where this one stopped"
+}
+
+pip() { "$py" -m pip --disable-pip-version-check "$@"; }
+
+# usable PYTHON FIRST END: whether it runs and FIRST <= 3.minor < END
+usable() { "$1" -c "import sys; sys.exit(not (3, $2) <= sys.version_info[:2] < (3, $3))" 2>/dev/null; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        usable "$PYTHON" 10 99 || fail "PYTHON=$PYTHON is not a Python >= 3.10 that runs." "make PYTHON=/path/to/python3.11 setup"
+        return
+    fi
+    for PYTHON in python3 python3.12 python3.11 python3.10; do
+        if usable "$PYTHON" 10 13; then return; fi
+    done
+    PYTHON=python3
+    usable "$PYTHON" 10 99 || fail "No Python >= 3.10 was found." "install one, then: make PYTHON=/path/to/python3.11 setup"
+    say "Note: tried with Python 3.10-3.12 only, this is $("$PYTHON" -V)."
+}
+
+make_venv() {
+    if "$py" -m pip --version >/dev/null 2>&1; then
+        if [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -V)" = "$("$py" -V)" ]; then return; fi
+        say "$VENV has $("$py" -V), PYTHON is $("$PYTHON" -V): it is made again."
+    fi
+    find_python
+    say "== $VENV with $("$PYTHON" -V)"
+    # shellcheck disable=SC2086 # several flags in one variable
+    "$PYTHON" -m venv --clear ${VENV_FLAGS:-} "$VENV" || fail "$PYTHON cannot make a virtual environment." "install its venv module (Debian, Ubuntu: apt-get install python3-venv)"
+}
+
+# mmcv is compiled: better to know before the downloads that it cannot be.
+require_compiler() {
+    "${CXX:-c++}" --version >/dev/null 2>&1 || fail "There is no C++ compiler (${CXX:-c++}), and mmcv's operators are compiled." "install one (Debian, Ubuntu: apt-get install g++), or name it in CXX"
+    "$py" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
+        fail "Python.h is missing, and mmcv's operators are compiled." "install Python's headers (Debian, Ubuntu: apt-get install python3-dev)"
+}
+
+sees_gpu() { nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+# Prints the CUDA packages that installing the given requirement would bring; reads metadata and downloads no wheel.
+cuda_packages() {
+    pip install --dry-run --quiet --report - -c "$pins" "$1" 2>>"$log" >"$VENV/report.json" || { tail -n 30 "$log" >&2; return 1; }
+    "$py" - "$VENV/report.json" <<'PYTHON'
+import json, re, sys
+
+names = (item["metadata"]["name"] for item in json.load(open(sys.argv[1], encoding="utf-8"))["install"])
+print(*sorted(name for name in names if re.match(r"(nvidia|cuda|triton)\b", name)))
+PYTHON
+}
+
+install_torch() {
+    if [ -n "${TORCH:-}" ]; then
+        grep -v '^torch==' constraints.txt >"$pins"
+    elif "$py" -c 'import torch' 2>/dev/null; then
+        return
+    else
+        cp constraints.txt "$pins"
+    fi
+    if ! sees_gpu && [ "${FORCE_CUDA:-0}" != 1 ]; then
+        say "== No NVIDIA GPU here: asking what torch would bring"
+        found=$(cuda_packages "${TORCH:-torch}") || fail "pip finds no torch to install." "see above and $log"
+        [ -z "$found" ] || fail "This machine shows no NVIDIA GPU, but pip would install gigabytes of CUDA packages with torch: $found." \
+            "PyTorch's own site offers CPU wheels: download the one for your Python, then make TORCH=/path/to/torch-....whl setup" \
+            "or name PyTorch's CPU index in pip's settings (PIP_EXTRA_INDEX_URL), then make setup" \
+            "or keep a torch you have: make PYTHON=/path/to/its/python VENV_FLAGS=--system-site-packages setup" \
+            "or build for GPUs all the same: make FORCE_CUDA=1 setup"
+    fi
+    step "torch" pip install -c "$pins" "${TORCH:-torch}"
+}
+
+# From here on pip keeps the torch that is there, whatever its version and build.
+pin_torch() {
+    grep -v '^torch==' constraints.txt >"$pins"
+    "$py" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >>"$pins"
+}
+
+# opencv-python needs libGL, which a bare machine has not; its headless twin fills the same folder and needs nothing.
+mend_opencv() {
+    "$py" -c 'import cv2' 2>/dev/null || step "OpenCV without a screen" pip install --force-reinstall --no-deps -c "$pins" opencv-python-headless
+}
+
+# A WARN says that the operators work on the CPU but not on the GPU that is there.
+ops_work() {
+    "$py" -c "from cissod_bench.doctor import check_mmcv_ops as check; raise SystemExit(check().status in ('FAIL', 'WARN')[:1 + $cuda])" 2>>"$log"
+}
+
+# pip would install a source-only mmcv silently without its operators, and keep that wheel in its cache: build it with
+# them, look whether they run, and build again past the cache if they do not.
+install_mmcv() {
+    cuda=${FORCE_CUDA:-}
+    if [ -z "$cuda" ]; then
+        cuda=0
+        if command -v nvcc >/dev/null && "$py" -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then cuda=1; fi
+    fi
+    if ops_work; then return; fi
+    # -g0: without debug symbols the compiler takes half the time.
+    export CFLAGS="${CFLAGS:-} -g0" MMCV_WITH_OPS=1 FORCE_CUDA="$cuda"
+    step "mmcv, compiled once and never again (about 8 minutes on 2 cores)" pip install -v --no-build-isolation -c "$pins" onedl-mmcv
+    mend_opencv
+    if ops_work; then return; fi
+    step "mmcv again: the wheel in pip's cache has no working operators" pip install -v --no-build-isolation --no-cache-dir --force-reinstall --no-deps -c "$pins" onedl-mmcv
+    ops_work || fail "mmcv was built, but its operators do not run." "see $log; for the CPU only: make FORCE_CUDA=0 setup"
+}
+
+started=$(date +%s)
+make_venv
+: >"$log"
+"$py" -c 'import mmcv' 2>/dev/null || require_compiler
+step "pip and the build tools" pip install -c constraints.txt pip setuptools wheel ninja packaging hatchling
+install_torch
+pin_torch
+install_mmcv
+step "cissod-bench and everything else" pip install --no-build-isolation -c "$pins" -e ".[dev]"
+mend_opencv
+"$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
+state >"$stamp"
+say "Set up in $(($(date +%s) - started)) s."

@@ -1,0 +1,1 @@
+"""Sub-tasks: one file, one sub-task (Sec. 4.1)."""

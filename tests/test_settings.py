@@ -1,0 +1,99 @@
+"""Settings: the paper's numbers stand once, changes are checked, departures are named."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from cissod_bench.errors import UsageFault
+from cissod_bench.training.settings import (
+    FULL,
+    MINI,
+    PRESETS,
+    Settings,
+    checked,
+    departures,
+    learning_rate,
+    learning_rate_for,
+    preset,
+    with_changes,
+)
+
+
+def test_full_is_the_papers_section_4_2() -> None:
+    full = preset("full", task_iterations=180_000)
+    assert (full.iterations, full.generations, full.milestones) == (180_000, 10, (0.75, 0.90))
+    assert (full.labelled_per_gpu, full.unlabelled_per_gpu, full.reference_images) == (1, 4, 40)
+    assert (full.optimiser, full.lr, full.momentum, full.weight_decay) == ("sgd", 0.01, 0.9, 1e-4)
+    assert (full.depth, full.long_side, full.test_short_side, full.theta) == (50, 1333, 800, 0.9)
+
+
+def test_full_departs_from_the_paper_in_nothing_on_eight_gpus() -> None:
+    assert departures(preset("full", task_iterations=360_000), task_iterations=360_000, world_size=8) == {}
+
+
+def test_a_smaller_batch_is_a_departure_with_its_learning_rate() -> None:
+    found = departures(preset("full", task_iterations=180_000), task_iterations=180_000, world_size=1)
+    assert found == {"images_per_iteration": [40, 5], "lr_used": [0.01, 0.00125]}
+
+
+def test_mini_names_every_setting_it_changes() -> None:
+    found = departures(MINI, task_iterations=180_000, world_size=1)
+    changed = {f.name for f in fields(Settings) if getattr(MINI, f.name) != getattr(FULL, f.name)}
+    assert changed <= set(found)
+    assert found["depth"] == [50, 18]
+
+
+def test_learning_rate_warms_up_and_falls_at_75_and_90_percent() -> None:
+    full = preset("full", task_iterations=180_000)
+    rates = [learning_rate(i, full, 8) for i in (0, 250, 500, 134_999, 135_000, 161_999, 162_000, 179_999)]
+    expected = [1e-5, 0.01 * (0.001 + 0.999 / 2), 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    assert rates == pytest.approx(expected)
+
+
+def test_learning_rate_is_scaled_with_the_images_an_iteration() -> None:
+    assert learning_rate_for(FULL, 8) == pytest.approx(0.01)
+    assert learning_rate_for(FULL, 2) == pytest.approx(0.0025)
+
+
+def test_set_changes_a_setting_and_keeps_its_type() -> None:
+    changed = with_changes(MINI, ["lr=0.5", "short-side=50,60", "amp=true", "optimiser=sgd", "milestones=0.5", "depth=34"])
+    assert (changed.lr, changed.short_side, changed.amp) == (0.5, (50, 60), True)
+    assert (changed.optimiser, changed.milestones, changed.depth) == ("sgd", (0.5,), 34)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("teta=0.5", "There is no setting 'teta'. Did you mean 'theta'"),
+        ("theta", "--set needs key=value. Got 'theta' instead"),
+        ("theta=high", "Setting 'theta' must be a number. Got 'high' instead"),
+        ("iterations=1.5", "Setting 'iterations' must be an integer"),
+        ("optimiser=lion", "Setting 'optimiser' must be one of sgd, adamw"),
+        ("short_side=100", "must be 2 numbers separated by commas"),
+        ("amp=maybe", "must be true or false"),
+        ("theta=1.5", "Setting 'theta' is out of its range"),
+        ("iterations=0", "Setting 'iterations' is out of its range"),
+        ("__class__=int", "There is no setting"),
+    ],
+)
+def test_a_bad_change_is_refused_with_place_and_rule(change: str, message: str) -> None:
+    with pytest.raises(UsageFault, match=message.replace("(", r"\(")):
+        with_changes(MINI, [change])
+
+
+def test_an_unknown_preset_is_answered_with_near_matches() -> None:
+    with pytest.raises(UsageFault, match="There is no preset 'mimi'. Did you mean 'mini'"):
+        preset("mimi", task_iterations=1)
+
+
+def test_every_preset_keeps_the_rules() -> None:
+    for chosen in PRESETS.values():
+        checked(replace(chosen, iterations=chosen.iterations or 1000))
+
+
+def test_every_setting_is_documented() -> None:
+    missing = [f.name for f in fields(Settings) if f"\n        {f.name}:" not in (Settings.__doc__ or "").replace("\n    ", "\n        ", 0)
+               and f"{f.name}: " not in (Settings.__doc__ or "")]  # fmt: skip
+    assert missing == []
