@@ -19,22 +19,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.box_policy import BoxPolicy, corner_suspects, judge, look_like_corners
-from cissod_bench.columns import BoxColumns, CategoryRecord, ImageColumns, Spans, decode_records
+from cissod_bench.box_policy import BoxPolicy, Judged, corner_suspects, judge, look_like_corners
+from cissod_bench.columns import BoxColumns, ImageColumns, Ints, Spans, decode_categories
 from cissod_bench.errors import DataFault
-from cissod_bench.json_arrays import JsonFile
+from cissod_bench.json_files import JsonFile, Progress
 
-Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-_BLOCK = 1 << 21
+_BLOCK = 1 << 16
+_MOST_CLASSES = 32_767
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,9 @@ class Annotations:
     def __enter__(self) -> Annotations:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -106,19 +107,19 @@ class Annotations:
         return np.bincount(self.box_image[boxes], minlength=len(self.image_ids))
 
 
-def read_annotations(path: Path, *, hint: str | None = None) -> Annotations:
+def read_annotations(path: Path, *, progress: Progress | None = None) -> Annotations:
     """Read and check an annotation file, ``.json`` or gzipped, of any size.
 
     Args:
         path: the file.
-        hint: remedy printed when it is missing, such as where it officially comes from.
+        progress: called every few megabytes.
 
     Raises:
         DataFault: the file is missing, cut off, no JSON, lacks a key, has a field of the wrong type, an id twice, a box
             of an unknown image or class, an unsafe file name, or corner pairs where [x, y, width, height] belong. The
             message names the file and the place. Nothing is left open.
     """
-    file = JsonFile(path, hint=hint)
+    file = JsonFile(path, progress=progress)
     try:
         return _read(file)
     except BaseException:
@@ -127,72 +128,70 @@ def read_annotations(path: Path, *, hint: str | None = None) -> Annotations:
 
 
 def _read(file: JsonFile) -> Annotations:
-    images, boxes = ImageColumns(file), BoxColumns(file)
-    extras: dict[str, bytes] = {}
+    images, boxes = ImageColumns(), BoxColumns()
+    texts: dict[str, bytes] = {}
     for member in file.members():
         if member.key == "images":
-            images.read(member)
+            images.read(file, member)
         elif member.key == "annotations":
-            boxes.read(member)
-        elif member.key in ("categories", "info", "licenses"):
-            extras[member.key] = member.value()
+            boxes.read(file, member)
         else:
-            member.value()
-    found = {"images": images.found, "annotations": boxes.found, "categories": "categories" in extras}
+            texts[member.key] = member.value()
+    found = {"images": images.found, "annotations": boxes.found, "categories": "categories" in texts}
     if missing := [key for key, is_there in found.items() if not is_there]:
-        raise DataFault(f"{file.path}: the key {missing[0]!r} is missing; an annotation file has images, annotations and categories.")
-    category_ids, names, records = _categories(file, extras.pop("categories"))
-    return _joined(file, images, boxes, category_ids, names, records, extras)
+        wanted = "an annotation file has images, annotations and categories."
+        raise DataFault(f"{file.path}: the key {missing[0]!r} is missing; {wanted}")
+    classes = _classes(file, texts["categories"])
+    extras = {key: text for key, text in sorted(texts.items()) if key in ("info", "licenses")}
+    return _joined(file, images, boxes, classes, extras)
 
 
-def _categories(file: JsonFile, text: bytes) -> tuple[tuple[int, ...], tuple[str, ...], tuple[bytes, ...]]:
-    """Return ids, names and records of the classes in the order of their ids."""
-    parsed = decode_records(file, msgspec.json.Decoder(list[CategoryRecord]), text, "categories", 0)
-    records = msgspec.json.decode(text, type=list[msgspec.Raw])
-    if not parsed:
-        raise DataFault(f"{file.path}: categories is empty; at least one class is needed.")
-    if len(parsed) > 32_767:
-        raise DataFault(f"{file.path}: categories holds {len(parsed)} classes; at most 32767 are supported.")
+class _Classes(NamedTuple):
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    records: tuple[bytes, ...]
+
+
+def _classes(file: JsonFile, text: bytes) -> _Classes:
+    """Return the classes in the order of their ids."""
+    parsed, records = decode_categories(file, text)
+    if not 1 <= len(parsed) <= _MOST_CLASSES:
+        raise DataFault(f"{file.path}: categories must hold 1 to {_MOST_CLASSES} classes. Got {len(parsed)}.")
     for key in ("id", "name"):
         seen: dict[Any, int] = {}
         for index, category in enumerate(parsed):
             value = getattr(category, key)
             if value in seen:
-                raise DataFault(f"{file.path}: categories[{index}].{key} is {value!r}, as is categories[{seen[value]}].{key}; each must stand once.")
+                other = f"categories[{seen[value]}].{key}"
+                raise DataFault(f"{file.path}: categories[{index}].{key} is {value!r}, as is {other}; it must differ.")
             seen[value] = index
     order = sorted(range(len(parsed)), key=lambda index: parsed[index].id)
-    return (
+    return _Classes(
         tuple(parsed[index].id for index in order),
         tuple(parsed[index].name for index in order),
-        tuple(bytes(records[index]) for index in order),
+        tuple(records[index] for index in order),
     )
 
 
 def _joined(
-    file: JsonFile,
-    images: ImageColumns,
-    boxes: BoxColumns,
-    category_ids: tuple[int, ...],
-    classes: tuple[str, ...],
-    categories: tuple[bytes, ...],
-    extras: Mapping[str, bytes],
+    file: JsonFile, images: ImageColumns, boxes: BoxColumns, classes: _Classes, extras: Mapping[str, bytes]
 ) -> Annotations:
     """Replace ids by rows, judge the boxes and keep the good ones."""
-    image_ids = images.take("ids", np.int64)
-    widths, heights = images.take("widths", np.int32), images.take("heights", np.int32)
+    image_ids, widths, heights = images.take("id"), images.take("width"), images.take("height")
     _check_unique(file, "images", image_ids)
-    box_ids = boxes.take("ids", np.int64)
+    box_ids, crowd, corners, spans = boxes.take("id"), boxes.take("iscrowd"), boxes.boxes(), boxes.spans()
     _check_unique(file, "annotations", box_ids)
-    box_image = _rows_of(file, "image_id", boxes.take("images", np.int64), image_ids, "image").astype(np.int32)
-    box_class = _rows_of(file, "category_id", boxes.take("classes", np.int64), np.array(category_ids), "category").astype(np.int16)
-    corners, crowd = boxes.take("boxes", np.float64).reshape(-1, 4), boxes.take("crowd", np.bool_)
-    dropped, clipped, policy = _apply_policy(file, box_ids, corners, crowd, widths, heights, box_image)
-    spans = boxes.spans()
-    if dropped.any():
-        keep = ~dropped
-        box_ids, box_image, box_class, corners = box_ids[keep], box_image[keep], box_class[keep], corners[keep]
-        crowd, clipped = crowd[keep], clipped[keep]
-        spans = Spans(spans.offsets[keep], spans.lengths[keep])
+    box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids).astype(np.int32)
+    box_class = _rows_of(file, "category_id", boxes.take("category_id"), np.array(classes.ids)).astype(np.int16)
+    verdict = _judge(file, corners, crowd, widths, heights, box_image)
+    policy = BoxPolicy(
+        degenerate=tuple(box_ids[verdict.degenerate].tolist()),
+        outside=tuple(box_ids[verdict.outside].tolist()),
+        clipped=tuple(box_ids[verdict.clipped].tolist()),
+        crowd=int(crowd.sum()),
+    )
+    dropped = verdict.degenerate | verdict.outside
+    keep = ~dropped if dropped.any() else slice(None)  # a slice copies nothing
     return Annotations(
         file=file,
         sha256=file.sha256,
@@ -201,23 +200,23 @@ def _joined(
         heights=heights,
         file_names=images.file_names,
         image_spans=images.spans(),
-        box_ids=box_ids,
-        box_image=box_image,
-        box_class=box_class,
-        boxes=corners,
-        crowd=crowd,
-        clipped=clipped,
-        box_spans=spans,
-        category_ids=category_ids,
-        classes=classes,
-        categories=categories,
+        box_ids=box_ids[keep],
+        box_image=box_image[keep],
+        box_class=box_class[keep],
+        boxes=corners[keep],
+        crowd=crowd[keep],
+        clipped=verdict.clipped[keep],
+        box_spans=spans.only(keep),
+        category_ids=classes.ids,
+        classes=classes.names,
+        categories=classes.records,
         policy=policy,
         extras=extras,
     )
 
 
 def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
-    if len(ids) < 2 or (np.diff(ids) > 0).all():
+    if (np.diff(ids) > 0).all():
         return
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
@@ -225,49 +224,52 @@ def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
         first, second = (int(row) for row in order[twice[0] : twice[0] + 2])
         raise DataFault(
             f"{file.path}: {key}[{second}].id is {ids[second]}, as is {key}[{first}].id; an id must stand once. "
-            f"{len(twice)} record{'s are' if len(twice) > 1 else ' is'} affected."
+            f"Records with such an id: {len(twice)}."
         )
 
 
-def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: str) -> Ints:
+def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints) -> Ints:
     """Return the row in ``ids`` of each wanted id."""
     order = np.argsort(ids, kind="stable")
-    rows = np.searchsorted(ids, wanted, sorter=order) if len(ids) else np.zeros(len(wanted), np.int64)
-    rows = order[np.minimum(rows, len(ids) - 1)] if len(ids) else rows
-    orphans = np.flatnonzero(ids[rows] != wanted) if len(ids) else np.arange(len(wanted))
-    if len(orphans):
-        index = int(orphans[0])
+    places = np.searchsorted(ids, wanted, sorter=order)
+    known = places < len(ids)
+    rows = order[np.where(known, places, 0)] if len(ids) else np.zeros(len(wanted), np.int64)
+    if len(ids):
+        known &= ids[rows] == wanted
+    if not known.all():
+        index = int(np.argmin(known))
+        kind = key.removesuffix("_id")
         raise DataFault(
             f"{file.path}: annotations[{index}].{key} is {wanted[index]}, but there is no {kind} of that id. "
-            f"{len(orphans)} annotation{'s are' if len(orphans) > 1 else ' is'} affected."
+            f"Annotations without their {kind}: {int((~known).sum())}."
         )
     return rows
 
 
-def _apply_policy(
+def _judge(
     file: JsonFile,
-    box_ids: Ints,
     boxes: Floats,
     crowd: Bools,
     widths: npt.NDArray[np.int32],
     heights: npt.NDArray[np.int32],
     box_image: npt.NDArray[np.int32],
-) -> tuple[Bools, Bools, BoxPolicy]:
-    """Clip ``boxes`` in place; return which are to be dropped, which were clipped, and the policy's record."""
+) -> Judged:
+    """Clip ``boxes`` in place and return the policy's verdict on each."""
     degenerate, outside, clipped = (np.zeros(len(boxes), np.bool_) for _ in range(3))
-    suspects = np.zeros(2)
-    for start in range(0, len(boxes), _BLOCK):  # the intermediate arrays of 25 million boxes would be 3 GB
+    reaching = corners = 0
+    for start in range(0, len(boxes), _BLOCK):  # blocks: the intermediate arrays of 25 million boxes would be 3 GB
         rows = slice(start, start + _BLOCK)
-        width, height = widths[box_image[rows]].astype(np.float64), heights[box_image[rows]].astype(np.float64)
-        suspects += corner_suspects(boxes[rows], width, height, crowd[rows])
-        judged = judge(boxes[rows], width, height, crowd[rows])
+        sizes = np.stack([widths[box_image[rows]], heights[box_image[rows]]], axis=1).astype(np.float64)
+        suspects = corner_suspects(boxes[rows], sizes, crowd[rows])
+        reaching, corners = reaching + suspects[0], corners + suspects[1]
+        judged = judge(boxes[rows], sizes, crowd[rows])
         degenerate[rows], outside[rows], clipped[rows] = judged.degenerate, judged.outside, judged.clipped
         boxes[rows] = judged.boxes
-    if look_like_corners(*suspects, int((~crowd).sum())):
+    total = int((~crowd).sum())
+    if look_like_corners(reaching, corners, total):
         raise DataFault(
-            f"{file.path}: annotations[*].bbox must be [x, y, width, height] in pixels, but {suspects[0]:.0f} of {(~crowd).sum()} boxes "
-            "reach out of their image read that way, and make sense as corners [x1, y1, x2, y2].",
+            f"{file.path}: annotations[*].bbox must be [x, y, width, height] in pixels. Read that way {reaching} of "
+            f"{total} boxes reach out of their image, and nearly all make sense as corners [x1, y1, x2, y2].",
             remedy="write x2 - x1 and y2 - y1 in place of x2 and y2",
         )
-    policy = BoxPolicy(tuple(box_ids[degenerate].tolist()), tuple(box_ids[outside].tolist()), tuple(box_ids[clipped].tolist()), int(crowd.sum()))
-    return degenerate | outside, clipped, policy
+    return Judged(boxes, degenerate, outside, clipped)

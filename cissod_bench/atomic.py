@@ -148,6 +148,6 @@ def json_bytes(value: Any) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as an indented JSON file, gzipped when the name ends in ".gz"; the same value gives the same bytes."""
+    """Write a value as an indented JSON file, gzipped when its name ends in ".gz"; equal values give equal bytes."""
     data = json_bytes(value)
     write_bytes(path, gzip.compress(data, 6, mtime=0) if path.name.endswith(".gz") else data)

@@ -13,6 +13,7 @@ Floats = npt.NDArray[np.float64]
 OUTSIDE_TOLERANCE = 0.5
 """Pixels a box may reach out of its image before it is clipped; COCO's own boxes do so by rounding."""
 
+
 @dataclass(frozen=True)
 class BoxPolicy:
     """What was done about boxes that are not plainly inside their image; ids are those of the annotations.
@@ -50,18 +51,17 @@ class Judged:
     clipped: Bools
 
 
-def judge(boxes: Floats, widths: Floats, heights: Floats, crowd: Bools) -> Judged:
+def judge(boxes: Floats, sizes: Floats, crowd: Bools) -> Judged:
     """Return what becomes of boxes: crowd regions stay as they are.
 
     Args:
         boxes: x, y, width, height in pixels, (N, 4).
-        widths, heights: of each box's image, (N,).
+        sizes: width and height of each box's image, (N, 2).
         crowd: which boxes are crowd regions, (N,).
     """
-    degenerate = ((boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)) & ~crowd
-    sizes = np.stack([widths, heights], axis=1)
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     inner_low, inner_high = np.maximum(low, 0), np.minimum(high, sizes)
+    degenerate = (boxes[:, 2:] <= 0).any(axis=1) & ~crowd
     outside = (inner_low >= inner_high).any(axis=1) & ~degenerate & ~crowd
     reach = np.maximum(-low, high - sizes).max(axis=1)
     clipped = (reach > OUTSIDE_TOLERANCE) & ~degenerate & ~outside & ~crowd
@@ -73,16 +73,19 @@ def judge(boxes: Floats, widths: Floats, heights: Floats, crowd: Bools) -> Judge
     return Judged(result, degenerate, outside, clipped)
 
 
-def corner_suspects(boxes: Floats, widths: Floats, heights: Floats, crowd: Bools) -> tuple[int, int]:
-    """Return how many boxes reach out of their image to the right or below, and how many make sense as corner pairs."""
-    boxes, widths, heights = boxes[~crowd], widths[~crowd] + OUTSIDE_TOLERANCE, heights[~crowd] + OUTSIDE_TOLERANCE
-    x, y, third, fourth = boxes.T
-    reaching = (x + third > widths) | (y + fourth > heights)
-    corners = (third > x) & (fourth > y) & (third <= widths) & (fourth <= heights)
+def corner_suspects(boxes: Floats, sizes: Floats, crowd: Bools) -> tuple[int, int]:
+    """Return how many boxes reach out of their image to the right or below, and how many make sense as corner pairs.
+
+    The arguments are those of ``judge``.
+    """
+    boxes, limits = boxes[~crowd], sizes[~crowd] + OUTSIDE_TOLERANCE
+    low, other = boxes[:, :2], boxes[:, 2:]
+    reaching = (low + other > limits).any(axis=1)
+    corners = ((other > low) & (other <= limits)).all(axis=1)
     return int(reaching.sum()), int(corners.sum())
 
 
-def look_like_corners(reaching: float, corners: float, total: int) -> bool:
+def look_like_corners(reaching: int, corners: int, total: int) -> bool:
     """Return whether ``total`` boxes are [x1, y1, x2, y2] rather than [x, y, width, height].
 
     Read as x, y, width, height, every box whose centre is in the right or lower half of its image reaches out of it:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.errors import DataFault
-from cissod_bench.images import check_file_name
-from cissod_bench.json_arrays import JsonFile, Member
+from cissod_bench.images import broken_name_rule, check_file_name
+from cissod_bench.json_arrays import record_spans
+from cissod_bench.json_files import JsonFile, Member, Piece
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-T = TypeVar("T", bound=msgspec.Struct)
 
 _Id = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -25,6 +24,8 @@ _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
 
 
 class ImageRecord(msgspec.Struct, gc=False):
+    """What is wanted of an image; width and height in pixels."""
+
     id: _Id
     width: _Side
     height: _Side
@@ -32,6 +33,8 @@ class ImageRecord(msgspec.Struct, gc=False):
 
 
 class BoxRecord(msgspec.Struct, gc=False):
+    """What is wanted of an annotation; ``bbox`` is x, y, width, height in pixels."""
+
     id: _Id
     image_id: _Id
     category_id: _Id
@@ -40,6 +43,8 @@ class BoxRecord(msgspec.Struct, gc=False):
 
 
 class CategoryRecord(msgspec.Struct):
+    """What is wanted of a class."""
+
     id: _Id
     name: str
 
@@ -51,99 +56,111 @@ class Spans:
     offsets: Ints
     lengths: npt.NDArray[np.int32]
 
-
-_PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*))?`)?$", re.DOTALL)
-
-
-def decode_records(file: JsonFile, decoder: msgspec.json.Decoder[list[T]], text: bytes, key: str, first: int) -> list[T]:
-    """Decode whole records; the fault of a wrong type names the record by its index in the whole array."""
-    try:
-        return decoder.decode(text)
-    except msgspec.DecodeError as error:  # a ValidationError is one
-        match = _PLACE.match(str(error))
-        assert match is not None  # it matches every text
-        if match["index"] is None:
-            raise DataFault(f"{file.path}: {key}: {match['rule']}.") from None
-        index = int(match["index"])
-        record = bytes(msgspec.json.decode(text, type=list[msgspec.Raw])[index])
-        shown = record[:160].decode("utf-8", "replace") + ("..." if len(record) > 160 else "")
-        raise DataFault(f"{file.path}: {key}[{first + index}]{match['rest']}: {match['rule']}. The record: {shown}") from None
+    def only(self, keep: npt.NDArray[np.bool_] | slice) -> Spans:
+        """Return the spans of some of the records."""
+        return Spans(self.offsets[keep], self.lengths[keep])
 
 
-class _Columns:
-    """Grows columns piece by piece; no object of a record outlives its piece."""
+class Columns:
+    """Columns that grow piece by piece; no object of a record outlives its piece.
 
-    def __init__(self, file: JsonFile) -> None:
-        self._file, self.found, self.count = file, False, 0
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {}
+    Attributes:
+        found: whether the file has the array.
+    """
 
-    def _rows(self, text: bytes, first: int) -> None:
-        raise NotImplementedError
+    decoder: ClassVar[msgspec.json.Decoder[Any]]
+    fields: ClassVar[dict[str, Any]]
+    """Field of a record -> NumPy type of its column."""
 
-    def read(self, member: Member) -> None:
-        """Read the whole array."""
+    def __init__(self) -> None:
+        self.found = False
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*self.fields, "offsets", "lengths")}
+
+    def read(self, file: JsonFile, member: Member) -> None:
+        """Read the whole array.
+
+        Raises:
+            DataFault: a record is no JSON or breaks a rule; the message names it.
+        """
         self.found = True
-        for piece in member.pieces():
-            self._rows(piece.text, piece.first)
-            lengths = np.fromiter((record.nbytes for record in map(memoryview, piece.records)), np.int32, len(piece.records))
-            self._add("lengths", lengths)
-            self._add("offsets", piece.offset + _starts(piece.text, lengths))
-            self.count += len(piece.records)
-            self._file.release()
+        for piece in member.pieces(self.decoder):
+            self._add_piece(file, piece)
 
-    def _add(self, name: str, values: npt.NDArray[Any]) -> None:
-        self._parts.setdefault(name, []).append(values)
+    def _add_piece(self, file: JsonFile, piece: Piece[Any]) -> None:
+        for name, kind in self.fields.items():
+            values = map(attrgetter(name), piece.records)
+            self._parts[name].append(np.fromiter(values, kind, len(piece.records)))
+        starts, lengths = record_spans(piece.text, len(piece.records))
+        self._parts["offsets"].append(piece.offset + starts)
+        self._parts["lengths"].append(lengths.astype(np.int32))
 
-    def take(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def take(self, name: str) -> npt.NDArray[Any]:
         """Return a column whole and forget its parts, so that it is held once."""
-        parts = self._parts.pop(name, [])
-        return np.concatenate(parts) if parts else np.empty(0, dtype)
+        parts = self._parts.pop(name)
+        return np.concatenate(parts) if parts else np.empty(0, self.fields.get(name, np.int64))
 
     def spans(self) -> Spans:
         """Return where the records stand."""
-        return Spans(self.take("offsets", np.int64), self.take("lengths", np.int32))
+        return Spans(self.take("offsets"), self.take("lengths").astype(np.int32, copy=False))
 
 
-def _starts(text: bytes, lengths: npt.NDArray[np.int32]) -> Ints:
-    """Return where each record of known length starts: only a comma and blanks stand between two records."""
-    starts = np.empty(len(lengths), np.int64)
-    stop, find = 0, text.find
-    for index, length in enumerate(lengths.tolist()):
-        start = find(b"{", stop)
-        starts[index] = start
-        stop = start + length
-    return starts
+class ImageColumns(Columns):
+    """Columns id, width and height of the images.
 
+    Attributes:
+        file_names: their ``file_name``, each checked to stay in its folder.
+    """
 
-class ImageColumns(_Columns):
-    _decoder = msgspec.json.Decoder(list[ImageRecord])
+    decoder = msgspec.json.Decoder(list[ImageRecord])
+    fields: ClassVar[dict[str, Any]] = {"id": np.int64, "width": np.int32, "height": np.int32}
 
-    def __init__(self, file: JsonFile) -> None:
-        super().__init__(file)
+    def __init__(self) -> None:
+        super().__init__()
         self.file_names: list[str] = []
 
-    def _rows(self, text: bytes, first: int) -> None:
-        rows = decode_records(self._file, self._decoder, text, "images", first)
-        for index, row in enumerate(rows):
-            check_file_name(row.file_name, f"{self._file.path}: images[{first + index}].file_name")
-        self.file_names += [row.file_name for row in rows]
-        self._add("ids", _column(rows, "id", np.int64))
-        self._add("widths", _column(rows, "width", np.int32))
-        self._add("heights", _column(rows, "height", np.int32))
+    def _add_piece(self, file: JsonFile, piece: Piece[ImageRecord]) -> None:
+        names = [record.file_name for record in piece.records]
+        for index, name in enumerate(names):
+            if broken_name_rule(name) is not None:  # the message is made for the one bad name among millions only
+                check_file_name(name, f"{file.path}: images[{piece.first + index}].file_name")
+        self.file_names += names
+        super()._add_piece(file, piece)
 
 
-class BoxColumns(_Columns):
-    _decoder = msgspec.json.Decoder(list[BoxRecord])
+class BoxColumns(Columns):
+    """Columns id, image_id, category_id and iscrowd of the annotations, and their boxes."""
 
-    def _rows(self, text: bytes, first: int) -> None:
-        rows = decode_records(self._file, self._decoder, text, "annotations", first)
-        self._add("ids", _column(rows, "id", np.int64))
-        self._add("images", _column(rows, "image_id", np.int64))
-        self._add("classes", _column(rows, "category_id", np.int64))
-        self._add("crowd", _column(rows, "iscrowd", np.bool_))
-        corners = np.fromiter(chain.from_iterable(map(attrgetter("bbox"), rows)), np.float64, 4 * len(rows))
-        self._add("boxes", corners.reshape(-1, 4))
+    decoder = msgspec.json.Decoder(list[BoxRecord])
+    fields: ClassVar[dict[str, Any]] = {
+        "id": np.int64,
+        "image_id": np.int64,
+        "category_id": np.int64,
+        "iscrowd": np.bool_,
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts["bbox"] = []
+
+    def _add_piece(self, file: JsonFile, piece: Piece[BoxRecord]) -> None:
+        super()._add_piece(file, piece)
+        numbers = chain.from_iterable(map(attrgetter("bbox"), piece.records))
+        self._parts["bbox"].append(np.fromiter(numbers, np.float64, 4 * len(piece.records)))
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """Return x, y, width, height of every annotation, float64 (N, 4)."""
+        boxes: npt.NDArray[np.float64] = self.take("bbox").astype(np.float64, copy=False).reshape(-1, 4)
+        return boxes
 
 
-def _column(rows: list[Any], name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    return np.fromiter(map(attrgetter(name), rows), dtype, len(rows))
+def decode_categories(file: JsonFile, text: bytes) -> tuple[Sequence[CategoryRecord], Sequence[bytes]]:
+    """Return the classes and the bytes of their records.
+
+    Raises:
+        DataFault: a record breaks a rule; the message names it.
+    """
+    try:
+        parsed = msgspec.json.decode(text, type=list[CategoryRecord])
+    except msgspec.ValidationError as error:
+        raise file.record_fault("categories", 0, text, error) from None
+    return parsed, [bytes(record) for record in msgspec.json.decode(text, type=list[msgspec.Raw])]

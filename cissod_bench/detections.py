@@ -8,12 +8,14 @@ fault that names the entry.
 from __future__ import annotations
 
 import codecs
+import gc
 import gzip
 import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -37,7 +39,7 @@ class _Entry(Protocol):
     bbox: Box
 
 
-# gc=False: half a million small objects that hold no cycles would otherwise be walked again and again.
+# gc=False: these hold no cycles, and the collector need not know of half a million of them.
 class _Detection(msgspec.Struct, gc=False):
     image_id: Id
     category_id: Id
@@ -114,7 +116,8 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
     if isinstance(predictions, Path):
         where, raw = f"{predictions}", _read(predictions)
         try:
-            entries = _PREDICTIONS.decode(raw)
+            with _no_collection():
+                entries = _PREDICTIONS.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _undecoded(predictions, raw, error, _PREDICTIONS_RULE) from None
     else:
@@ -127,6 +130,18 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
     scores = np.fromiter(map(attrgetter("score"), entries), dtype=np.float64, count=len(boxes))
     _require(np.isfinite(scores), where, lambda i: f"the score is {scores[i]}, not a finite number")
     return Detections(image, channel, boxes, scores)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector from walking half a million boxes, none of them in a cycle, again and again as they grow."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read(path: Path) -> bytes:

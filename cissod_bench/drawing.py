@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations import Annotations, Bools, Ints
+from cissod_bench.annotations import Annotations
+from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.spec import Cover, DrawOptions, Task
+from cissod_bench.split import Source, Split
 
 ALGORITHM = 1
 """Version of the draw; it changes when the same seed would give other images."""
@@ -46,13 +48,20 @@ def visiting_order(ids: Ints, seed: int, draw: str) -> Ints:
 
 
 def cover_classes(
-    order: Ints, box_image: npt.NDArray[np.int32], box_class: npt.NDArray[np.int16], *, classes: Sequence[int], least: int, cover: Cover
+    order: Ints,
+    box_image: npt.NDArray[np.int32],
+    box_class: npt.NDArray[np.int16],
+    *,
+    classes: Sequence[int],
+    least: int,
+    cover: Cover,
 ) -> Ints:
     """Return the images, in the order visited, that hold at least ``least`` boxes of every class (Sec. 4.1, D_s).
 
     Args:
         order: rows of the images to visit, in this order; those without a box of ``classes`` are passed over.
-        box_image, box_class: row of the image and of the class of every box that counts, (N,).
+        box_image: row of the image of every box that counts, (N,).
+        box_class: row of its class, (N,).
         classes: rows of the classes to cover.
         least: boxes wanted of each class, >= 1.
         cover: "uniform" takes every visited image until all classes are covered: classes keep their natural
@@ -119,83 +128,6 @@ def share_of_images(order: Ints, *, percent: float, of: int) -> Ints:
     return order[:wanted]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What one annotation file gives to a split; all fields index its rows.
-
-    Attributes:
-        annotations: the file.
-        labelled: part name -> its images, in ascending order of ids; their boxes are shown.
-        unlabelled: the images of D_u.
-        shown: the boxes of D_l, bool (N,).
-        ignored: shown boxes that become ignore regions (iscrowd 1), bool (N,).
-    """
-
-    annotations: Annotations
-    labelled: Mapping[str, Ints]
-    unlabelled: Ints
-    shown: Bools
-    ignored: Bools
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """One draw of a task: D_l with its boxes, D_u without any, and the class groups.
-
-    Groups belong to the split, not to the task: LVIS groups by image counts in D_l.
-
-    Attributes:
-        options: how it was drawn; every choice is made (no None left).
-        source: images and boxes.
-        groups: group -> names of its classes in channel order.
-
-    Raises:
-        DataFault: D_l and D_u share an image or leave one out, a shown box lies on an image of D_u, or the groups do
-            not partition the classes. The message names the first offender.
-    """
-
-    options: DrawOptions
-    source: Source
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_images(self.source)
-        _check_boxes(self.source)
-        _check_groups(self.groups, self.source.annotations.classes)
-
-
-def _check_images(source: Source) -> None:
-    ids = source.annotations.image_ids
-    parts = {**source.labelled, "D_u": source.unlabelled}
-    uses = np.zeros(len(ids), np.int64)
-    for rows in parts.values():
-        np.add.at(uses, rows, 1)
-    if (uses != 1).any():
-        row = int(np.argmax(uses != 1))
-        holders = [name for name, rows in parts.items() if row in rows] or ["none of " + ", ".join(parts)]
-        raise DataFault(f"Image {ids[row]} is in {' and '.join(holders)}; each image must be in exactly one part.")
-
-
-def _check_boxes(source: Source) -> None:
-    hidden = np.zeros(len(source.annotations.image_ids), np.bool_)
-    hidden[source.unlabelled] = True
-    leaked = source.shown & hidden[source.annotations.box_image]
-    if leaked.any():
-        box = int(np.argmax(leaked))
-        image = source.annotations.image_ids[source.annotations.box_image[box]]
-        raise DataFault(f"Box {source.annotations.box_ids[box]} on image {image} of D_u is shown; D_u must show none.")
-
-
-def _check_groups(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
-    named = [name for names in groups.values() for name in names]
-    for name in (*classes, *named):
-        count = named.count(name)
-        if name not in classes:
-            raise DataFault(f"The class groups name {name!r}, which is no class of the data.")
-        if count != 1:
-            raise DataFault(f"Class {name!r} is in {count} class groups; each class must be in exactly one.")
-
-
 def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
     """Return the rows of the minority classes.
 
@@ -236,7 +168,14 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
 
     order = visiting_order(data.image_ids, options.split_seed, "D_s")
     cover = options.cover or task.cover
-    d_s = cover_classes(order, data.box_image[counts], data.box_class[counts], classes=minority.tolist(), least=options.min_instances, cover=cover)
+    d_s = cover_classes(
+        order,
+        data.box_image[counts],
+        data.box_class[counts],
+        classes=minority.tolist(),
+        least=options.min_instances,
+        cover=cover,
+    )
 
     holds_majority = data.per_image(counts & ~of_minority) > 0
     free = holds_majority.copy()
@@ -249,15 +188,16 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
     box_part = part[data.box_image]
     ignored = (box_part == 2) & of_minority
     shown = (box_part > 0) & ~ignored if options.dm_minority == "drop" else box_part > 0
-    by_id = np.argsort(data.image_ids, kind="stable")
-    labelled = {"D_m": by_id[part[by_id] == 2], "D_s": by_id[part[by_id] == 1]}
-    is_minority = np.isin(np.arange(len(data.classes)), minority)
-    groups = {group: tuple(name for name, inside in zip(data.classes, is_minority == (group == "min"), strict=True) if inside) for group in ("maj", "min")}
-    return Split(
-        options=DrawOptions(**{**vars(options), "cover": cover, "minority": groups["min"]}),
-        source=Source(annotations=data, labelled=labelled, unlabelled=by_id[part[by_id] == 0], shown=shown, ignored=ignored & shown),
-        groups=groups,
+    source = Source(
+        annotations=data,
+        labelled={"D_m": np.flatnonzero(part == 2), "D_s": np.flatnonzero(part == 1)},
+        unlabelled=np.flatnonzero(part == 0),
+        shown=shown,
+        ignored=ignored & shown,
     )
+    names = tuple(data.classes[row] for row in minority)
+    groups = {"maj": tuple(name for name in data.classes if name not in names), "min": names}
+    return Split(options=replace(options, cover=cover, minority=names), source=source, groups=groups)
 
 
 def _check_enough(data: Annotations, minority: Ints, least: int) -> None:
@@ -278,7 +218,12 @@ def check_options(options: DrawOptions) -> None:
     """
     rules = (
         ("--split-seed", options.split_seed, 0 <= options.split_seed < 2**63, "must be a whole number >= 0"),
-        ("--labelled-percent", options.labelled_percent, 0 < options.labelled_percent <= 100, "must be above 0 and at most 100"),
+        (
+            "--labelled-percent",
+            options.labelled_percent,
+            0 < options.labelled_percent <= 100,
+            "must be above 0 and at most 100",
+        ),
         ("--min-instances", options.min_instances, options.min_instances >= 1, "must be at least 1"),
         ("--cover", options.cover, options.cover in (None, "uniform", "useful"), "must be uniform or useful"),
         ("--dm-minority", options.dm_minority, options.dm_minority in ("drop", "ignore"), "must be drop or ignore"),

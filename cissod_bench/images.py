@@ -22,22 +22,34 @@ _END_MARKS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
 _REMEDY = "fetch the image again"
 
 
+def broken_name_rule(name: str) -> str | None:
+    """Return the rule that a relative file name breaks, or None for a name that stays below its folder.
+
+    Refused are empty and absolute names, ".." as a part, NUL and other control characters; on every system also what
+    would be absolute on another one, because annotation files travel.
+    """
+    if not name or not name.isprintable():
+        return "must be a printable name"
+    if name[0] in "/\\" or ".." in name or ":" in name:  # the quick look at one of millions; the parts decide
+        windows = PureWindowsPath(name)
+        if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+            return "must be relative, without '..'"
+    return None
+
+
 def check_file_name(name: str, where: str) -> None:
-    """Refuse a file name that could point outside its image folder.
+    """Refuse a file name that could point outside its folder.
 
     Args:
         name: ``file_name`` of an image record.
         where: file and JSON path, for the message.
 
     Raises:
-        DataFault: the name is empty, absolute, holds ".." as a part, a NUL or another control character.
+        DataFault: the name breaks a rule of ``broken_name_rule``.
     """
-    if not name or not name.isprintable():
-        raise DataFault(f"{where} must be a printable name. Got {name[:200]!r}.")
-    if name[0] in "/\\" or ".." in name or ":" in name:  # the quick look; the parts decide
-        windows = PureWindowsPath(name)
-        if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-            raise DataFault(f"{where} must be relative to the image folder, without '..'. Got {name[:200]!r}.")
+    rule = broken_name_rule(name)
+    if rule is not None:
+        raise DataFault(f"{where} {rule}. Got {name[:200]!r}.")
 
 
 def safe_path(root: Path, name: str) -> Path:
@@ -62,7 +74,8 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
 
     Args:
         path: the image file.
-        width, height: the size its annotation record states, in pixels; None takes any.
+        width: what its annotation record states, pixels; None takes any.
+        height: likewise.
 
     Raises:
         DataFault: the file is missing, empty, cut off, no image, of another size than stated, or claims more than
@@ -104,6 +117,11 @@ def _check_header(path: Path, data: bytes, width: int | None, height: int | None
     except Exception as error:  # the many readers raise many kinds on broken headers
         raise DataFault(f"{path}: this is no image ({type(error).__name__}).", remedy=_REMEDY) from None
     if size[0] * size[1] > MAX_PIXELS:
-        raise DataFault(f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS:,}; it is not decoded.")
+        raise DataFault(
+            f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS:,}; it is not decoded."
+        )
     if (width or size[0], height or size[1]) != size:
-        raise DataFault(f"{path}: the image is {size[0]} x {size[1]} pixels; its annotation says {width} x {height}.", remedy="give each data set its own images")
+        raise DataFault(
+            f"{path}: the image is {size[0]} x {size[1]} pixels; its annotation says {width} x {height}.",
+            remedy="give each data set its own images",
+        )

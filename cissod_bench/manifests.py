@@ -12,18 +12,34 @@ import msgspec
 import numpy as np
 
 from cissod_bench import __version__
-from cissod_bench.annotations import Ints
+from cissod_bench.annotations import Annotations, Bools
 from cissod_bench.atomic import folder_appearing, json_bytes
-from cissod_bench.drawing import ALGORITHM, Split
+from cissod_bench.drawing import ALGORITHM
 from cissod_bench.errors import DataFault
-from cissod_bench.spec import Task
-from cissod_bench.split_files import FILES, Progress, hidden_boxes, write_data_files
+from cissod_bench.json_files import Progress, file_sha256
+from cissod_bench.spec import DrawOptions, Task
+from cissod_bench.split import Source, Split
+from cissod_bench.split_files import FILES, hidden_boxes, write_data_files
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 Manifest: TypeAlias = dict[str, Any]
 
-_KEYS = ("schema", "task", "split_seed", "cover", "counts", "groups", "per_class", "files", "inputs", "split_sha256", "images", "classes", "val")
+_KEYS = (
+    "schema",
+    "task",
+    "split_seed",
+    "cover",
+    "counts",
+    "groups",
+    "per_class",
+    "files",
+    "inputs",
+    "split_sha256",
+    "images",
+    "classes",
+    "val",
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,9 @@ def split_folder(work_dir: Path, task: str, split_seed: int) -> Path:
     return work_dir / "splits" / task / f"seed{split_seed}"
 
 
-def write_split(folder: Path, split: Split, task: Task, inputs: Mapping[str, Input], progress: Progress | None = None) -> Manifest:
+def write_split(
+    folder: Path, split: Split, task: Task, inputs: Mapping[str, Input], progress: Progress | None = None
+) -> Manifest:
     """Write a split's folder, whole or not at all, in place of one that is there; return its manifest.
 
     Args:
@@ -57,83 +75,102 @@ def write_split(folder: Path, split: Split, task: Task, inputs: Mapping[str, Inp
 
 
 def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mapping[str, str]) -> Manifest:
-    """Return the manifest of a split whose data files have these hashes (none: not written). It holds no time and no absolute path."""
-    options, source, data = split.options, split.source, split.source.annotations
-    images = {name: len(rows) for name, rows in source.labelled.items()}
-    counted = source.shown & data.instances() & ~source.ignored
-    per_class = _per_class(split)
+    """Return the manifest of a split; it holds no time and no absolute path, so equal draws give equal manifests.
+
+    Args:
+        split: what was drawn.
+        task: the sub-task.
+        inputs: role -> annotation file.
+        files: data file -> sha256; empty for a split that is not written.
+    """
+    classes = list(split.source.annotations.classes)
     return {
         "schema": SCHEMA,
         "task": task.name,
         "title": task.title,
-        "split_seed": options.split_seed,
-        "cover": options.cover,
-        "labelled_percent": options.labelled_percent,
-        "min_instances": options.min_instances,
-        "minority": list(options.minority or ()),
-        "dm_minority": options.dm_minority,
+        **_options(split.options),
         "algorithm": ALGORITHM,
         "tool_version": __version__,
-        "counts": {**images, "labelled": sum(images.values()), "unlabelled": len(source.unlabelled)},
-        "boxes": {"labelled": int(counted.sum()), "ignored": int(source.ignored.sum()), "hidden": int((hidden_boxes(source) & data.instances()).sum())},
+        **_counts(split),
         "groups": {group: list(names) for group, names in split.groups.items()},
-        "per_group": _per_group(split, per_class),
-        "per_class": per_class,
-        "below_minimum": [name for name in options.minority or () if per_class[name]["boxes"] < options.min_instances],
-        "imbalance": _imbalance(per_class),
-        "classes": list(data.classes),
+        "classes": classes,
         "images": dict(task.images),
         "metric": task.metric,
         "max_dets": task.max_dets,
         "inputs": {role: {"path": one.path, "sha256": one.sha256} for role, one in inputs.items()},
         "val": {"path": inputs["val"].path, "sha256": inputs["val"].sha256},
-        "box_policy": data.policy.counts(),
-        "rewritten": {
-            "clipped": sorted(data.policy.clipped),
-            "ignored": sorted(data.box_ids[source.ignored].tolist()),
-            "dropped": {"degenerate": sorted(data.policy.degenerate), "outside": sorted(data.policy.outside)},
-        },
-        "ids_sha256": {name: _ids_sha256(data.image_ids[rows]) for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items()},
+        **_rewritten(split.source),
+        "ids_sha256": _ids_sha256(split.source),
         "files": dict(files),
         "split_sha256": split_sha256(files) if files else None,
     }
 
 
-def split_sha256(files: Mapping[str, str]) -> str:
-    """Return the one hash of a split: over the lines "<sha256>  <file name>" of its data files, as sha256sum prints them."""
-    return hashlib.sha256("".join(f"{files[name]}  {name}\n" for name in FILES).encode()).hexdigest()
+def _options(options: DrawOptions) -> Manifest:
+    return {**vars(options), "minority": list(options.minority or ())}
 
 
-def _ids_sha256(ids: Ints) -> str:
-    return hashlib.sha256("".join(f"{number}\n" for number in np.sort(ids)).encode()).hexdigest()
-
-
-def _per_class(split: Split) -> dict[str, dict[str, int]]:
-    """Return class name -> images and boxes of D_l that count as its instances."""
-    source, data = split.source, split.source.annotations
-    counted = source.shown & data.instances() & ~source.ignored
-    num = len(data.classes)
-    boxes = np.bincount(data.box_class[counted], minlength=num)
-    pairs = np.unique(data.box_image[counted].astype(np.int64) * num + data.box_class[counted])
-    images = np.bincount(pairs % num, minlength=num)
-    return {name: {"images": int(images[row]), "boxes": int(boxes[row])} for row, name in enumerate(data.classes)}
-
-
-def _per_group(split: Split, per_class: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    """Return group -> classes, boxes in D_l and hidden boxes of D_u."""
-    data = split.source.annotations
-    hidden = hidden_boxes(split.source) & data.instances()
-    in_hidden = dict(zip(data.classes, np.bincount(data.box_class[hidden], minlength=len(data.classes)).tolist(), strict=True))
+def _counts(split: Split) -> Manifest:
+    """Return images and boxes of D_l and D_u: in all, a group and a class. Crowd and ignore regions are no boxes."""
+    source, data, options = split.source, split.source.annotations, split.options
+    images = {name: len(rows) for name, rows in source.labelled.items()}
+    shown = source.shown & data.instances() & ~source.ignored
+    hidden = hidden_boxes(source) & data.instances()
+    per_class = _per_class(data, shown)
+    in_d_u = {name: counts["boxes"] for name, counts in _per_class(data, hidden).items()}
+    in_d_l = {name: counts["boxes"] for name, counts in per_class.items()}
+    rarest = min(in_d_l.values())
     return {
-        group: {"classes": len(names), "labelled": sum(per_class[name]["boxes"] for name in names), "hidden": sum(in_hidden[name] for name in names)}
-        for group, names in split.groups.items()
+        "counts": {**images, "labelled": sum(images.values()), "unlabelled": len(source.unlabelled)},
+        "boxes": {"labelled": int(shown.sum()), "ignored": int(source.ignored.sum()), "hidden": int(hidden.sum())},
+        "per_group": {
+            group: {
+                "classes": len(names),
+                "labelled": sum(in_d_l[name] for name in names),
+                "hidden": sum(in_d_u[name] for name in names),
+            }
+            for group, names in split.groups.items()
+        },
+        "imbalance": round(max(in_d_l.values()) / rarest, 2) if rarest else None,
+        "below_minimum": [name for name in options.minority or () if in_d_l[name] < options.min_instances],
+        "per_class": per_class,
     }
 
 
-def _imbalance(per_class: Mapping[str, Mapping[str, int]]) -> float | None:
-    """Return boxes of the most frequent class over boxes of the rarest one in D_l; None if a class has none."""
-    boxes = [counts["boxes"] for counts in per_class.values()]
-    return round(max(boxes) / min(boxes), 2) if min(boxes) else None
+def _per_class(data: Annotations, boxes: Bools) -> dict[str, dict[str, int]]:
+    """Return class name -> images and boxes, of the chosen boxes."""
+    num = len(data.classes)
+    counts = np.bincount(data.box_class[boxes], minlength=num)
+    pairs = np.unique(data.box_image[boxes].astype(np.int64) * num + data.box_class[boxes])
+    images = np.bincount(pairs % num, minlength=num)
+    return {name: {"images": int(images[row]), "boxes": int(counts[row])} for row, name in enumerate(data.classes)}
+
+
+def _rewritten(source: Source) -> Manifest:
+    """Return what became of odd boxes, and the ids of all records that are not the input's bytes."""
+    policy = source.annotations.policy
+    return {
+        "box_policy": policy.counts(),
+        "rewritten": {
+            "clipped": sorted(policy.clipped),
+            "ignored": sorted(source.annotations.box_ids[source.ignored].tolist()),
+        },
+        "dropped": {"degenerate": sorted(policy.degenerate), "outside": sorted(policy.outside)},
+    }
+
+
+def _ids_sha256(source: Source) -> dict[str, str]:
+    """Return part -> hash of its image ids, ascending, one a line."""
+    hashes = {}
+    for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
+        lines = "".join(f"{number}\n" for number in np.sort(source.annotations.image_ids[rows]).tolist())
+        hashes[name] = hashlib.sha256(lines.encode()).hexdigest()
+    return hashes
+
+
+def split_sha256(files: Mapping[str, str]) -> str:
+    """Return the one hash of a split: over the lines that sha256sum prints for its three data files."""
+    return hashlib.sha256("".join(f"{files[name]}  {name}\n" for name in FILES).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -152,7 +189,10 @@ def read_manifest(folder: Path) -> Manifest:
     if missing := [key for key in _KEYS if key not in manifest]:
         raise DataFault(f"{path} lacks the key {missing[0]!r}.", remedy="cissod-bench make-splits --force")
     if not isinstance(manifest["schema"], int) or manifest["schema"] > SCHEMA:
-        raise DataFault(f"{path} has schema {manifest['schema']!r}; this version reads up to {SCHEMA}.", remedy="update cissod-bench")
+        raise DataFault(
+            f"{path} has schema {manifest['schema']!r}; this version reads up to {SCHEMA}.",
+            remedy="update cissod-bench",
+        )
     return manifest
 
 
@@ -168,16 +208,12 @@ def verify(folder: Path) -> Manifest:
         try:
             found = file_sha256(path)
         except OSError as error:
-            raise DataFault(f"{path} cannot be read ({error.strerror}).", remedy="cissod-bench make-splits --force") from None
+            raise DataFault(
+                f"{path} cannot be read ({error.strerror}).", remedy="cissod-bench make-splits --force"
+            ) from None
         if found != manifest["files"].get(name):
-            raise DataFault(f"{path} has been changed: its sha256 is {found}, drawn was {manifest['files'].get(name)}.", remedy="cissod-bench make-splits --force")
+            raise DataFault(
+                f"{path} has been changed: its sha256 is {found}, drawn was {manifest['files'].get(name)}.",
+                remedy="cissod-bench make-splits --force",
+            )
     return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

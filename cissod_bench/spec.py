@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from cissod_bench.annotations import Annotations
-    from cissod_bench.drawing import Split
+    from cissod_bench.split import Split
     from cissod_bench.training.parts import Parts
 
 AP: TypeAlias = float | None

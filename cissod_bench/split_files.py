@@ -10,23 +10,26 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations import Annotations, Bools, Ints, Spans
-from cissod_bench.drawing import Source
+from cissod_bench.annotations import Annotations, Bools
+from cissod_bench.columns import Ints, Spans
+from cissod_bench.json_files import Progress
+from cissod_bench.split import Source
 
 LABELLED, UNLABELLED, HIDDEN = "labelled.json", "unlabelled.json", "hidden.json"
 FILES = (LABELLED, UNLABELLED, HIDDEN)
 
-Progress = Callable[[str, int, int], None]
-"""Called with the file's name, the records written and all records."""
+Change: TypeAlias = Callable[[int, bytes], bytes]
+"""Takes a record's row and bytes and returns the bytes to write."""
 
 _BATCH = 4096
 _RELEASE_BYTES = 64 << 20
+_PAGES_AROUND = 64 << 10  # what the system maps around a byte that is read
 
 
 def hidden_boxes(source: Source) -> Bools:
@@ -34,6 +37,13 @@ def hidden_boxes(source: Source) -> Bools:
     on_unlabelled = np.zeros(len(source.annotations.image_ids), np.bool_)
     on_unlabelled[source.unlabelled] = True
     return on_unlabelled[source.annotations.box_image]
+
+
+class _Rows(NamedTuple):
+    """Rows of the images and of the boxes of one file, each in ascending order of ids."""
+
+    images: Ints
+    boxes: Ints
 
 
 def write_data_files(folder: Path, source: Source, progress: Progress | None = None) -> dict[str, str]:
@@ -45,73 +55,67 @@ def write_data_files(folder: Path, source: Source, progress: Progress | None = N
         progress: called every few thousand records.
     """
     data = source.annotations
+    shown, hidden = np.flatnonzero(source.shown), np.flatnonzero(hidden_boxes(source))
     labelled = np.concatenate(list(source.labelled.values()))
-    part = {int(row): name for name, rows in source.labelled.items() for row in rows}
-    labelled = labelled[np.argsort(data.image_ids[labelled])]
-
-    def image_with_part(row: int, record: bytes) -> bytes:
-        return add_part(record, part[row])
-
-    contents: dict[str, tuple[Ints, Bools, Callable[[int, bytes], bytes] | None]] = {
-        LABELLED: (labelled, source.shown, image_with_part),
-        UNLABELLED: (source.unlabelled, np.zeros(len(data.box_ids), np.bool_), None),
-        HIDDEN: (source.unlabelled, hidden_boxes(source), None),
+    contents = {
+        LABELLED: _Rows(_by_id(data.image_ids, labelled), _by_id(data.box_ids, shown)),
+        UNLABELLED: _Rows(_by_id(data.image_ids, source.unlabelled), np.empty(0, np.int64)),
+        HIDDEN: _Rows(_by_id(data.image_ids, source.unlabelled), _by_id(data.box_ids, hidden)),
     }
-    hashes = {}
-    for name, (images, boxes, change) in contents.items():
-        rows = np.flatnonzero(boxes)
-        rows = rows[np.argsort(data.box_ids[rows], kind="stable")]
-        total = len(images) + len(rows)
-
-        def told(done: int, name: str = name, total: int = total) -> None:
-            if progress is not None:
-                progress(name, done, total)
-
-        hashes[name] = _write(folder / name, data, images, rows, change, source.ignored, told)
-    return hashes
+    return {name: _write(folder / name, source, rows, progress) for name, rows in contents.items()}
 
 
-def _write(
-    path: Path, data: Annotations, images: Ints, boxes: Ints, change: Callable[[int, bytes], bytes] | None, ignored: Bools, told: Callable[[int], None]
-) -> str:
-    rewritten = data.clipped | ignored
+def _by_id(ids: Ints, rows: Ints) -> Ints:
+    return rows[np.argsort(ids[rows], kind="stable")]
+
+
+def _write(path: Path, source: Source, rows: _Rows, progress: Progress | None) -> str:
+    data = source.annotations
+    part = {int(row): name for name, images in source.labelled.items() for row in images}
+    rewritten = data.clipped | source.ignored
+    total, done = len(rows.images) + len(rows.boxes), 0
+
+    def image_record(row: int, record: bytes) -> bytes:
+        return add_part(record, part[row]) if row in part else record
 
     def box_record(row: int, record: bytes) -> bytes:
-        return rewrite_box(record, data.boxes[row] if data.clipped[row] else None, ignore=bool(ignored[row])) if rewritten[row] else record
+        if not rewritten[row]:
+            return record
+        return rewrite_box(record, data.boxes[row] if data.clipped[row] else None, ignore=bool(source.ignored[row]))
+
+    def write(blocks: Iterable[tuple[int, bytes]]) -> None:
+        nonlocal done
+        for count, block in blocks:
+            out.write(block)
+            done += count
+            if progress is not None:
+                progress(f"Writing {path.name}", done, total)
 
     with _HashedFile(path) as out:
-        out.write(b"{")
-        for key, text in data.extras.items():
-            out.write(f'"{key}":'.encode() + text + b",\n")
-        out.write(b'"images":[')
-        done = 0
-        for count, block in _blocks(data, data.image_spans, images, change):
-            out.write(block)
-            told(done := done + count)
+        extras = b"".join(b'"%s":%s,\n' % (key.encode(), text) for key, text in data.extras.items())
+        out.write(b"{" + extras + b'"images":[')
+        write(_blocks(data, data.image_spans, rows.images, image_record))
         out.write(b'],\n"annotations":[')
-        for count, block in _blocks(data, data.box_spans, boxes, box_record if rewritten.any() else None):
-            out.write(block)
-            told(done := done + count)
+        write(_blocks(data, data.box_spans, rows.boxes, box_record if rewritten.any() else None))
         out.write(b'],\n"categories":[\n' + b",\n".join(data.categories) + b"\n]}\n")
     return out.sha256
 
 
-def _blocks(data: Annotations, spans: Spans, rows: Ints, change: Callable[[int, bytes], bytes] | None) -> Iterator[tuple[int, bytes]]:
+def _blocks(data: Annotations, spans: Spans, rows: Ints, change: Change | None) -> Iterator[tuple[int, bytes]]:
     """Yield (records, text) of a few thousand records each, with the commas and line ends between them."""
-    read, unreleased = data.file.read, 0
+    mapped = 0
     for at in range(0, len(rows), _BATCH):
         batch = rows[at : at + _BATCH]
         starts = spans.offsets[batch]
         stops = starts + spans.lengths[batch]
-        records: Iterable[bytes] = map(read, starts.tolist(), stops.tolist())
+        records: Iterable[bytes] = map(data.file.read, starts.tolist(), stops.tolist())
         if change is not None:
             records = map(change, batch.tolist(), records)
-        text = (b",\n" if at else b"\n") + b",\n".join(records)
-        unreleased += len(text)
-        if unreleased > _RELEASE_BYTES:
+        yield len(batch), (b",\n" if at else b"\n") + b",\n".join(records)
+        mapped += min(int(stops.max() - starts.min()), int((stops - starts).sum()) + _PAGES_AROUND * len(batch))
+        if mapped > _RELEASE_BYTES:
             data.file.release()
-            unreleased = 0
-        yield len(batch), text
+            mapped = 0
     if len(rows):
         yield 0, b"\n"
 

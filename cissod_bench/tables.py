@@ -56,7 +56,7 @@ class Row:
     Attributes:
         method: its name.
         variant: its variant, "" for the method as it stands.
-        mark: a letter where rows differ in their settings only (a note says in which), else "".
+        mark: a number where rows differ in their settings only (a note says in which), else "".
         title: as printed.
         competitor: False for the reference rows, which stand apart and are never the best.
     """

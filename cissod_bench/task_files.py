@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +14,8 @@ import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks
 from cissod_bench.drawing import draw_by_minority
-from cissod_bench.errors import BenchError, UsageFault
-from cissod_bench.images import check_file_name
+from cissod_bench.errors import UsageFault
+from cissod_bench.images import broken_name_rule
 from cissod_bench.spec import Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -104,23 +106,23 @@ def _task_name(path: Path) -> str:
             f"start with a letter or digit and have at most 64 of them. Got {name!r}."
         )
     if command_name(name) in list_tasks():
-        raise UsageFault(f"{path}: {command_name(name)!r} is the name of a built-in task.", remedy="give the file another name")
+        message = f"{path}: {command_name(name)!r} is the name of a built-in task."
+        raise UsageFault(message, remedy="give the file another name")
     return name
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageFault(f"{path} cannot be read: {error.strerror}.", remedy="cissod-bench tasks lists the built-in tasks") from None
+        remedy = "cissod-bench tasks lists the built-in tasks"
+        raise UsageFault(f"{path} cannot be read: {error.strerror}.", remedy=remedy) from None
     except UnicodeDecodeError as error:
         raise UsageFault(f"{path} is not UTF-8: byte {error.start}.") from None
-    except tomllib.TOMLDecodeError as error:
+    except toml.TOMLDecodeError as error:
         raise UsageFault(f"{path} is no TOML: {error}.") from None
+    return content
 
 
 def _check_keys(path: Path, content: Mapping[str, Any], kind: type[msgspec.Struct], prefix: str) -> None:
@@ -129,13 +131,16 @@ def _check_keys(path: Path, content: Mapping[str, Any], kind: type[msgspec.Struc
         if key not in known:
             near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
             hint = f" Did you mean {' or '.join(repr(prefix + n) for n in near)}?" if near else ""
-            raise UsageFault(f"{path}: there is no key {prefix + key!r}.{hint} Known: {', '.join(prefix + n for n in known)}.")
+            listed = ", ".join(prefix + name for name in known)
+            raise UsageFault(f"{path}: there is no key {prefix + key!r}.{hint} Known: {listed}.")
 
 
 def _check_paths(path: Path, described: TaskFile) -> None:
     for part, values in (("train", described.train), ("val", described.val)):
         for key in ("annotations", "images"):
-            try:
-                check_file_name(getattr(values, key), f"{path}: {part}.{key}")
-            except BenchError as fault:
-                raise UsageFault(fault.message.replace("the image folder", "the data root")) from None
+            rule = broken_name_rule(getattr(values, key))
+            if rule is not None:
+                raise UsageFault(
+                    f"{path}: {part}.{key} is a path below the data root and {rule}. Got {getattr(values, key)!r}.",
+                    remedy="move the data below one folder and name that with --data-root",
+                )

@@ -15,9 +15,9 @@ from cissod_bench.atomic import locked
 from cissod_bench.catalogue import load_task
 from cissod_bench.drawing import ALGORITHM, check_options, minority_rows
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.manifests import Input, Manifest, describe, file_sha256, split_folder, verify, write_split
+from cissod_bench.json_files import Progress, file_sha256
+from cissod_bench.manifests import Input, Manifest, describe, split_folder, verify, write_split
 from cissod_bench.spec import DrawOptions, Task
-from cissod_bench.split_files import Progress
 from cissod_bench.task_files import read_task_file
 
 _COMPARED = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority")
@@ -61,7 +61,8 @@ def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOption
         UsageFault: a value is out of its range.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
-    options = DrawOptions(**{"cover": task.cover, "minority": task.minority, **task.draw_defaults, **chosen, "split_seed": split_seed})
+    defaults = {"cover": task.cover, "minority": task.minority, **task.draw_defaults}
+    options = DrawOptions(**{**defaults, **chosen, "split_seed": split_seed})
     check_options(options)
     return options
 
@@ -78,10 +79,10 @@ def input_path(task: Task, role: str, root: Path) -> Path:
     packed = path.with_name(path.name + ".gz")
     if packed.is_file():
         return packed
-    remedy = task.official.get(role)
+    fetch = f"fetch {task.official[role]}, or " if role in task.official else ""
     raise DataFault(
         f"Task {task.name!r} needs {path} (or {packed.name}); it does not exist.",
-        remedy=f"{remedy}; --data-root (now {root}) says where data lies" if remedy else f"--data-root (now {root}) says where data lies",
+        remedy=f"{fetch}say with --data-root (now {root}) where data lies",
     )
 
 
@@ -92,7 +93,7 @@ def missing_inputs(task: Task, root: Path) -> list[str]:
         try:
             input_path(task, role, root)
         except DataFault:
-            lines.append(f"{root / task.inputs[role]}" + (f": {task.official[role]}" if role in task.official else ""))
+            lines.append(str(root / task.inputs[role]) + (f": {task.official[role]}" if role in task.official else ""))
     return lines
 
 
@@ -114,8 +115,8 @@ def ensure_split(
         work_dir: the split lies below ``splits/``, a toy task's images below ``data/``.
         options: from ``draw_options``.
         force: draw again, in place of what is there.
-        progress: called while the files are written.
-        say: gets a line before each slow step.
+        progress: called while files are read and written.
+        say: gets a line before the images of a toy task are drawn.
 
     Raises:
         DataFault: an input is missing or invalid; the split there has been changed, or was drawn from other inputs.
@@ -133,14 +134,15 @@ def ensure_split(
             manifest = verify(folder)
             _check_same(folder, manifest, task, root, options)
             return SplitOnDisk(folder, manifest, False, time.perf_counter() - started)
-        annotations, inputs = read_inputs(task, root, stack, say)
-        say("Drawing the split")
+        annotations, inputs = read_inputs(task, root, stack, progress)
         split = task.draw(task, annotations, options)
         manifest = write_split(folder, split, task, inputs, progress)
     return SplitOnDisk(folder, manifest, True, time.perf_counter() - started)
 
 
-def dry_split(task: Task, data_root: Path, work_dir: Path, options: DrawOptions, *, say: Callable[[str], None] = lambda text: None) -> SplitOnDisk:
+def dry_split(
+    task: Task, data_root: Path, work_dir: Path, options: DrawOptions, *, progress: Progress | None = None
+) -> SplitOnDisk:
     """Return what ``ensure_split`` would draw, without hashes of files; nothing is written below ``work_dir``.
 
     Raises:
@@ -151,28 +153,27 @@ def dry_split(task: Task, data_root: Path, work_dir: Path, options: DrawOptions,
         root = task_data_root(task, data_root, work_dir)
         if task.prepare is not None:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / task.name
-            say("Drawing the images in a temporary folder")
             task.prepare(root)
-        annotations, inputs = read_inputs(task, root, stack, say)
+        annotations, inputs = read_inputs(task, root, stack, progress)
         manifest = describe(task.draw(task, annotations, options), task, inputs, {})
-    return SplitOnDisk(split_folder(work_dir, task.name, options.split_seed), manifest, True, time.perf_counter() - started)
+    folder = split_folder(work_dir, task.name, options.split_seed)
+    return SplitOnDisk(folder, manifest, True, time.perf_counter() - started)
 
 
 def read_inputs(
-    task: Task, root: Path, stack: ExitStack, say: Callable[[str], None] = lambda text: None
+    task: Task, root: Path, stack: ExitStack, progress: Progress | None = None
 ) -> tuple[dict[str, Annotations], dict[str, Input]]:
     """Read and check every annotation file of a task; the stack closes them.
 
     Raises:
         DataFault: one is missing or invalid, or they disagree about a class.
     """
-    paths = {role: input_path(task, role, root) for role in task.inputs}  # a missing one is told before the first is read
-    annotations: dict[str, Annotations] = {}
-    for role, path in paths.items():
-        say(f"Reading {path}")
-        annotations[role] = stack.enter_context(read_annotations(path))
+    # All paths first: a missing file is told before minutes go into reading another one.
+    paths = {role: input_path(task, role, root) for role in task.inputs}
+    annotations = {role: stack.enter_context(read_annotations(path, progress=progress)) for role, path in paths.items()}
     check_classes(annotations["train"], annotations["val"])
-    return annotations, {role: Input(paths[role].relative_to(root).as_posix(), one.sha256) for role, one in annotations.items()}
+    inputs = {role: Input(paths[role].relative_to(root).as_posix(), one.sha256) for role, one in annotations.items()}
+    return annotations, inputs
 
 
 def check_classes(train: Annotations, val: Annotations) -> None:
@@ -184,29 +185,28 @@ def check_classes(train: Annotations, val: Annotations) -> None:
     names = dict(zip(train.category_ids, train.classes, strict=True))
     for number, name in zip(val.category_ids, val.classes, strict=True):
         if names.get(number) != name:
-            got = f"{names[number]!r}" if number in names else "no class"
-            raise DataFault(f"{val.path}: category {number} is {name!r}, but {train.path} has {got} of that id; both files must agree.")
+            other = f"{names[number]!r} in" if number in names else "missing from"
+            raise DataFault(
+                f"{val.path}: category {number} is {name!r}, but it is {other} {train.path}; both must agree."
+            )
 
 
 def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, options: DrawOptions) -> None:
     """Refuse a split that is not the one asked for."""
     remedy = "add --force to draw it again, or choose another --split-seed or --work-dir"
+    classes = manifest["classes"]
     wanted = {name: getattr(options, name) for name in _COMPARED}
-    wanted["minority"] = [manifest["classes"][row] for row in minority_rows(options.minority or (), manifest["classes"])]
-    for name in _COMPARED:
-        if manifest.get(name) != wanted[name]:
-            shown = (manifest.get(name), wanted[name]) if name != "minority" else _differing(manifest.get(name), wanted[name])
-            raise UsageFault(f"{folder} holds a split with {name} {shown[0]!r}; asked for is {shown[1]!r}.", remedy=remedy)
-    if manifest.get("algorithm") != ALGORITHM:
-        raise UsageFault(f"{folder} was drawn by version {manifest.get('algorithm')} of the algorithm; this is version {ALGORITHM}.", remedy=remedy)
+    wanted |= {"minority": [classes[row] for row in minority_rows(options.minority or (), classes)]}
+    wanted |= {"algorithm": ALGORITHM}
+    for name, value in wanted.items():
+        there = manifest.get(name)
+        if there != value:
+            if isinstance(there, list):  # a list of 40 classes hides the two that differ
+                there, value = [one for one in there if one not in value], [one for one in value if one not in there]
+            raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {value!r}.", remedy=remedy)
     for role, one in manifest["inputs"].items():
         path = input_path(task, role, root)
         found = file_sha256(path)
         if found != one["sha256"]:
-            raise DataFault(f"{folder} was drawn from another {path}: its sha256 was {one['sha256']}, now it is {found}.", remedy=remedy)
-
-
-def _differing(there: Any, asked: Any) -> tuple[list[str], list[str]]:
-    """Return what stands in one list of classes only, each way."""
-    before, after = list(there or []), list(asked or [])
-    return [name for name in before if name not in after], [name for name in after if name not in before]
+            was = f"its sha256 was {one['sha256']}, now it is {found}"
+            raise DataFault(f"{folder} was drawn from another {path}: {was}.", remedy=remedy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,17 @@ from cissod_bench.spec import AP, RunRecord
 from cissod_bench.tables import CELL_COLUMNS, Block, Figure, Report, Row, Runs, Table
 
 LARGE_CLASSES, CHART_CLASSES = 30, 120  # a drawing of more classes is folded away; of still more, is not read at all
-_IMAGES = ("labelled", "semi", "oracle")  # reference rows by what they train on: the lower bound first
 
 READING = (
-    "AP in points (COCO, IoU .50:.95), mean ± sample standard deviation over n training seeds of one split; "
-    "below it the number the paper prints. Bold: the best competitor. "
-    "A dash: nothing ran, or the paper has no number; n/a: no class of the group has a box to find."
+    "AP in points (COCO, IoU .50:.95), mean ± sample standard deviation over n training seeds on one split. Bold: the "
+    "best competitor. A dash: nothing ran. n/a: no class of the group has a box to find."
 )
+PAPER = "The second number of a cell is the one the paper prints; a dash: it has none."
+_ROLES = {  # by what a reference row trains on, the lower bound first
+    "labelled": "a reference row, not a competitor",
+    "semi": "a reference row, not a competitor",
+    "oracle": "a reference row, not a competitor: it trains with boxes that the others never see",
+}
 
 
 def build(runs: Runs, methods: Mapping[str, Entry] | None = None, tasks: Mapping[str, Entry] | None = None) -> Report:
@@ -48,7 +51,7 @@ def build(runs: Runs, methods: Mapping[str, Entry] | None = None, tasks: Mapping
             chosen = [record for record in at_scale if record.task in layout.tasks]
             if chosen:
                 tables.append(_Plan(layout, chosen, methods).table())
-    notes = [READING]
+    notes = [READING] + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
     if len(finished) > len(records):
         notes.append(
             f"{len(finished) - len(records)} run(s) repeat a training seed of the same cell; the newest of each counts."
@@ -113,9 +116,9 @@ class _Plan:
         return sorted({departing(o) for o in self.records if (o.task, o.split_sha256, o.method, o.variant) == same})
 
     def _row(self, record: RunRecord) -> Row:
-        """Return the row of a record; where its method was run with several settings, they are marked a, b, ..."""
+        """Return the row of a record; where its method was run with several settings, they are numbered."""
         settings = self._variants(record)
-        mark = "" if len(settings) == 1 else string.ascii_lowercase[settings.index(departing(record)) % 26]
+        mark = "" if len(settings) == 1 else str(settings.index(departing(record)) + 1)
         return self._named(record.method, record.variant, mark)
 
     def _named(self, method: str, variant: str = "", mark: str = "") -> Row:
@@ -127,16 +130,20 @@ class _Plan:
     def _rows(self) -> tuple[Row, ...]:
         """Return the paper's rows in its order, what else was run behind them, and the reference rows last."""
         rows = set(map(self._row, self.records))
-        shown = {method for values in self.layout.rows.values() for method in values} | set(self.methods)
+        printed = {method for values in self.layout.rows.values() for method in values}
         run = {row.method for row in rows if not row.variant}
-        rows |= {self._named(method) for method in METHODS if method in shown - run}
+        plain = {row.method for row in rows if not row.variant and not row.mark}  # the row the paper's numbers go to
+        rows |= {self._named(method) for method in METHODS if method in (printed - plain) | (set(self.methods) - run)}
         return tuple(sorted(rows, key=self._place))
 
     def _place(self, row: Row) -> tuple[object, ...]:
         order = list(METHODS)
-        images = str(self.methods[row.method].literals.get("images", "semi")) if row.method in self.methods else "semi"
-        reference = 0 if row.competitor else 1 + _IMAGES.index(images)
+        reference = 0 if row.competitor else 1 + list(_ROLES).index(self._images(row))
         return reference, order.index(row.method) if row.method in order else len(order), row.key
+
+    def _images(self, row: Row) -> str:
+        """Return what the method trains on, a key of ``_ROLES``."""
+        return str(self.methods[row.method].literals.get("images", "semi")) if row.method in self.methods else "semi"
 
     def _measured(self) -> pd.DataFrame:
         """Return a tidy line a measured cell: mean, sample standard deviation and number of training seeds."""
@@ -161,16 +168,10 @@ class _Plan:
                     shared | {"column": c, "mean": self.layout.value(block.task, method, c)}
                     for c in self.layout.columns
                 ]
-        return pd.DataFrame(lines, columns=CELL_COLUMNS)
+        return pd.DataFrame(lines, columns=CELL_COLUMNS).astype({"mean": float, "std": float, "n": int})
 
     def _notes(self) -> tuple[str, ...]:
-        notes = []
-        reference = [row.title for row in self._rows() if not row.competitor]
-        if reference:
-            notes.append(
-                f"{' and '.join(reference)}: reference rows, not competitors; an oracle trains with boxes that the "
-                "others never see."
-            )
+        notes = [f"{row.title}: {_ROLES[self._images(row)]}." for row in self._rows() if not row.competitor]
         students = sorted({self._row(record).title for record in self.records if scored_model(record) == "student"})
         if students:
             notes.append(f"{', '.join(students)}: has no teacher, its only model is scored.")

@@ -43,7 +43,7 @@ tick() {
     while sleep 20 >/dev/null 2>&1; do
         seconds=$((seconds + 20))
         files=$(tail -c 20000 "$log" | grep -o '^ *\[[0-9]*/[0-9]*\]' | tail -n 1 | tr -d ' ' || :)
-        say "   ... $seconds s ${files:+, compiled files $files}"
+        say "   ... $seconds s${files:+, compiled files $files}"
     done
 }
 
@@ -83,7 +83,9 @@ find_python() {
 
 make_venv() {
     if "$py" -m pip --version >/dev/null 2>&1; then
-        if [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -V)" = "$("$py" -V)" ]; then return; fi
+        if [ -z "${PYTHON:-}" ]; then return; fi
+        find_python
+        if [ "$("$PYTHON" -V)" = "$("$py" -V)" ]; then return; fi
         say "$VENV has $("$py" -V), PYTHON is $("$PYTHON" -V): it is made again."
     fi
     find_python
@@ -108,7 +110,7 @@ cuda_packages() {
 import json, re, sys
 
 names = (item["metadata"]["name"] for item in json.load(open(sys.argv[1], encoding="utf-8"))["install"])
-print(*sorted(name for name in names if re.match(r"(nvidia|cuda|triton)\b", name)))
+print(*sorted((name for name in names if re.match(r"(nvidia|cuda|triton)\b", name))))
 PYTHON
 }
 
@@ -123,7 +125,7 @@ install_torch() {
     if ! sees_gpu && [ "${FORCE_CUDA:-0}" != 1 ]; then
         say "== No NVIDIA GPU here: asking what torch would bring"
         found=$(cuda_packages "${TORCH:-torch}") || fail "pip finds no torch to install." "see above and $log"
-        [ -z "$found" ] || fail "This machine shows no NVIDIA GPU, but pip would install gigabytes of CUDA packages with torch: $found." \
+        [ -z "$found" ] || fail "This machine shows no NVIDIA GPU, but pip would install gigabytes of CUDA packages with torch ($found)." \
             "PyTorch's own site offers CPU wheels: download the one for your Python, then make TORCH=/path/to/torch-....whl setup" \
             "or name PyTorch's CPU index in pip's settings (PIP_EXTRA_INDEX_URL), then make setup" \
             "or keep a torch you have: make PYTHON=/path/to/its/python VENV_FLAGS=--system-site-packages setup" \
@@ -154,12 +156,12 @@ install_mmcv() {
     cuda=${FORCE_CUDA:-}
     if [ -z "$cuda" ]; then
         cuda=0
-        if command -v nvcc >/dev/null && "$py" -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then cuda=1; fi
+        if command -v nvcc >/dev/null && "$py" -c 'import sys, torch; sys.exit(torch.version.cuda is None)' 2>>"$log"; then cuda=1; fi
     fi
     if ops_work; then return; fi
     # -g0: without debug symbols the compiler takes half the time.
     export CFLAGS="${CFLAGS:-} -g0" MMCV_WITH_OPS=1 FORCE_CUDA="$cuda"
-    step "mmcv, compiled once and never again (about 8 minutes on 2 cores)" pip install -v --no-build-isolation -c "$pins" onedl-mmcv
+    step "mmcv, compiled once and never again (about 8 minutes on 2 cores; seconds if pip kept it)" pip install -v --no-build-isolation -c "$pins" onedl-mmcv
     mend_opencv
     if ops_work; then return; fi
     step "mmcv again: the wheel in pip's cache has no working operators" pip install -v --no-build-isolation --no-cache-dir --force-reinstall --no-deps -c "$pins" onedl-mmcv

@@ -30,7 +30,7 @@ def boxes_of(count: int, rng: np.random.Generator, whole: bool) -> NDArray[np.fl
 
 
 def random_case(seed: int) -> tuple[GroundTruth, Detections]:
-    """Few images and classes, crowds, ties in score, equal boxes, zero areas; every tenth has > 100 detections an image."""
+    """Few images and classes, crowds, ties, equal boxes, zero areas; every tenth has > 100 detections an image."""
     rng = np.random.default_rng(seed)
     images, classes, count = rng.integers(1, 6), rng.integers(1, 5), rng.integers(0, 30)
     found = int(rng.integers(0, 60)) if seed % 10 else 700
@@ -154,9 +154,16 @@ HARD: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     ),
     "zero area": (
         [box(10, 3, [3, 3, 0, 0]), box(10, 3, [5, 5, 0, 4]), box(20, 3, [0, 0, 4, 4])],
-        [DETECTION | {"bbox": [3, 3, 0, 0]}, DETECTION | {"bbox": [5, 5, 0, 4]}, DETECTION | {"image_id": 20, "bbox": [0, 0, 4, 4]}],
+        [
+            DETECTION | {"bbox": [3, 3, 0, 0]},
+            DETECTION | {"bbox": [5, 5, 0, 4]},
+            DETECTION | {"image_id": 20, "bbox": [0, 0, 4, 4]},
+        ],
     ),
-    "negative scores": ([box(10, 3, [0, 0, 10, 10])], [DETECTION | {"score": -0.5}, DETECTION | {"score": -2.0, "image_id": 20}]),
+    "negative scores": (
+        [box(10, 3, [0, 0, 10, 10])],
+        [DETECTION | {"score": -0.5}, DETECTION | {"score": -2.0, "image_id": 20}],
+    ),
     "larger than the largest area range": ([box(10, 3, [0, 0, 2e5, 2e5])], [DETECTION | {"bbox": [0, 0, 2e5, 2e5]}]),
 }
 
@@ -170,9 +177,7 @@ def test_engines_and_plain_pycocotools_agree_on_the_hard_case(case: str, tmp_pat
     assert fast.columns == slow.columns
     assert fast.per_class == slow.per_class
     if results and annotations:  # pycocotools itself cannot load an empty results file, and needs area, id and iscrowd
-        full = [
-            {"id": i, "area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0, **a} for i, a in enumerate(annotations, 1)
-        ]
+        full = [{"id": i, "area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0, **a} for i, a in enumerate(annotations, 1)]
         expected = reference(write(tmp_path, full), found, ["cat"])[0]
         assert (-100 if fast.all is None else fast.all) == pytest.approx(expected, abs=1e-9)
 
@@ -193,7 +198,7 @@ def test_a_class_without_boxes_is_none_and_a_class_without_detections_is_zero(tm
 
 def test_an_annotation_whose_id_is_zero_can_be_found(tmp_path: Path) -> None:
     truth = write(tmp_path, [box(10, 3, [0, 0, 10, 10], id=0)])
-    assert [score(truth, [DETECTION], groups={}, engine=name).all for name in ENGINES] == [100, 100]
+    assert [score(truth, [DETECTION], groups={}, engine=name).all for name in ENGINES] == pytest.approx([100, 100])
 
 
 def test_image_ids_above_two_to_the_53_stay_apart(tmp_path: Path) -> None:
@@ -201,7 +206,7 @@ def test_image_ids_above_two_to_the_53_stay_apart(tmp_path: Path) -> None:
     truth = write(tmp_path, [box(large, 3, [0, 0, 10, 10])], images=[large, large + 1])
     for name in ENGINES:
         assert score(truth, [DETECTION | {"image_id": large + 1}], groups={}, engine=name).all == 0
-        assert score(truth, [DETECTION | {"image_id": large}], groups={}, engine=name).all == 100
+        assert score(truth, [DETECTION | {"image_id": large}], groups={}, engine=name).all == pytest.approx(100)
 
 
 def test_tied_scores_are_ordered_by_image_id_whatever_the_order_of_the_file(tmp_path: Path) -> None:
@@ -244,7 +249,7 @@ def test_an_unknown_engine_or_metric_is_refused(tmp_path: Path) -> None:
         load_engine("hotcoca")
     with pytest.raises(UsageFault, match="metric 'lvis'"):
         score(tmp_path / "val.json", [], groups={}, metric="lvis")
-    with pytest.raises(UsageFault, match="at least 1. Got 0"):
+    with pytest.raises(UsageFault, match="at least 1"):
         score(tmp_path / "val.json", [], groups={}, max_dets=0)
 
 
@@ -258,7 +263,10 @@ BROKEN_PREDICTIONS = {
     "text": (b'[{"image_id": "10", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: Expected `int`"),
     "three numbers": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]', "entry 0: .*length 4"),
     "NaN in the file": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3, 4], "score": NaN}]', "entry 0: NaN"),
-    "too large": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3, 1e999], "score": 1}]', "entry 0: .*out of range"),
+    "too large": (
+        b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3, 1e999], "score": 1}]',
+        "entry 0: .*out of range",
+    ),
 }
 
 
@@ -267,7 +275,7 @@ def test_a_broken_predictions_file_is_refused_with_its_place(case: str, tmp_path
     content, message = BROKEN_PREDICTIONS[case]
     path = tmp_path / "found.json"
     path.write_bytes(content)
-    with pytest.raises(DataFault, match=f"found.json: {message}"):
+    with pytest.raises(DataFault, match=f"found.json: .*{message}"):
         score(write(tmp_path, []), path, groups={})
 
 
@@ -293,9 +301,15 @@ def test_a_wrong_entry_is_named_by_its_index(change: dict[str, Any], message: st
     [
         ({"images": [], "categories": []}, "missing required field `annotations`"),
         ({"images": [{"id": 1}, {"id": 1}], "categories": [], "annotations": []}, "images: the id 1 stands twice"),
-        ({"images": [], "categories": [*TWO_CLASSES, {"id": 8, "name": "cat"}], "annotations": []}, "'cat' stands twice"),
+        (
+            {"images": [], "categories": [*TWO_CLASSES, {"id": 8, "name": "cat"}], "annotations": []},
+            "'cat' stands twice",
+        ),
         ({"images": [{"id": 1}], "categories": [], "annotations": [box(1, 9, [0, 0, 1, 1])]}, "category id 9"),
-        ({"images": [], "categories": TWO_CLASSES, "annotations": [box(5, 3, [0, 0, 1, 1])]}, "entry 0: the image id 5"),
+        (
+            {"images": [], "categories": TWO_CLASSES, "annotations": [box(5, 3, [0, 0, 1, 1])]},
+            "entry 0: the image id 5",
+        ),
         ({"images": [{"id": 1}], "categories": TWO_CLASSES, "annotations": [box(1, 3, [0, 0])]}, "entry 0: .*length 4"),
     ],
 )

@@ -88,7 +88,7 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
     """
     from cissod_bench.catalogue import list_tasks, load_task
     from cissod_bench.errors import DataFault
-    from cissod_bench.manifests import file_sha256
+    from cissod_bench.json_files import file_sha256
 
     name, path = str(manifest["task"]), str(manifest["inputs"]["val"]["path"])
     toy = name in list_tasks() and load_task(name).is_toy

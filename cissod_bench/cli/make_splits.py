@@ -14,20 +14,49 @@ from cissod_bench.cli.common import Output, data_root_option, global_options, pa
 from cissod_bench.errors import DataFault, UsageFault
 
 if TYPE_CHECKING:
+    from cissod_bench.json_files import Progress
     from cissod_bench.manifests import Manifest
     from cissod_bench.spec import Task
-    from cissod_bench.split_files import Progress
     from cissod_bench.tasks import SplitOnDisk
 
 
 @click.command("make-splits", short_help="Draw the labelled and unlabelled annotation files of the sub-tasks.")
-@click.option("--task", "names", multiple=True, metavar="NAME", help="A sub-task or a .toml file; repeatable. [default: every one whose files are there]")
-@click.option("--split-seed", "seeds", multiple=True, type=click.IntRange(min=0), default=(0,), show_default="0", help="Seed of the draw; repeatable.")
-@click.option("--cover", type=click.Choice(["uniform", "useful"]), help="How D_s is selected. [default: the task's]")
-@click.option("--labelled-percent", type=float, help="Share of the images with a majority box that enters D_m. [default: the task's, 10]")
-@click.option("--min-instances", type=int, help="Boxes every minority class has in D_s at least. [default: the task's, 10]")
-@click.option("--minority", "minority_file", type=click.Path(path_type=Path), help="File with the minority classes, one name a line. [default: the task's]")
-@click.option("--dm-minority", type=click.Choice(["drop", "ignore"]), help="Minority boxes of D_m: left out, or kept as ignore regions. [default: drop]")
+@click.option(
+    "--task",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A sub-task or a .toml file; repeatable.  [default: every one whose files are there]",
+)
+@click.option(
+    "--split-seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0, 2**63 - 1),
+    default=(0,),
+    show_default="0",
+    help="Seed of the draw; repeatable.",
+)
+@click.option("--cover", type=click.Choice(["uniform", "useful"]), help="How D_s is selected.  [default: the task's]")
+@click.option(
+    "--labelled-percent",
+    type=float,
+    help="Share of the images with a majority box that enters D_m.  [default: the task's, 10]",
+)
+@click.option(
+    "--min-instances", type=int, help="Boxes every minority class has in D_s at least.  [default: the task's, 10]"
+)
+@click.option(
+    "--minority",
+    "minority_file",
+    type=click.Path(path_type=Path),
+    help="File with the minority classes, one name a line.  [default: the task's]",
+)
+@click.option(
+    "--dm-minority",
+    type=click.Choice(["drop", "ignore"]),
+    help="Minority boxes of D_m: left out, or kept as ignore regions.  [default: drop]",
+)
 @click.option("--force", is_flag=True, help="Draw again where a split is there.")
 @click.option("--dry-run", is_flag=True, help="Read and draw, but write nothing.")
 @data_root_option
@@ -66,10 +95,10 @@ def command(
     planned = [(task, draw_options(task, split_seed=seed, **given)) for task in tasks for seed in dict.fromkeys(seeds)]
     results = []
     for task, options in planned:
-        if dry_run:
-            drawn = dry_split(task, data_root, work_dir, options, say=output.say)
-        else:
-            with _shown_progress(output) as progress:
+        with shown_progress(output) as progress:
+            if dry_run:
+                drawn = dry_split(task, data_root, work_dir, options, progress=progress)
+            else:
                 drawn = ensure_split(task, data_root, work_dir, options, force=force, progress=progress, say=output.say)
         output.say(summary(drawn, dry_run=dry_run))
         results.append({"dir": str(drawn.folder), **drawn.manifest})
@@ -115,38 +144,45 @@ def read_names(path: Path) -> tuple[str, ...]:
 def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
     """Return what was drawn as a few lines of text."""
     manifest = drawn.manifest
-    counts, boxes = manifest["counts"], manifest["boxes"]
-    below = manifest["below_minimum"]
+    counts, boxes, below = manifest["counts"], manifest["boxes"], manifest["below_minimum"]
     how = "not written" if dry_run else "drawn" if drawn.fresh else "already there, hashes verified"
     parts = " + ".join(f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled"))
+    named = f" ({', '.join(below)})" if below else ""
     lines = [
         f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
-        f"  D_l  {counts['labelled']:>11,} images {boxes['labelled']:>11,} boxes   ({parts})",
-        f"  D_u  {counts['unlabelled']:>11,} images {boxes['hidden']:>11,} hidden boxes",
-        *(
-            f"  {group:<4} {one['classes']:>10,} classes {one['labelled']:>11,} boxes in D_l {one['hidden']:>11,} hidden in D_u"
-            for group, one in manifest["per_group"].items()
-        ),
-        f"  imbalance in D_l {_ratio(manifest)}; classes below {manifest['min_instances']} boxes: {len(below)}" + (f" ({', '.join(below)})" if below else ""),
-        *_policy(manifest),
-        f"  sha256 {manifest['split_sha256']}" if not dry_run else "  sha256 only after writing",
-        f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB",
+        f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes  ({parts})",
+        f"  D_u  {counts['unlabelled']:>11,} images  {boxes['hidden']:>11,} hidden boxes",
     ]
+    for group, one in manifest["per_group"].items():
+        shown = f"{one['classes']:>11,} classes {one['labelled']:>11,} boxes in D_l, {one['hidden']:,} hidden in D_u"
+        lines.append(f"  {group:<4} {shown}")
+    lines.append(f"  classes below {manifest['min_instances']} boxes: {len(below)}{named}")
+    lines.append(f"  imbalance in D_l {_ratio(manifest)}")
+    lines += _policy(manifest)
+    lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
+    lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
     return "\n".join(lines)
 
 
 def _ratio(manifest: Manifest) -> str:
     if manifest["imbalance"] is None:
-        return "undefined, a class has no box"
+        return "undefined: a class has no box"
     boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items()}
     most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
     return f"{manifest['imbalance']:,} : 1 ({most} {boxes[most]:,}, {least} {boxes[least]:,})"
 
 
+_POLICY = {
+    "degenerate": "without area, dropped",
+    "outside": "outside their image, dropped",
+    "clipped": "clipped to their image",
+    "crowd": "crowd regions, not counted",
+}
+
+
 def _policy(manifest: Manifest) -> list[str]:
     """Return a line on odd boxes, if there are any."""
-    told = {"degenerate": "without area, dropped", "outside": "outside their image, dropped", "clipped": "clipped to their image", "crowd": "crowd regions, not counted"}
-    found = [f"{count:,} {told[name]}" for name, count in manifest["box_policy"].items() if count]
+    found = [f"{count:,} {_POLICY[name]}" for name, count in manifest["box_policy"].items() if count]
     if manifest["boxes"]["ignored"]:
         found.append(f"{manifest['boxes']['ignored']:,} of the minority kept in D_m as ignore regions")
     return [f"  boxes: {'; '.join(found)}"] if found else []
@@ -163,10 +199,20 @@ def peak_memory() -> int:
 
 
 @contextmanager
-def _shown_progress(output: Output) -> Iterator[Progress | None]:
-    """Show a bar while files are written, where a terminal shows it."""
-    if output.verbosity < 0 or not sys.stderr.isatty():
+def shown_progress(output: Output) -> Iterator[Progress | None]:
+    """Show a bar a file while it is read or written, where a terminal shows it; else a line when it begins."""
+    if output.verbosity < 0:
         yield None
+        return
+    if not sys.stderr.isatty():
+        begun: set[str] = set()
+
+        def begins(what: str, done: int, total: int) -> None:
+            if what not in begun:
+                begun.add(what)
+                output.say(what)
+
+        yield begins
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -174,9 +220,9 @@ def _shown_progress(output: Output) -> Iterator[Progress | None]:
     with Bars(console=Console(stderr=True), transient=True) as bars:
         rows: dict[str, Any] = {}
 
-        def told(name: str, done: int, total: int) -> None:
-            if name not in rows:
-                rows[name] = bars.add_task(f"Writing {name}", total=total)
-            bars.update(rows[name], completed=done)
+        def told(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = bars.add_task(what, total=total)
+            bars.update(rows[what], completed=done)
 
         yield told

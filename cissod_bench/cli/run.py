@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +12,7 @@ from cissod_bench.cli.common import Output, data_root_option, global_options, pa
 
 if TYPE_CHECKING:
     from cissod_bench.spec import RunRecord
-    from cissod_bench.training.run import Plan
+    from cissod_bench.training.plan import Plan
 
 
 @click.command("run", short_help="Train a method on a sub-task and score it.")
@@ -30,84 +30,36 @@ if TYPE_CHECKING:
 @work_dir_option
 @global_options
 @pass_output
-def command(output: Output, *, resume: bool, dry_run: bool, **options: Any) -> None:
+def command(output: Output, *, task_name: str, method_name: str, resume: bool, dry_run: bool, **options: Any) -> None:
     """Train a method on a sub-task, score teacher and student, and write the run's folder.
 
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
     """
-    from cissod_bench.training import run
+    from cissod_bench import tasks
+    from cissod_bench.catalogue import load_method
+    from cissod_bench.training.plan import make_plan
 
-    plan = make_plan(output, command=sys.argv, **options)
-    for line in describe(plan):
+    task, method = tasks.find_task(task_name), load_method(method_name)
+    plan = make_plan(task, method, command=sys.argv, say=output.say, **options)
+    for line in describe(plan, int(os.environ.get("WORLD_SIZE", "1"))):
         output.say(line)
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
         return
+    from cissod_bench.training import run  # loads torch and mmdet, which a plan does not need
+
     quiet = output.verbosity < 0
     record = run.execute(plan, restart=not resume, say=output.say, quiet=quiet)
     show_result(output, plan, record)
     output.result([result_of(plan, record)])
 
 
-def make_plan(
-    output: Output,
-    *,
-    method_name: str,
-    task_name: str,
-    data_root: Path,
-    work_dir: Path,
-    variant: str = "",
-    preset_name: str | None = None,
-    profile: str = "default",
-    split_seed: int = 0,
-    seed: int = 0,
-    changes: tuple[str, ...] = (),
-    command: list[str] | None = None,
-) -> Plan:
-    """Check every name and setting, draw the split if it is missing and return the run's plan."""
-    from cissod_bench import tasks
-    from cissod_bench.catalogue import load_method
-    from cissod_bench.errors import unknown_name
-    from cissod_bench.runs import run_folder
-    from cissod_bench.training import run
-    from cissod_bench.training import settings as presets
-
-    method, task = load_method(method_name), tasks.find_task(task_name)
-    run.variant_fields(method, variant)
-    preset_name = preset_name or ("mini" if task.is_toy else "full")
-    if profile not in presets.PROFILES:
-        raise unknown_name("profile", profile, presets.PROFILES, remedy="cissod-bench presets")
-    chosen = run.scaled(presets.preset(preset_name, task_iterations=task.iterations), task)
-    chosen = presets.with_changes(chosen, changes)
-    options = tasks.draw_options(task, split_seed=split_seed)
-    drawn = tasks.ensure_split(task, data_root, work_dir, options, say=output.say)
-    root = tasks.task_data_root(task, data_root, work_dir)
-    return run.Plan(
-        task=task,
-        method=method,
-        variant=variant,
-        preset=preset_name,
-        profile=profile,
-        split_seed=split_seed,
-        seed=seed,
-        settings=chosen,
-        split=drawn.folder,
-        manifest=drawn.manifest,
-        val=tasks.input_path(task, "val", root),
-        train_images=root / task.images["train"],
-        val_images=root / task.images["val"],
-        folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
-        command=tuple(command or ()),
-    )
-
-
-def describe(plan: Plan) -> list[str]:
+def describe(plan: Plan, world: int) -> list[str]:
     """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
-    from cissod_bench.training import distributed
-    from cissod_bench.training.run import images_an_iteration
+    from cissod_bench.training.plan import images_an_iteration
     from cissod_bench.training.settings import departures, learning_rate_for
 
-    world, settings, counts = distributed.world_size(), plan.settings, plan.manifest["counts"]
+    settings, counts = plan.settings, plan.manifest["counts"]
     labelled, unlabelled = images_an_iteration(plan)
     rate = learning_rate_for(settings, world)
     missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)

@@ -36,8 +36,8 @@ def _facts(name: str) -> dict[str, Any]:
     from cissod_bench.tasks import find_task
 
     task = find_task(name)
-    facts = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in ("draw", "prepare", "name")}
-    return {"name": task.name, **{key: dict(value) if isinstance(value, dict) else value for key, value in facts.items()}}
+    shown = [field.name for field in fields(task) if field.name not in ("name", "draw", "prepare")]
+    return {"name": task.name, **{key: getattr(task, key) for key in shown}}
 
 
 def _text(value: Any) -> str:

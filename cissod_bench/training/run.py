@@ -8,10 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
-from hashlib import sha256
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,89 +19,20 @@ from filelock import FileLock, Timeout
 from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
 from cissod_bench.atomic import write_json
-from cissod_bench.errors import DataFault, Interrupted, UsageFault, unknown_name
-from cissod_bench.spec import Method, RunFacts, RunRecord, Task
+from cissod_bench.errors import DataFault, Interrupted, UsageFault
+from cissod_bench.spec import RunFacts, RunRecord
 from cissod_bench.training import distributed, log, provenance
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.loop import Training
 from cissod_bench.training.model import faster_rcnn
+from cissod_bench.training.plan import FREE_SETTINGS, Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import predict, write_predictions
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.sampler import TwoSourceSampler, mix
-from cissod_bench.training.settings import Settings, departures
+from cissod_bench.training.settings import departures
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run before it starts: everything it depends on.
-
-    Attributes:
-        task, method, variant, preset, profile, split_seed, seed: as in `RunRecord`.
-        settings: resolved.
-        split: the split's folder.
-        manifest: its manifest.
-        val: the annotation file that is scored.
-        train_images: image folder of D_l and D_u.
-        val_images: image folder of the scored images.
-        folder: the run's folder.
-        command: the command line.
-    """
-
-    task: Task
-    method: Method
-    variant: str
-    preset: str
-    profile: str
-    split_seed: int
-    seed: int
-    settings: Settings
-    split: Path
-    manifest: Mapping[str, Any]
-    val: Path
-    train_images: Path
-    val_images: Path
-    folder: Path
-    command: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the foreground classes in channel order."""
-        return tuple(self.manifest["classes"])
-
-    @property
-    def groups(self) -> dict[str, list[str]]:
-        """Group -> names of its classes."""
-        return {name: list(members) for name, members in self.manifest["groups"].items()}
-
-    @property
-    def split_sha256(self) -> str:
-        """Hash over the split's three data files."""
-        return str(self.manifest["split_sha256"])
-
-    def identity(self) -> dict[str, str]:
-        """Return what a checkpoint must agree with to be continued."""
-        names = (self.task.name, self.method.name, self.variant, self.profile, str(self.seed))
-        # How often a checkpoint or a log line is written, and by how many workers, changes no number.
-        free = {"checkpoint_every", "log_every", "workers", "test_batch"}
-        kept = {name: value for name, value in asdict(self.settings).items() if name not in free}
-        text = json.dumps([names, kept], sort_keys=True)
-        return {"split": self.split_sha256, "settings": sha256(text.encode()).hexdigest()}
-
-
-def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
-    """Return the fields a variant changes, empty for the method as it stands.
-
-    Raises:
-        UsageFault: the method has no such variant.
-    """
-    if not variant:
-        return {}
-    if variant not in method.variants:
-        raise unknown_name(f"variant of {method.name}", variant, method.variants)
-    return method.variants[variant]
 
 
 def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunRecord:
@@ -194,8 +123,8 @@ def _record(plan: Plan) -> RunRecord:
         return fresh
     old = runs.read_record(plan.folder)
     plain = json.loads(json.dumps(settings))
-    changed = sorted(k for k in plain if k not in {"log_every", "checkpoint_every", "workers", "test_batch"}
-                     and k in old.settings and old.settings[k] != plain[k])  # fmt: skip
+    compared = plain.keys() & old.settings.keys() - FREE_SETTINGS
+    changed = sorted(name for name in compared if old.settings[name] != plain[name])
     if old.split_sha256 != plan.split_sha256:
         raise UsageFault(
             f"{plan.folder} holds a run on another draw of the split.",
@@ -255,16 +184,6 @@ def sources(plan: Plan) -> tuple[Source, Source]:
         with read_annotations(plan.split / "hidden.json") as file:
             labelled = labelled + source_of(file, plan.train_images)
     return labelled, unlabelled
-
-
-def images_an_iteration(plan: Plan) -> tuple[int, int]:
-    """Return the images of each source an iteration and rank."""
-    settings = plan.settings
-    return {
-        "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
-        "labelled": (settings.labelled_per_gpu, 0),
-        "oracle": (settings.images_per_gpu, 0),
-    }[plan.method.images]
 
 
 def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
@@ -381,9 +300,3 @@ def _score(plan: Plan, record: RunRecord, detector: SemiSupervisedDetector, stre
         )
         record.ap[who], record.per_class[who], record.engine = scores.columns, dict(scores.per_class), scores.engine
     record.timings["evaluate"] = time.perf_counter() - begun
-
-
-def scaled(settings: Settings, task: Task) -> Settings:
-    """Return settings with what belongs to the task: detections an image and the score floor."""
-    return replace(settings, max_dets=task.max_dets, score_floor=task.score_floor)
-

@@ -1,0 +1,173 @@
+"""A run before it starts: every name and setting checked, its split on disk, its folder named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cissod_bench import tasks
+from cissod_bench.errors import DataFault, unknown_name
+from cissod_bench.runs import run_folder
+from cissod_bench.spec import Method, Task
+from cissod_bench.training.settings import PROFILES, Settings, preset, with_changes
+
+# How often a checkpoint or a log line is written, by how many workers images are read and how many are scored at once
+# changes no number: a run may be continued with other values.
+FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_batch"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before it starts: everything it depends on.
+
+    Attributes:
+        task, method, variant, preset, profile, split_seed, seed: as in `RunRecord`.
+        settings: resolved.
+        split: the split's folder.
+        manifest: its manifest.
+        val: the annotation file that is scored.
+        train_images: image folder of D_l and D_u.
+        val_images: image folder of the scored images.
+        folder: the run's folder.
+        command: the command line.
+    """
+
+    task: Task
+    method: Method
+    variant: str
+    preset: str
+    profile: str
+    split_seed: int
+    seed: int
+    settings: Settings
+    split: Path
+    manifest: Mapping[str, Any]
+    val: Path
+    train_images: Path
+    val_images: Path
+    folder: Path
+    command: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the foreground classes in channel order."""
+        return tuple(self.manifest["classes"])
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> names of its classes."""
+        return {name: list(members) for name, members in self.manifest["groups"].items()}
+
+    @property
+    def split_sha256(self) -> str:
+        """Hash over the split's three data files."""
+        return str(self.manifest["split_sha256"])
+
+    def identity(self) -> dict[str, str]:
+        """Return what a checkpoint must agree with to be continued."""
+        names = (self.task.name, self.method.name, self.variant, self.profile, str(self.seed))
+        kept = {name: value for name, value in asdict(self.settings).items() if name not in FREE_SETTINGS}
+        text = json.dumps([names, kept], sort_keys=True)
+        return {"split": self.split_sha256, "settings": sha256(text.encode()).hexdigest()}
+
+
+def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
+    """Return the fields a variant changes, empty for the method as it stands.
+
+    Raises:
+        UsageFault: the method has no such variant.
+    """
+    if not variant:
+        return {}
+    if variant not in method.variants:
+        raise unknown_name(f"variant of {method.name}", variant, method.variants)
+    return method.variants[variant]
+
+
+def images_an_iteration(plan: Plan) -> tuple[int, int]:
+    """Return the images of each source an iteration and rank."""
+    settings = plan.settings
+    return {
+        "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
+        "labelled": (settings.labelled_per_gpu, 0),
+        "oracle": (settings.images_per_gpu, 0),
+    }[plan.method.images]
+
+
+def make_plan(
+    task: Task,
+    method: Method,
+    *,
+    data_root: Path,
+    work_dir: Path,
+    variant: str = "",
+    preset_name: str | None = None,
+    profile: str = "default",
+    split_seed: int = 0,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    command: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """Return a run's plan; a split that is not there yet is drawn.
+
+    Args:
+        task: the sub-task.
+        method: the method.
+        data_root: where data sets lie.
+        work_dir: where splits and runs are written.
+        variant: of the method, "" for the method as it stands.
+        preset_name: scale; None takes "mini" for toy tasks and "full" else.
+        profile: where constants come from.
+        split_seed: seed of the draw.
+        seed: seed of the training.
+        changes: ``key=value`` changes of settings.
+        command: the command line, for the record.
+        say: takes lines for the user.
+
+    Raises:
+        UsageFault: a name or setting does not exist or has no such value.
+        DataFault: an input, an image folder or the split on disk breaks its contract.
+    """
+    variant_fields(method, variant)
+    preset_name = preset_name or ("mini" if task.is_toy else "full")
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
+    chosen = preset(preset_name, task_iterations=task.iterations)
+    settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
+    drawn = tasks.ensure_split(
+        task, data_root, work_dir, tasks.draw_options(task, split_seed=split_seed), say=say
+    )
+    root = tasks.task_data_root(task, data_root, work_dir)
+    return Plan(
+        task=task,
+        method=method,
+        variant=variant,
+        preset=preset_name,
+        profile=profile,
+        split_seed=split_seed,
+        seed=seed,
+        settings=settings,
+        split=drawn.folder,
+        manifest=drawn.manifest,
+        val=tasks.input_path(task, "val", root),
+        train_images=_image_folder(task, "train", root),
+        val_images=_image_folder(task, "val", root),
+        folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
+        command=tuple(command),
+    )
+
+
+def _image_folder(task: Task, role: str, root: Path) -> Path:
+    folder = root / task.images[role]
+    if not folder.is_dir():
+        origin = task.official.get(f"{role}_images") or task.official.get(role)
+        raise DataFault(
+            f"The folder of the {role} images is missing: {folder}.",
+            remedy=f"get it from {origin}" if origin else "pass the folder that holds it as --data-root",
+        )
+    return folder

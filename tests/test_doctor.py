@@ -1,0 +1,289 @@
+"""The doctor names what is broken and the command that repairs it, also where torch and mmcv are missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cissod_bench import doctor
+
+ROOT = Path(__file__).resolve().parents[1]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes an import of the named modules, and of what is below them, fail."""
+
+    def forget(*names: str) -> None:
+        def load(name: str, package: str | None = None) -> Any:
+            if name.split(".")[0] in names or name in names:
+                raise ImportError(f"No module named {name!r}")
+            return import_module(name, package)
+
+        monkeypatch.setattr(doctor.importlib, "import_module", load)
+
+    return forget
+
+
+def fake_imports(monkeypatch: pytest.MonkeyPatch, **modules: Any) -> None:
+    known = {name.replace("__", "."): module for name, module in modules.items()}
+    monkeypatch.setattr(doctor.importlib, "import_module", lambda name: known[name])
+
+
+def fake_torch(cuda: bool) -> SimpleNamespace:
+    gpus = SimpleNamespace(is_available=lambda: cuda, device_count=lambda: 2, get_device_name=lambda i: f"GPU {i}")
+    return SimpleNamespace(__version__="2.13.0", cuda=gpus, tensor=lambda values, device: (values, device))
+
+
+def test_missing_torch_fails_with_the_command_that_installs_it(missing: Any) -> None:
+    missing("torch")
+    check = doctor.check_torch()
+    assert check.status == "FAIL"
+    assert "torch" in check.detail
+    assert check.fix == "make setup"
+
+
+def test_outside_a_checkout_the_repair_is_a_pip_command(
+    missing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing("torch")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert doctor.check_torch().fix == f"{sys.executable} -m pip install 'torch>=2.10'"
+
+
+def test_a_gpu_that_torch_does_not_see_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_imports(monkeypatch, torch=fake_torch(cuda=False))
+    monkeypatch.setattr(doctor, "_driver_shows_gpu", lambda: True)
+    assert doctor.check_torch().status == "WARN"
+    monkeypatch.setattr(doctor, "_driver_shows_gpu", lambda: False)
+    assert doctor.check_torch().status == "PASS"
+
+
+def test_the_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_imports(monkeypatch, torch=fake_torch(cuda=True))
+    assert doctor.check_torch().detail == "2.13.0, 2 GPU: GPU 0, GPU 1"
+
+
+def test_a_driver_that_does_not_answer_shows_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_: Any, **__: Any) -> Any:
+        raise subprocess.TimeoutExpired("nvidia-smi", 20)
+
+    monkeypatch.setattr(doctor.subprocess, "run", answer)
+    assert not doctor._driver_shows_gpu()
+
+
+def test_mmcv_without_operators_fails_with_the_command_that_compiles_them(missing: Any) -> None:
+    missing("mmcv._ext")
+    check = doctor.check_mmcv_ops()
+    assert check.status == "FAIL"
+    assert check.fix.startswith("CFLAGS=-g0 MMCV_WITH_OPS=1 FORCE_CUDA=")
+    assert check.fix.endswith("--no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv")
+
+
+@pytest.mark.parametrize(
+    ("kept", "cuda", "status"),
+    [([0, 2], False, "PASS"), ([0, 1, 2], False, "FAIL"), ([0, 2], True, "PASS")],
+    ids=["right on the CPU", "wrong boxes", "right on both"],
+)
+def test_the_operators_must_keep_the_right_boxes(
+    kept: list[int], cuda: bool, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = SimpleNamespace(nms=lambda boxes, scores, threshold: (None, kept))
+    mmcv = SimpleNamespace(__version__="2.3.6")
+    fake_imports(monkeypatch, torch=fake_torch(cuda), mmcv=mmcv, mmcv__ops=ops, mmcv___ext=None)
+    assert doctor.check_mmcv_ops().status == status
+
+
+def test_operators_without_their_gpu_part_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nms(boxes: tuple[Any, str], scores: Any, threshold: float) -> tuple[None, list[int]]:
+        if boxes[1] == "cuda":
+            raise RuntimeError("nms_impl: implementation for device cuda not found.\nmore")
+        return None, [0, 2]
+
+    mmcv = SimpleNamespace(__version__="2.3.6")
+    fake_imports(monkeypatch, torch=fake_torch(True), mmcv=mmcv, mmcv__ops=SimpleNamespace(nms=nms), mmcv___ext=None)
+    check = doctor.check_mmcv_ops()
+    assert check.status == "WARN"
+    assert "implementation for device cuda not found.)" in check.detail
+    assert "FORCE_CUDA=1" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("gone", "status"), [("hotcoco", "WARN"), ("pycocotools", "FAIL")], ids=["fast engine", "reference engine"]
+)
+def test_a_missing_scorer_is_named(gone: str, status: str, missing: Any) -> None:
+    missing(gone)
+    check = doctor.check_scorers()
+    assert (check.status, gone in check.detail, gone in check.fix) == (status, True, True)
+
+
+def requirements(monkeypatch: pytest.MonkeyPatch, *stated: str) -> None:
+    monkeypatch.setattr(doctor, "requires", lambda name: list(stated))
+
+
+def test_a_version_outside_its_range_fails_and_says_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    requirements(monkeypatch, "click<1", "no-such-package>=2", "rich", "numpy<1; extra == 'other'")
+    check = doctor.check_ranges()
+    assert check.status == "FAIL"
+    assert "(<1); no-such-package missing (>=2)" in check.detail
+    assert check.fix.endswith("'click<1' 'no-such-package>=2'")
+
+
+def test_versions_within_their_ranges_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements(monkeypatch, "click>=8", "tomli; python_version < '3'", "pytest; extra == 'dev'")
+    assert doctor.check_ranges() == doctor.Check("versions", "PASS", "1 packages within their ranges")
+
+
+def test_a_package_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "no-such-distribution")
+    check = doctor.check_ranges()
+    assert check.status == "FAIL"
+    assert "no-such-distribution" in check.detail
+
+
+def test_a_version_that_departs_from_its_pin_is_a_warning(tmp_path: Path) -> None:
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("# why\nclick==0.1\nno-such-package==1\nrich==0.1; python_version < '3'\n", encoding="utf-8")
+    check = doctor.check_pins(pins)
+    assert check.status == "WARN"
+    assert check.detail.endswith("(==0.1)")
+    assert check.fix.endswith("click==0.1")
+
+
+def test_without_pins_nothing_departs(tmp_path: Path) -> None:
+    assert doctor.check_pins(tmp_path / "constraints.txt").status == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "status"),
+    [
+        (0, "No broken requirements found.\n", "", "PASS"),
+        (1, "imaug 0.4.3 has requirement opencv-python<4.13, but you have opencv-python 5.0.\n", "", "FAIL"),
+        (1, "", "python: No module named pip\n", "WARN"),
+    ],
+    ids=["agree", "disagree", "no pip"],
+)
+def test_pip_is_asked_whether_packages_agree(
+    code: int, out: str, err: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = SimpleNamespace(returncode=code, stdout=out, stderr=err)
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: answer)
+    check = doctor.check_pip()
+    assert check.status == status
+    assert check.detail == (out or err).strip()
+
+
+def test_little_shared_memory_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Usage(2**26, 0, 2**26))
+    assert doctor.check_shared_memory(tmp_path).status == "WARN"
+    assert doctor.check_shared_memory(tmp_path / "none").status == "PASS"
+
+
+@pytest.mark.parametrize(("free", "status"), [(100, "PASS"), (1, "WARN"), (0.1, "FAIL")], ids=str)
+def test_a_full_disk_fails_before_it_is_written_to(
+    free: float, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Usage(0, 0, int(free * doctor.GIB)))
+    assert doctor.check_disk(tmp_path / "not" / "made" / "yet").status == status
+
+
+def test_the_work_folder_is_tried_and_not_made(tmp_path: Path) -> None:
+    work = tmp_path / "a" / "work"
+    assert doctor.check_work_dir(work).detail == f"{work} can be made"
+    assert list(tmp_path.iterdir()) == []
+    work.mkdir(parents=True)
+    assert doctor.check_work_dir(work).detail == f"{work} can be written"
+    assert list(work.iterdir()) == []
+
+
+def test_a_work_folder_that_is_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("", encoding="utf-8")
+    check = doctor.check_work_dir(tmp_path / "work" / "deeper")
+    assert check.status == "FAIL"
+    assert "--work-dir" in check.fix
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_work_folder_without_write_access_fails(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert doctor.check_work_dir(tmp_path / "work").status == "FAIL"
+
+
+def test_a_taken_master_port_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("MASTER_PORT", str(other.getsockname()[1]))
+        assert doctor.check_port().status == "WARN"
+    monkeypatch.setenv("MASTER_PORT", "many")
+    assert doctor.check_port().status == "WARN"
+    monkeypatch.delenv("MASTER_PORT")
+    assert doctor.check_port().status == "PASS"
+
+
+def test_more_threads_than_the_container_may_use_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(doctor, "_cpu_quota", lambda: 2.0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert doctor.check_cores().fix == "export OMP_NUM_THREADS=2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert doctor.check_cores().status == "PASS"
+    monkeypatch.setattr(doctor, "_cpu_quota", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert doctor.check_cores().fix == "export OMP_NUM_THREADS=16"
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("", None)], ids=["none", "1.5", "odd"]
+)
+def test_the_containers_share_of_the_cores_is_read(text: str, cores: float | None, tmp_path: Path) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(text, encoding="ascii")
+    assert doctor._cpu_quota(file) == cores
+    assert doctor._cpu_quota(tmp_path / "none") is None
+
+
+def test_a_python_newer_than_tried_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 12, 9))
+    assert doctor.check_python().status == "PASS"
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 99, 0))
+    assert doctor.check_python().status == "WARN"
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "cissod_bench", *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+def test_json_is_a_list_of_checks_with_four_keys(tmp_path: Path) -> None:
+    done = command("doctor", "--json", "--work-dir", str(tmp_path))
+    checks = json.loads(done.stdout)
+    assert all(set(check) == {"check", "status", "detail", "fix"} for check in checks)
+    assert done.returncode == (4 if any(check["status"] == "FAIL" for check in checks) else 0)
+    assert {"torch", "mmcv operators", "pip check"} <= {check["check"] for check in checks}
+
+
+def test_without_torch_and_mmcv_the_doctor_explains_and_ends_with_4(tmp_path: Path) -> None:
+    for name in ("torch", "mmcv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('no {name} here')\n", encoding="utf-8")
+    done = command("doctor", PYTHONPATH=str(tmp_path), COLUMNS="200", CISSOD_WORK=str(tmp_path / "work"))
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "ImportError: no torch here" in done.stdout
+    assert "ImportError: no mmcv here" in done.stdout
+    assert "make setup" in done.stdout
+    assert "torch, mmcv operators" in done.stderr

@@ -1,0 +1,114 @@
+"""The wheel: one top-level name, the catalogue nested in it, the same entries as the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cissod_bench import __version__, catalogue
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("splits", "baselines", "method", "reports")
+LISTING = """
+import json
+from cissod_bench import __version__, catalogue
+names = {"tasks": list(catalogue.list_tasks()), "methods": list(catalogue.list_methods())}
+modules = [entry.module for entry in (*catalogue.list_tasks().values(), *catalogue.list_methods().values())]
+print(json.dumps([__version__, str(catalogue.FOLDERS), names, sorted(catalogue.list_reports()), modules]))
+"""
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def inside(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(folder), str(wheel))
+    return folder
+
+
+def test_the_wheel_has_one_top_level_name(inside: set[str]) -> None:
+    tops = {name.partition("/")[0] for name in inside}
+    assert tops == {"cissod_bench", f"cissod_bench-{__version__}.dist-info"}
+
+
+def test_the_wheel_nests_every_file_of_the_catalogue(inside: set[str]) -> None:
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            assert f"cissod_bench/catalogue/{path.relative_to(ROOT).as_posix()}" in inside
+
+
+def test_the_wheel_carries_every_file_of_the_core(inside: set[str]) -> None:
+    files = [p for p in (ROOT / "cissod_bench").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= inside
+    assert "cissod_bench/py.typed" in inside
+    assert any(name.startswith("cissod_bench/templates/") for name in inside)
+
+
+def test_the_wheel_carries_its_licence_and_no_tests(inside: set[str]) -> None:
+    assert f"cissod_bench-{__version__}.dist-info/licenses/LICENSE" in inside
+    assert [name for name in inside if "tests" in name.split("/")] == []
+
+
+def test_an_installed_wheel_lists_what_the_checkout_lists(installed: Path, tmp_path: Path) -> None:
+    printed = run(sys.executable, "-c", LISTING, cwd=tmp_path, PYTHONPATH=str(installed))
+    version, folders, names, reports, modules = json.loads(printed)
+    assert version == __version__
+    assert Path(folders) == installed / "cissod_bench" / "catalogue"
+    assert names == {"tasks": list(catalogue.list_tasks()), "methods": list(catalogue.list_methods())}
+    assert reports == sorted(catalogue.list_reports())
+    assert all(module.startswith("cissod_bench.catalogue.") for module in modules)
+
+
+def test_an_installed_wheel_loads_its_tasks(installed: Path, tmp_path: Path) -> None:
+    code = "from cissod_bench import catalogue as c; print(*[c.load_task(name).name for name in c.list_tasks()])"
+    printed = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert printed.split() == list(catalogue.list_tasks())
+
+
+def test_the_command_of_an_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
+    command = (sys.executable, str(installed / "bin" / "cissod-bench"), "--version")
+    assert __version__ in run(*command, cwd=tmp_path, PYTHONPATH=str(installed))
+
+
+def test_every_stated_requirement_is_pinned() -> None:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [requirements.Requirement(line) for line in lines if line and not line.startswith("#")]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        stated = requirements.Requirement(text)
+        versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == stated.name]
+        assert versions, f"{text} is not pinned"
+        assert all(stated.specifier.contains(version) for version in versions), text
+
+
+def test_a_cpu_machine_is_pinned_to_no_cuda_package() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith(("nvidia", "cuda", "triton", "torchvision"))] == []

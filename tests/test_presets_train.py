@@ -1,0 +1,146 @@
+"""The presets build and train: `full` one step at full image size, `smoke` from command to record."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectors import CLASSES, GROUPS, view
+from tiny import CHANGES
+
+from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.loop import make_optimiser
+from cissod_bench.training.model import faster_rcnn
+from cissod_bench.training.parts import Context, Parts
+from cissod_bench.training.settings import learning_rate, preset
+from cissod_bench.training.views import pipeline
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cissod_bench", *words],
+        capture_output=True, text=True, timeout=600, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_full_makes_an_optimiser_step_at_full_image_size() -> None:
+    """Sec. 4.2's detector from random weights; one unlabelled image in place of four keeps it within a small machine."""
+    settings = replace(preset("full", task_iterations=180_000), pretrained="", warmup_iterations=0)
+    torch.manual_seed(0)
+    model = faster_rcnn(settings, len(CLASSES))
+    detector = SemiSupervisedDetector(model, Parts(len(CLASSES)), settings, GROUPS, CLASSES)
+    assert sum(p.numel() for p in detector.student.parameters()) > 41_000_000
+    frozen = [n for n, p in detector.student.named_parameters() if not p.requires_grad]
+    assert any("layer1" in name for name in frozen)
+    assert not any("layer2.0.conv1" in name for name in frozen)
+    large = {"height": 800, "width": 1333}
+    batch = {"sup": [view(0, 3, **large)], "weak": [view(1, **large)], "strong": [view(1, **large)]}
+    before = {name: p.clone() for name, p in detector.student.named_parameters() if p.requires_grad}
+    optimiser = make_optimiser(settings, detector.student)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(0, settings, 8)
+    losses = detector(batch, Context(0, settings.iterations))
+    total = torch.stack([value.sum() for value in losses.values()]).sum()
+    assert torch.isfinite(total)
+    total.backward()
+    optimiser.step()
+    moved = [name for name, p in detector.student.named_parameters() if p.requires_grad and not torch.equal(p, before[name])]
+    assert {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"} <= set(moved)
+
+
+def test_strong_views_of_full_are_soft_teachers() -> None:
+    views = pipeline("strong", preset("full", task_iterations=1))
+    assert [t["type"] for t in views] == ["RandomResize", "RandomFlip", "RandomOrder", "RandomErasing", "PackDetInputs"]
+    assert views[0]["scale"] == [(1333, 400), (1333, 1200)]
+    spaces = [sum(len(one["aug_space"]) for one in [t]) for t in views[2]["transforms"]]
+    assert spaces == [9, 5]
+
+
+def run_words(work: Path, *more: str) -> list[str]:
+    sets = [word for change in CHANGES for word in ("--set", change)]
+    return ["run", "--task", "toy", "--method", "soft-teacher", "--preset", "smoke", "--work-dir", str(work), *sets, *more]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    sets = ("--set", "iterations=12", "--set", "generations=3", "--set", "checkpoint_every=2")
+    straight = command("--json", *run_words(tmp_path / "a", *sets))
+    assert straight.returncode == 0, straight.stderr
+    words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path / "b", *sets)]
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "b/runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_bytes().splitlines()) >= 5):
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert json.loads((log.parent / "run.json").read_text())["status"] == "running"
+    again = command("--json", *run_words(tmp_path / "b", *sets))
+    assert again.returncode == 0, again.stderr
+    assert "Continuing after iteration" in again.stderr
+    one, other = (json.loads(run.stdout)[0] for run in (straight, again))
+    assert other["status"] == "done"
+    assert one["ap"] == other["ap"]
+    assert one["per_class"] == other["per_class"]
+    lines = [_numbers(tmp_path / name / log.relative_to(tmp_path / "b")) for name in "ab"]
+    assert lines[0] == lines[1]
+    assert [line["iteration"] for line in lines[0]] == list(range(1, 13))
+
+
+def _numbers(log: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    sets = ("--set", "iterations=2", "--set", "generations=1")
+    first = command("--json", *run_words(tmp_path, *sets))
+    assert first.returncode == 0, first.stderr
+    record = json.loads(first.stdout)[0]
+    assert set(record["ap"]) == {"teacher", "student"}
+    assert set(record["ap"]["teacher"]) == {"all", "maj", "min"}
+    assert len(record["per_class"]["teacher"]) == 10
+    assert record["departures"]["depth"] == [50, 18]
+    folder = Path(record["dir"])
+    assert {"run.json", "log.jsonl", "settings.json", "predictions.json.gz", "checkpoint.pth"} <= {p.name for p in folder.iterdir()}
+    again = command(*run_words(tmp_path, *sets))
+    assert again.returncode == 0
+    assert "Already done" in again.stdout
+    other = command(*run_words(tmp_path, *sets, "--set", "theta=0.4"))
+    assert other.returncode == 2
+    assert "holds a run with other settings (theta)" in other.stderr
+    assert "--restart" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "--task", "toi", "--method", "soft-teacher"], 2, "There is no task 'toi'. Did you mean 'toy'"),
+        (["run", "--task", "toy", "--method", "soft-techer"], 2, "There is no method 'soft-techer'. Did you mean 'soft-teacher'"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--preset", "huge"], 2, "There is no preset 'huge'"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--profile", "mine"], 2, "There is no profile 'mine'"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--variant", "x"], 2, "There is no variant of soft-teacher 'x'"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--set", "tetha=1"], 2, "Did you mean 'theta'"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--seed", "-1"], 2, "--seed"),
+        (["run", "--task", "coco-split1", "--method", "soft-teacher", "--data-root", "nowhere"], 3, "nowhere"),
+        (["run", "--task", "missing.toml", "--method", "soft-teacher"], 3, "missing.toml"),
+        (["run", "--method", "soft-teacher"], 2, "--task"),
+    ],
+)
+def test_bad_input_of_run_is_one_message_with_its_exit_code(tmp_path: Path, words: list[str], code: int, message: str) -> None:
+    done = command(*words, "--work-dir", str(tmp_path / "w"), "--dry-run") if code != 3 else command(*words, "--work-dir", str(tmp_path / "w"))
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "w" / "runs").exists()
