@@ -97,7 +97,7 @@ def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) ->
     sort = np.argsort(places, kind="stable")
     places, columns = places[sort], columns[sort]
     starts = np.flatnonzero(np.diff(places, prepend=-1))
-    ends = np.append(starts[1:], len(places))
+    ends = np.append(starts, len(places))[1:]
     missing = np.full(num_classes, least, np.int64)
     chosen: list[int] = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

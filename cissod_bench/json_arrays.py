@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _TAIL_BYTES = 1 << 16
 _SPACE = re.compile(rb"[ \t\n\r]*")
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 _NEXT_RECORD = re.compile(rb"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 _ARRAY_END = re.compile(rb"\}[ \t\n\r]*\](?=[ \t\n\r]*[,}])")
 _BAD_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|nan|inf)\b")
@@ -161,10 +161,12 @@ def skip_space(text: bytes | mmap.mmap, at: int) -> int:
 def ends(text: bytes | mmap.mmap, start: int = 0) -> Iterator[int]:
     """Yield the offsets behind the values at the depth of ``start``, and last the one behind its closing bracket.
 
-    Numbers and the words true, false and null are not counted as values.
+    Numbers and the words true, false and null are not counted as values. A string that is not closed ends the search.
     """
     depth = 0
     for token in _TOKEN.finditer(text, start):
+        if token.group() == b'"':
+            return
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token.group()[:1], 0)
         if depth <= 0:
             yield token.end()

@@ -30,6 +30,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is done ("Reading instances_val2017.json"), how much of it is done, and how much there is."""
 
 PIECE_BYTES = 4 << 20
+_MOST_RECORD_BYTES = 256 << 20
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]+")
@@ -246,6 +247,8 @@ class Member:
                 raise file.record_fault(self.key, first, b"[" + window, error) from None
             if found is None:
                 length *= 2  # a record is longer than the window
+                if length > _MOST_RECORD_BYTES:
+                    raise file.fault(at, f"{self.key}[{first}] does not end within {_MOST_RECORD_BYTES >> 20} MiB.")
                 continue
             yield Piece(first, at - 1, found.text, found.records)
             at, first, length, closed = at + found.taken, first + len(found.records), size, found.closed

@@ -119,7 +119,7 @@ def _counts(split: Split) -> Manifest:
     per_class = _per_class(data, shown)
     in_d_u = {name: counts["boxes"] for name, counts in _per_class(data, hidden).items()}
     in_d_l = {name: counts["boxes"] for name, counts in per_class.items()}
-    rarest = min(in_d_l.values())
+    held = [count for count in in_d_l.values() if count]
     return {
         "counts": {**images, "labelled": sum(images.values()), "unlabelled": len(source.unlabelled)},
         "boxes": {"labelled": int(shown.sum()), "ignored": int(source.ignored.sum()), "hidden": int(hidden.sum())},
@@ -131,7 +131,7 @@ def _counts(split: Split) -> Manifest:
             }
             for group, names in split.groups.items()
         },
-        "imbalance": round(max(in_d_l.values()) / rarest, 2) if rarest else None,
+        "imbalance": round(max(held) / min(held), 2),
         "below_minimum": [name for name in options.minority or () if in_d_l[name] < options.min_instances],
         "per_class": per_class,
     }

@@ -1,7 +1,7 @@
 """The benchmark's contracts: what a task, a draw, a method and a result are. Standard library only.
 
-A file in ``splits/`` with a top-level ``TASK = Task(...)`` is a sub-task; a file in ``baselines/`` or ``method/`` with a
-top-level ``METHOD = Method(...)`` is a row of the tables. The file's name is its name on the command line.
+A file in ``splits/`` with a top-level ``TASK = Task(...)`` is a sub-task; a file in ``baselines/`` or ``method/`` with
+a top-level ``METHOD = Method(...)`` is a row of the tables. The file's name is its name on the command line.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class RunRecord:
         split_sha256: hash over the three data files of the split.
         status: "running", "interrupted", "failed" or "done".
         engine: scorer and version, e.g. "hotcoco 1.3.0".
-        ap: "teacher" and "student" -> {"all", group...} in points or None. A method without a teacher has "student" only.
+        ap: "teacher" and "student" -> {"all", group...} in points or None.
         per_class: "teacher" and "student" -> class name -> AP.
         groups: group -> class names, as scored.
         settings: every resolved setting.

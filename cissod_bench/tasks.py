@@ -185,10 +185,8 @@ def check_classes(train: Annotations, val: Annotations) -> None:
     names = dict(zip(train.category_ids, train.classes, strict=True))
     for number, name in zip(val.category_ids, val.classes, strict=True):
         if names.get(number) != name:
-            other = f"{names[number]!r} in" if number in names else "missing from"
-            raise DataFault(
-                f"{val.path}: category {number} is {name!r}, but it is {other} {train.path}; both must agree."
-            )
+            other = f"it is {names[number]!r} in" if number in names else "there is none of that id in"
+            raise DataFault(f"{val.path}: category {number} is {name!r}, but {other} {train.path}; both must agree.")
 
 
 def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, options: DrawOptions) -> None:

@@ -7,16 +7,17 @@ a class in D_l and hundreds in D_u, as in scenario 1 of Sec. 4.1.
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 from cissod_bench.drawing import draw_by_minority
 from cissod_bench.shapes import write_shapes
 from cissod_bench.spec import Task
 
-COUNTS = {"train": 2000, "val": 300}
-WEIGHTS = {
+COUNTS = MappingProxyType({"train": 2000, "val": 300})
+WEIGHTS = MappingProxyType({
     "circle": 1.2, "heart": 1.0, "square": 1.1, "arrow": 1.0, "triangle": 1.1, "star": 1.0, "moon": 1.0, "cross": 1.0,
     "hourglass": 1.0, "ring": 1.0,
-}  # fmt: skip
+})  # fmt: skip
 
 
 def prepare(folder: Path) -> None:

@@ -182,7 +182,9 @@ def test_boxes_in_the_unlabelled_file_are_never_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["soft-teacher", "supervised", "oracle"])
-def test_every_method_trains_and_only_semi_supervised_ones_see_the_unlabelled_images(tmp_path: Path, method: str) -> None:
+def test_every_method_trains_and_only_semi_supervised_ones_see_the_unlabelled_images(
+    tmp_path: Path, method: str
+) -> None:
     training = tiny_training(tmp_path, method, "iterations=2", "generations=1")
     lines = losses_of(training)
     assert all(np.isfinite(value) for line in lines for value in line.values())
@@ -194,7 +196,9 @@ def test_the_oracle_trains_on_all_images_with_all_boxes(tmp_path: Path) -> None:
     training = prepare(plan, torch.device("cpu"))
     counts = plan.manifest["counts"]
     assert training.sampler.sizes[0] == counts["labelled"] + counts["unlabelled"]
-    assert len(training.dataset.sources[0].boxes) == plan.manifest["boxes"]["labelled"] + plan.manifest["boxes"]["hidden"]
+    assert (
+        len(training.dataset.sources[0].boxes) == plan.manifest["boxes"]["labelled"] + plan.manifest["boxes"]["hidden"]
+    )
     assert training.sampler.per_gpu == (3, 0)
 
 
@@ -237,7 +241,9 @@ def test_a_checkpoint_of_other_settings_or_another_split_is_refused(tmp_path: Pa
     training = tiny_training(tmp_path, "supervised", "iterations=1", "generations=1")
     training.save()
     for change, what in (({"theta": 0.5}, "settings"), ({}, "split")):
-        other = tiny_training(tmp_path, "supervised", "iterations=1", "generations=1", *(f"{k}={v}" for k, v in change.items()))
+        other = tiny_training(
+            tmp_path, "supervised", "iterations=1", "generations=1", *(f"{k}={v}" for k, v in change.items())
+        )
         if what == "split":
             other.identity = {**other.identity, "split": "0" * 64}
         with pytest.raises(UsageFault, match=f"with another {what}"):
@@ -280,7 +286,9 @@ def _orientation(folder: Path) -> None:
 
 def test_b7_images_of_one_orientation_do_not_hang(tmp_path: Path) -> None:
     task = tiny_task(name="wide", prepare=_orientation, draw_defaults={"labelled_percent": 20.0, "min_instances": 1})
-    training = tiny_training(tmp_path, "soft-teacher", "iterations=2", "generations=1", "group_by_aspect=true", task=task)
+    training = tiny_training(
+        tmp_path, "soft-teacher", "iterations=2", "generations=1", "group_by_aspect=true", task=task
+    )
     assert set(training.dataset.sources[0].landscape()) == {1}
     assert len(losses_of(training)) == 2
 
@@ -309,8 +317,17 @@ def test_two_processes_end_with_equal_weights_state_and_copies(tmp_path: Path) -
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     code = TWO.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    base = {**os.environ, "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([sys.executable, "-c", code], env={**base, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in (0, 1)]
+    base = {
+        **os.environ,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", code], env={**base, "RANK": str(r), "LOCAL_RANK": str(r)})
+        for r in (0, 1)
+    ]
     assert [process.wait(timeout=300) for process in ranks] == [0, 0]
     one, other = (torch.load(tmp_path / f"rank{r}.pth", weights_only=True) for r in (0, 1))
     assert one["copies"] == other["copies"]

@@ -34,7 +34,7 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_full_makes_an_optimiser_step_at_full_image_size() -> None:
-    """Sec. 4.2's detector from random weights; one unlabelled image in place of four keeps it within a small machine."""
+    """Sec. 4.2's detector from random weights, on 1 + 1 images to fit a small machine."""
     settings = replace(preset("full", task_iterations=180_000), pretrained="", warmup_iterations=0)
     torch.manual_seed(0)
     model = faster_rcnn(settings, len(CLASSES))
@@ -54,7 +54,9 @@ def test_full_makes_an_optimiser_step_at_full_image_size() -> None:
     assert torch.isfinite(total)
     total.backward()
     optimiser.step()
-    moved = [name for name, p in detector.student.named_parameters() if p.requires_grad and not torch.equal(p, before[name])]
+    moved = [
+        name for name, p in detector.student.named_parameters() if p.requires_grad and not torch.equal(p, before[name])
+    ]
     assert {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"} <= set(moved)
 
 
@@ -68,7 +70,19 @@ def test_strong_views_of_full_are_soft_teachers() -> None:
 
 def run_words(work: Path, *more: str) -> list[str]:
     sets = [word for change in CHANGES for word in ("--set", change)]
-    return ["run", "--task", "toy", "--method", "soft-teacher", "--preset", "smoke", "--work-dir", str(work), *sets, *more]
+    return [
+        "run",
+        "--task",
+        "toy",
+        "--method",
+        "soft-teacher",
+        "--preset",
+        "smoke",
+        "--work-dir",
+        str(work),
+        *sets,
+        *more,
+    ]
 
 
 @pytest.mark.slow
@@ -113,7 +127,9 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
     assert len(record["per_class"]["teacher"]) == 10
     assert record["departures"]["depth"] == [50, 18]
     folder = Path(record["dir"])
-    assert {"run.json", "log.jsonl", "settings.json", "predictions.json.gz", "checkpoint.pth"} <= {p.name for p in folder.iterdir()}
+    assert {"run.json", "log.jsonl", "settings.json", "predictions.json.gz", "checkpoint.pth"} <= {
+        p.name for p in folder.iterdir()
+    }
     again = command(*run_words(tmp_path, *sets))
     assert again.returncode == 0
     assert "Already done" in again.stdout
@@ -127,10 +143,18 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
     ("words", "code", "message"),
     [
         (["run", "--task", "toi", "--method", "soft-teacher"], 2, "There is no task 'toi'. Did you mean 'toy'"),
-        (["run", "--task", "toy", "--method", "soft-techer"], 2, "There is no method 'soft-techer'. Did you mean 'soft-teacher'"),
+        (
+            ["run", "--task", "toy", "--method", "soft-techer"],
+            2,
+            "There is no method 'soft-techer'. Did you mean 'soft-teacher'",
+        ),
         (["run", "--task", "toy", "--method", "soft-teacher", "--preset", "huge"], 2, "There is no preset 'huge'"),
         (["run", "--task", "toy", "--method", "soft-teacher", "--profile", "mine"], 2, "There is no profile 'mine'"),
-        (["run", "--task", "toy", "--method", "soft-teacher", "--variant", "x"], 2, "There is no variant of soft-teacher 'x'"),
+        (
+            ["run", "--task", "toy", "--method", "soft-teacher", "--variant", "x"],
+            2,
+            "There is no variant of soft-teacher 'x'",
+        ),
         (["run", "--task", "toy", "--method", "soft-teacher", "--set", "tetha=1"], 2, "Did you mean 'theta'"),
         (["run", "--task", "toy", "--method", "soft-teacher", "--seed", "-1"], 2, "--seed"),
         (["run", "--task", "coco-split1", "--method", "soft-teacher", "--data-root", "nowhere"], 3, "nowhere"),
@@ -138,8 +162,14 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
         (["run", "--method", "soft-teacher"], 2, "--task"),
     ],
 )
-def test_bad_input_of_run_is_one_message_with_its_exit_code(tmp_path: Path, words: list[str], code: int, message: str) -> None:
-    done = command(*words, "--work-dir", str(tmp_path / "w"), "--dry-run") if code != 3 else command(*words, "--work-dir", str(tmp_path / "w"))
+def test_bad_input_of_run_is_one_message_with_its_exit_code(
+    tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
+    done = (
+        command(*words, "--work-dir", str(tmp_path / "w"), "--dry-run")
+        if code != 3
+        else command(*words, "--work-dir", str(tmp_path / "w"))
+    )
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -26,9 +26,7 @@ def boxes_of(number: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_uncertainty_is_the_mean_spread_over_the_sides_of_the_mean_box() -> None:
-    refined = torch.tensor(
-        [[[10.0, 20, 110, 70]], [[11, 19, 112, 72]], [[9, 21, 108, 71]]], dtype=torch.float64
-    )
+    refined = torch.tensor([[[10.0, 20, 110, 70]], [[11, 19, 112, 72]], [[9, 21, 108, 71]]], dtype=torch.float64)
     # std (1, 1, 2, 1), sides (100, 51): (1/100 + 1/51 + 2/100 + 1/51) / 4
     assert box_uncertainty(refined).item() == pytest.approx(0.017303922, abs=1e-9)
 
@@ -46,7 +44,9 @@ def test_jitter_spreads_each_coordinate_by_its_own_side() -> None:
     torch.testing.assert_close(spread[1], torch.full((4,), 0.06), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize(("iteration", "momentum"), [(0, 0), (1, 0.5), (9, 0.9), (99, 0.99), (998, 1 - 1 / 999), (999, 0.999)])
+@pytest.mark.parametrize(
+    ("iteration", "momentum"), [(0, 0), (1, 0.5), (9, 0.9), (99, 0.99), (998, 1 - 1 / 999), (999, 0.999)]
+)
 def test_teacher_momentum_rises_to_its_value(iteration: int, momentum: float) -> None:
     assert teacher_momentum(iteration, 0.999, ramp=True) == pytest.approx(momentum, abs=1e-12)
     assert teacher_momentum(iteration, 0.999, ramp=False) == 0.999

@@ -19,8 +19,8 @@ WEIGHTS = {"circle": 1.2, "heart": 1.0, "square": 1.1, "arrow": 1.0}
 # Small enough that an iteration takes a few tenths of a second; its random teacher gives pseudo labels.
 CHANGES = (
     "base_channels=8", "fpn_channels=16", "fc_channels=32", "roi_samples=16", "rpn_samples=16", "proposals_train=50,20",
-    "proposals_test=50,20", "labelled_per_gpu=1", "unlabelled_per_gpu=2", "initial_threshold=0.06", "rpn_threshold=0.15",
-    "theta=0.15", "box_threshold=5",
+    "proposals_test=50,20", "labelled_per_gpu=1", "unlabelled_per_gpu=2", "initial_threshold=0.06",
+    "rpn_threshold=0.15", "theta=0.15", "box_threshold=5",
 )  # fmt: skip
 
 
@@ -31,7 +31,12 @@ def _prepare(folder: Path) -> None:
 def tiny_task(**changes: Any) -> Task:
     """Four shapes on 46 images, two of them the minority with at least two boxes."""
     defaults = {"labelled_percent": 20.0, "min_instances": 2}
-    fields: dict[str, Any] = {"name": "tiny", "prepare": _prepare, "minority": ("heart", "arrow"), "draw_defaults": defaults}
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "prepare": _prepare,
+        "minority": ("heart", "arrow"),
+        "draw_defaults": defaults,
+    }
     return replace(load_task("toy"), **{**fields, **changes})
 
 

@@ -81,7 +81,9 @@ def _files(folders: tuple[str, ...], variable: str) -> Mapping[str, Entry]:
             literals = _literals(declared)
             name = command_name(path.stem)
             module = f"cissod_bench.catalogue.{folder}.{path.stem}"
-            entries[name] = Entry(name, str(literals.get("title", name)), str(literals.get("source", "")), module, literals)
+            entries[name] = Entry(
+                name, str(literals.get("title", name)), str(literals.get("source", "")), module, literals
+            )
     return MappingProxyType(entries)
 
 

@@ -54,7 +54,10 @@ class Output:
         if self.verbosity > 0:
             traceback.print_exc()
         else:
-            print(f"Error: {type(error).__name__}: {error}\n  -> repeat the command with -v for the details", file=sys.stderr)
+            print(
+                f"Error: {type(error).__name__}: {error}\n  -> repeat the command with -v for the details",
+                file=sys.stderr,
+            )
 
 
 def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -74,18 +77,50 @@ def _set_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def global_options(command: F) -> F:
     """Add --json, -v and -q; they work before and behind the command's name."""
     for option in (
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Print results and faults only."),
-        click.option("-v", "--verbose", count=True, expose_value=False, callback=_add_verbosity, help="Print tracebacks and library logs."),
-        click.option("--json", is_flag=True, expose_value=False, callback=_set_json, help="Print one JSON value; logs go to stderr."),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_quiet,
+            help="Print results and faults only.",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_add_verbosity,
+            help="Print tracebacks and library logs.",
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_json,
+            help="Print one JSON value; logs go to stderr.",
+        ),
     ):
         command = option(command)
     return command
 
 
 data_root_option = click.option(
-    "--data-root", type=click.Path(path_type=Path), envvar="CISSOD_DATA", default=Path("data"), show_default=True, show_envvar=True, help="Where the data sets lie; only read."
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="CISSOD_DATA",
+    default=Path("data"),
+    show_default=True,
+    show_envvar=True,
+    help="Where the data sets lie; only read.",
 )
 work_dir_option = click.option(
-    "--work-dir", type=click.Path(path_type=Path), envvar="CISSOD_WORK", default=Path("work"), show_default=True, show_envvar=True, help="Where splits, runs and reports are written."
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    envvar="CISSOD_WORK",
+    default=Path("work"),
+    show_default=True,
+    show_envvar=True,
+    help="Where splits, runs and reports are written.",
 )
 pass_output = click.make_pass_decorator(Output, ensure=True)

@@ -12,7 +12,9 @@ from cissod_bench.cli.common import Output, global_options, pass_output, work_di
 
 @click.command("demo", short_help="Toy task from nothing to a table.")
 @click.option("--preset", "preset_name", default="mini", show_default=True, metavar="mini|smoke", help="Scale.")
-@click.option("--method", "method_name", default="soft-teacher", show_default=True, metavar="NAME", help="What to train.")
+@click.option(
+    "--method", "method_name", default="soft-teacher", show_default=True, metavar="NAME", help="What to train."
+)
 @work_dir_option
 @global_options
 @pass_output

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     "--split-seed",
     "seeds",
     multiple=True,
-    type=click.IntRange(0, 2**63 - 1),
+    type=click.IntRange(min=0),
     default=(0,),
-    show_default="0",
-    help="Seed of the draw; repeatable.",
+    help="Seed of the draw; repeatable.  [default: 0]",
 )
 @click.option("--cover", type=click.Choice(["uniform", "useful"]), help="How D_s is selected.  [default: the task's]")
 @click.option(
@@ -165,11 +164,11 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
 
 
 def _ratio(manifest: Manifest) -> str:
-    if manifest["imbalance"] is None:
-        return "undefined: a class has no box"
-    boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items()}
+    boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items() if counts["boxes"]}
     most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
-    return f"{manifest['imbalance']:,} : 1 ({most} {boxes[most]:,}, {least} {boxes[least]:,})"
+    without = len(manifest["per_class"]) - len(boxes)
+    none = f"; classes without a box: {without}" if without else ""
+    return f"{manifest['imbalance']:,} : 1 ({most} {boxes[most]:,}, {least} {boxes[least]:,}{none})"
 
 
 _POLICY = {

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Train a method on a sub-task and score it.")
-@click.option("--method", "method_name", required=True, metavar="NAME", help="A row of the tables: cissod-bench methods.")
+@click.option(
+    "--method", "method_name", required=True, metavar="NAME", help="A row of the tables: cissod-bench methods."
+)
 @click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
 @click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
 @click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale; default: full, mini for toy tasks.")
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 @work_dir_option
 @global_options
 @pass_output
-def command(output: Output, *, task_name: str, method_name: str, resume: bool, dry_run: bool, **options: Any) -> None:
+def command(
+    output: Output, /, *, task_name: str, method_name: str, resume: bool, dry_run: bool, **options: Any
+) -> None:
     """Train a method on a sub-task, score teacher and student, and write the run's folder.
 
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
@@ -91,7 +95,9 @@ def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
         table.add_row("paper (full scale)", *(_points(reported.get(column)) for column in columns))
     if not output.json and output.verbosity >= 0:
         Console().print(table)
-    output.say(f"{record.timings.get('train', 0):.0f} s of training, {record.timings.get('predict', 0):.0f} s of prediction")
+    output.say(
+        f"{record.timings.get('train', 0):.0f} s of training, {record.timings.get('predict', 0):.0f} s of prediction"
+    )
     output.say(f"Run folder: {plan.folder}")
 
 

@@ -21,7 +21,6 @@ from cissod_bench.training.sampler import Draw, TwoSourceSampler
 from cissod_bench.training.settings import Settings
 from cissod_bench.training.views import View, pipeline
 
-
 FAULT = "fault"
 
 

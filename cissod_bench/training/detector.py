@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,6 +75,8 @@ class SemiSupervisedDetector(nn.Module):
         classes: names of the foreground classes in channel order.
     """
 
+    student: Any  # mmdet's detectors, whose parts have no types
+    teacher: Any
     group_of: Tensor
 
     def __init__(
@@ -132,9 +135,7 @@ class SemiSupervisedDetector(nn.Module):
 
     # Steps 2-5: the teacher on the weak views.
     @torch.no_grad()
-    def teach(
-        self, weak: Sequence[dict[str, Any]], strong: Sequence[dict[str, Any]], context: Context
-    ) -> TeacherPass:
+    def teach(self, weak: Sequence[dict[str, Any]], strong: Sequence[dict[str, Any]], context: Context) -> TeacherPass:
         """Return the teacher's pseudo labels for unlabelled images, moved to the strong views."""
         context.branch, context.collect = "teacher", True
         inputs, views = self._prepare(self.teacher, weak)
@@ -144,7 +145,9 @@ class SemiSupervisedDetector(nn.Module):
         for sample, (boxes, labels, scores) in zip(views, found, strict=True):
             height, width = sample.ori_shape
             back = torch.linalg.inv(_homography(sample, boxes.device))
-            originals.append(Detections(sample.img_id, sample.img_index, project(boxes, back, height, width), labels, scores))
+            originals.append(
+                Detections(sample.img_id, sample.img_index, project(boxes, back, height, width), labels, scores)
+            )
         self.parts.observe_detections(originals, context)
         confident = [scores > self.settings.initial_threshold for _, _, scores in found]
         kept = [(b[k], c[k]) for (b, c, _), k in zip(found, confident, strict=True)]
@@ -219,19 +222,18 @@ class SemiSupervisedDetector(nn.Module):
     ) -> list[Tensor]:
         """Step 4: u of every kept detection, a tensor (M,) an image."""
         times = self.settings.jitter_times
-        copies = [jitter(boxes, times, self.settings.jitter_scale).flatten(0, 1) for boxes, _ in kept]
-        rois, shared = self._shared(self.teacher, features, copies)
+        jittered = [jitter(boxes, times, self.settings.jitter_scale).flatten(0, 1) for boxes, _ in kept]
+        rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []
-        parts = zip(views, kept, rois.split([len(c) for c in copies]), deltas.split([len(c) for c in copies]), strict=True)
-        for view, (_, labels), own_rois, own_deltas in parts:
-            rows = torch.arange(len(own_rois), device=own_rois.device)
-            refined = self._decode(self.teacher, own_rois, own_deltas, rows, labels.repeat(times), view.img_shape)
-            result.append(box_uncertainty(refined.unflatten(0, (times, -1))))
+        for number, (view, (boxes, labels)) in enumerate(zip(views, kept, strict=True)):
+            rows = (rois[:, 0] == number).nonzero()[:, 0]
+            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, labels.repeat(times))
+            result.append(box_uncertainty(refined.reshape(times, len(boxes), 4)))
         return result
 
     def _detect(
-        self, model: nn.Module, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
+        self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return boxes, labels and scores of every image after NMS, in its view's pixels."""
         proposals = [p.bboxes for p in model.rpn_head.predict(features, samples, rescale=False)]
@@ -240,17 +242,12 @@ class SemiSupervisedDetector(nn.Module):
         scores = self.parts.activation(model.roi_head.bbox_head.fc_cls(shared).float())
         if context.branch == "teacher":
             scores = self.parts.score_transform(scores, shared, context)
-        counts = [len(p) for p in proposals]
         found = []
-        for sample, *own in zip(samples, rois.split(counts), deltas.split(counts), scores.split(counts), strict=True):
-            own_rois, own_deltas, own_scores = own
-
-            def decode(rows: Tensor, labels: Tensor, sample: Any = sample, rois: Tensor = own_rois, deltas: Tensor = own_deltas) -> Tensor:
-                return self._decode(model, rois, deltas, rows, labels, sample.img_shape)
-
+        for number, sample in enumerate(samples):
+            own = rois[:, 0] == number
             boxes, labels, values, _ = nms_per_class(
-                own_scores,
-                decode,
+                scores[own],
+                partial(self._decode, model, rois[own], deltas[own], sample.img_shape),
                 score_floor=self.settings.score_floor,
                 nms_iou=self.settings.nms_iou,
                 max_per_image=self.settings.max_dets,
@@ -259,7 +256,9 @@ class SemiSupervisedDetector(nn.Module):
         return found
 
     @torch.no_grad()
-    def predict(self, views: Sequence[dict[str, Any]], context: Context, *, teacher: bool) -> list[tuple[Tensor, ...]]:
+    def predict(
+        self, views: Sequence[dict[str, Any]], context: Context, *, teacher: bool
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return boxes (xyxy, original pixels), labels and scores of every image, by teacher or student."""
         context.branch, context.collect = "predict", False
         model = self.teacher if teacher else self.student
@@ -268,11 +267,11 @@ class SemiSupervisedDetector(nn.Module):
         inputs, samples = self._prepare(model, views)
         found = self._detect(model, model.extract_feat(inputs), samples, context)
         model.train(training)
-        results = []
-        for sample, (boxes, labels, scores) in zip(samples, found, strict=True):
-            scale = boxes.new_tensor(sample.scale_factor).repeat(2)
-            results.append((boxes / scale, labels, scores))
-        return results
+        scales = [
+            boxes.new_tensor(sample.scale_factor).repeat(2)
+            for sample, (boxes, _, _) in zip(samples, found, strict=True)
+        ]
+        return [(boxes / scale, labels, scores) for scale, (boxes, labels, scores) in zip(scales, found, strict=True)]
 
     @torch.no_grad()
     def update_teacher(self, iteration: int) -> None:
@@ -282,12 +281,14 @@ class SemiSupervisedDetector(nn.Module):
         torch._foreach_mul_(teacher, momentum)
         torch._foreach_add_(teacher, student, alpha=1 - momentum)
 
-    def _prepare(self, model: nn.Module, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
+    def _prepare(self, model: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
         data = {"inputs": [v["inputs"] for v in views], "data_samples": [copy.copy(v["data_samples"]) for v in views]}
         data = model.data_preprocessor(data, False)
         return data["inputs"], data["data_samples"]
 
-    def _rpn_losses(self, features: tuple[Tensor, ...], samples: list[DetDataSample]) -> tuple[Losses, list[InstanceData]]:
+    def _rpn_losses(
+        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> tuple[Losses, list[InstanceData]]:
         """Return the class-agnostic RPN losses and the proposals, which carry no gradient."""
         agnostic = []
         for sample in samples:
@@ -298,7 +299,7 @@ class SemiSupervisedDetector(nn.Module):
             agnostic.append(own)
         proposal_cfg = self.student.train_cfg.rpn_proposal
         losses, proposals = self.student.rpn_head.loss_and_predict(features, agnostic, proposal_cfg=proposal_cfg)
-        total = {f"rpn_{name}": sum(value) if isinstance(value, list) else value for name, value in losses.items()}
+        total = {f"rpn_{name}": torch.stack(list(levels)).sum() for name, levels in losses.items()}
         return total, [InstanceData(bboxes=p.bboxes.detach()) for p in proposals]
 
     def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
@@ -318,7 +319,7 @@ class SemiSupervisedDetector(nn.Module):
         return targets
 
     @staticmethod
-    def _shared(model: nn.Module, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _shared(model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return RoIs (R, 5) and the output of the head's last shared layer (R, D)."""
         head = model.roi_head
         rois = bbox2roi([b.to(features[0].dtype) for b in boxes])
@@ -330,7 +331,7 @@ class SemiSupervisedDetector(nn.Module):
     def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
         foreground = labels < self.parts.num_classes
-        own = deltas.unflatten(1, (-1, 4))[foreground, labels[foreground]]
+        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
         if not len(own):
             return deltas.sum() * 0.0
         loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
@@ -338,12 +339,11 @@ class SemiSupervisedDetector(nn.Module):
         )
         return loss
 
-    @staticmethod
     def _decode(
-        model: nn.Module, rois: Tensor, deltas: Tensor, rows: Tensor, labels: Tensor, shape: tuple[int, int]
+        self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
     ) -> Tensor:
-        """Return the refined boxes of some RoIs for one class each, shape (M, 4)."""
-        own = deltas.unflatten(1, (-1, 4))[rows, labels]
+        """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
+        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels]
         boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], own, max_shape=shape)
         return boxes
 

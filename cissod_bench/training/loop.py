@@ -150,7 +150,7 @@ class Training:
             losses = self.model(batch, context)
         total = torch.stack([value.float().sum() for value in losses.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        torch.autograd.backward(self.scaler.scale(total))
         self._optimise(total.detach())
         self.detector.parts.after_iteration(context)
         self.detector.update_teacher(iteration)

@@ -21,7 +21,7 @@ from cissod_bench.training import distributed
 
 Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
 Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
-"""Source (0 = labelled, 1 = unlabelled) -> how often each of its images is drawn a pass, shape (images of the source,)."""
+"""Source (0 labelled, 1 unlabelled) -> how often each of its images is drawn a pass, shape (its images,)."""
 
 
 @dataclass

@@ -139,9 +139,7 @@ def make_plan(
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
     chosen = preset(preset_name, task_iterations=task.iterations)
     settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
-    drawn = tasks.ensure_split(
-        task, data_root, work_dir, tasks.draw_options(task, split_seed=split_seed), say=say
-    )
+    drawn = tasks.ensure_split(task, data_root, work_dir, tasks.draw_options(task, split_seed=split_seed), say=say)
     root = tasks.task_data_root(task, data_root, work_dir)
     return Plan(
         task=task,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import gzip
 
 import msgspec
 import torch

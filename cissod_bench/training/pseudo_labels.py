@@ -1,6 +1,6 @@
 """The teacher's side of Soft Teacher: detections, their localisation uncertainty, and their way between views.
 
-Formulas as pure functions; steps as in the Soft Teacher iteration (Xu et al., ICCV 2021, Sec. 3; Sec. 4.2 of the paper).
+Formulas as pure functions, after Soft Teacher (Xu et al., ICCV 2021, Sec. 3), on which Sec. 4.2 builds.
 """
 
 from __future__ import annotations

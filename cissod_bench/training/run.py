@@ -56,7 +56,9 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunR
         with lock.acquire(timeout=0) if distributed.rank() == 0 else lock_nothing():
             return _execute(plan, restart=restart, say=say, quiet=quiet)
     except Timeout:
-        raise UsageFault(f"Another process is working in {plan.folder}.", remedy="wait for it, or pass another --seed") from None
+        raise UsageFault(
+            f"Another process is working in {plan.folder}.", remedy="wait for it, or pass another --seed"
+        ) from None
 
 
 @contextmanager
@@ -113,9 +115,7 @@ def _record(plan: Plan) -> RunRecord:
         status="running",
         groups=plan.groups,
         settings=settings,
-        departures=departures(
-            plan.settings, task_iterations=plan.task.iterations, world_size=distributed.world_size()
-        ),
+        departures=departures(plan.settings, task_iterations=plan.task.iterations, world_size=distributed.world_size()),
         command=list(plan.command),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -229,9 +229,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     )  # fmt: skip
 
 
-def _work(
-    plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]
-) -> None:
+def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]) -> None:
     """Train, predict and score; fills the record in."""
     main = distributed.rank() == 0
     if main:

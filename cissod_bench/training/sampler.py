@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cissod_bench.drawing import splitmix64
+
 IntArray = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
 
@@ -35,15 +37,11 @@ class Draw:
 def mix(*parts: int | UInt64) -> UInt64:
     """Return 64 well-mixed bits of a few integers, elementwise; the same on any machine and NumPy version.
 
-    SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014), applied after adding each part.
+    Each part is added and the sum hashed.
     """
-    state = np.zeros(1, np.uint64)
-    with np.errstate(over="ignore"):
-        for part in parts:
-            state = state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
+    state: UInt64 = np.zeros(1, np.uint64)
+    for part in parts:
+        state = splitmix64(state + np.asarray(part).astype(np.uint64))
     return state
 
 
@@ -135,7 +133,10 @@ class TwoSourceSampler:
             self._streams[source, place] = _Stream(indices[groups == number], key)
 
     def _group_of(self, source: int, iteration: int) -> tuple[int, int]:
-        """Return which orientation fills a batch, equal on all ranks, and how many batches of the generation it filled before."""
+        """Return which orientation fills a batch and how many batches of the generation it filled before.
+
+        Both are equal on all ranks.
+        """
         shares = self._shares[source]
         number = iteration - self.start
         if len(shares) == 1:

@@ -1,0 +1,77 @@
+"""Fixtures that every test may use: the real data where it lies, a tiny data set drawn by code, the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cissod_bench import cli
+from cissod_bench.shapes import write_shapes
+
+TINY_TASK = """
+title = "Tiny shapes"
+minority = ["heart", "arrow"]
+labelled_percent = 20
+min_instances = 3
+iterations = 20
+
+[train]
+annotations = "tiny/annotations/train.json"
+images = "tiny/images/train"
+
+[val]
+annotations = "tiny/annotations/val.json"
+images = "tiny/images/val"
+"""
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Return the folder of real data named by CISSOD_TEST_DATA."""
+    named = os.environ.get("CISSOD_TEST_DATA")
+    if not named:
+        pytest.skip("CISSOD_TEST_DATA is not set: it names a folder with coco/, coco_mini/, evaluator/ and lvis/")
+    path = Path(named).resolve()
+    if not path.is_dir():
+        pytest.skip(f"CISSOD_TEST_DATA names {path}, which is no folder")
+    return path
+
+
+@pytest.fixture
+def tiny_coco(tmp_path: Path) -> Path:
+    """Return a data root with a task file ``tiny.toml`` and the COCO-style data set it names: 40 + 10 images."""
+    root = tmp_path / "data"
+    weights = {"circle": 2.0, "square": 1.5, "triangle": 1.0, "heart": 1.0, "arrow": 0.8}
+    write_shapes(root / "tiny", {"train": 40, "val": 10}, weights, seed=7, most=4)
+    (root / "tiny.toml").write_text(TINY_TASK, encoding="utf-8")
+    return root
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """Return a function that runs ``cissod-bench`` with the given arguments in this process."""
+
+    def run(*arguments: object) -> Called:
+        monkeypatch.setattr(sys, "argv", ["cissod-bench", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.entry()
+        shown = capsys.readouterr()
+        code = ended.value.code
+        return Called(code if isinstance(code, int) else 0, shown.out, shown.err)
+
+    return run

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cissod_bench.errors import DataFault
+from cissod_bench.manifests import read_manifest, verify
+from cissod_bench.split_files import add_part, rewrite_box
+from tests.conftest import Called
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("labelled.json", "unlabelled.json", "hidden.json")
+Call = Callable[..., Called]
+
+
+@pytest.fixture
+def split(tiny_coco: Path, tmp_path: Path, call: Call) -> Callable[..., Called]:
+    """Return a function that draws the tiny split below ``tmp_path / "work"``."""
+
+    def run(*options: object, work: str = "work", task: Path = tiny_coco / "tiny.toml") -> Called:
+        return call(
+            "make-splits", "--task", task, "--data-root", tiny_coco, "--work-dir", tmp_path / work, *options
+        )  # fmt: skip
+
+    return run
+
+
+def folder(tmp_path: Path, seed: int = 0, work: str = "work") -> Path:
+    return tmp_path / work / "splits" / "tiny" / f"seed{seed}"
+
+
+def content(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def data_bytes(path: Path) -> list[bytes]:
+    return [(path / name).read_bytes() for name in FILES]
+
+
+def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    assert split().code == 0
+    made = folder(tmp_path)
+    assert sorted(path.name for path in made.iterdir()) == sorted([*FILES, "manifest.json"])
+    source = content(tiny_coco / "tiny/annotations/train.json")
+    labelled, unlabelled, hidden = (content(made / name) for name in FILES)
+    manifest = read_manifest(made)
+
+    parts = {image["id"]: image["part"] for image in labelled["images"]}
+    ids = {image["id"] for image in unlabelled["images"]}
+    assert set(parts) | ids == {image["id"] for image in source["images"]}
+    assert not set(parts) & ids
+    assert unlabelled["annotations"] == []
+    assert hidden["images"] == unlabelled["images"]
+    assert {box["image_id"] for box in hidden["annotations"]} <= ids
+    assert {box["image_id"] for box in labelled["annotations"]} <= set(parts)
+    minority = {one["id"] for one in source["categories"] if one["name"] in ("heart", "arrow")}
+    of_d_m = [box for box in labelled["annotations"] if parts[box["image_id"]] == "D_m"]
+    assert of_d_m
+    assert not any(box["category_id"] in minority for box in of_d_m)
+
+    counts = manifest["counts"]
+    assert counts["D_m"] == sum(part == "D_m" for part in parts.values())
+    assert counts["D_s"] == sum(part == "D_s" for part in parts.values())
+    assert counts["labelled"] == len(parts)
+    assert counts["unlabelled"] == len(ids)
+    assert manifest["boxes"]["labelled"] == len(labelled["annotations"])
+    assert manifest["boxes"]["hidden"] == len(hidden["annotations"])
+    names = {one["id"]: one["name"] for one in source["categories"]}
+    for name, count in manifest["per_class"].items():
+        boxes = [box for box in labelled["annotations"] if names[box["category_id"]] == name]
+        assert count == {"images": len({box["image_id"] for box in boxes}), "boxes": len(boxes)}
+    assert manifest["groups"] == {"maj": ["circle", "square", "triangle"], "min": ["heart", "arrow"]}
+    assert manifest["below_minimum"] == []
+
+
+def test_the_manifest_holds_what_other_programs_rely_on(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    split()
+    made = folder(tmp_path)
+    manifest = read_manifest(made)
+    assert manifest["schema"] == 1
+    assert (manifest["task"], manifest["title"]) == ("tiny", "Tiny shapes")
+    assert (manifest["split_seed"], manifest["cover"], manifest["dm_minority"]) == (0, "useful", "drop")
+    assert (manifest["labelled_percent"], manifest["min_instances"]) == (20.0, 3)
+    assert manifest["classes"] == ["circle", "square", "triangle", "heart", "arrow"]
+    assert manifest["images"] == {"train": "tiny/images/train", "val": "tiny/images/val"}
+    assert (manifest["metric"], manifest["max_dets"]) == ("coco", 100)
+    for role in ("train", "val"):
+        path = tiny_coco / f"tiny/annotations/{role}.json"
+        wanted = {"path": f"tiny/annotations/{role}.json", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        assert manifest["inputs"][role] == wanted
+    assert manifest["val"] == manifest["inputs"]["val"]
+    assert manifest["files"] == {name: hashlib.sha256((made / name).read_bytes()).hexdigest() for name in FILES}
+    lines = "".join(f"{manifest['files'][name]}  {name}\n" for name in FILES)
+    assert manifest["split_sha256"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert str(tmp_path) not in (made / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_records_without_change_are_the_inputs_bytes(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    path = tiny_coco / "tiny/annotations/train.json"
+    odd = content(path)
+    for box in odd["annotations"]:
+        box["note"] = {"é\u2028": [1.50, 1e-7], "s": " a , } b "}
+    path.write_text(json.dumps(odd, ensure_ascii=False, separators=(" , ", ": ")), encoding="utf-8")
+    split()
+    source = path.read_bytes()
+    lines = [line.rstrip(b",") for line in (folder(tmp_path) / "hidden.json").read_bytes().splitlines()]
+    records = [line for line in lines if line.startswith(b'{"id"') and b'"image_id"' in line]
+    assert len(records) > 20
+    assert all(record in source for record in records)
+
+
+def test_order_packing_and_layout_of_the_input_do_not_matter(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    split()
+    path = tiny_coco / "tiny/annotations/train.json"
+    records = content(path)
+    shuffle = random.Random(1).shuffle
+    for key in ("images", "annotations", "categories"):
+        shuffle(records[key])
+    parts = {key: ",\n  ".join(json.dumps(one, separators=(",", ":")) for one in rows) for key, rows in records.items()}
+    text = "{" + ", ".join(f'"{key}": [ {parts[key]} ]' for key in ("categories", "annotations", "images")) + "}\n"
+    path.with_name("train.json.gz").write_bytes(gzip.compress(text.encode()))
+    path.unlink()
+    assert split(work="again").code == 0
+    assert data_bytes(folder(tmp_path)) == data_bytes(folder(tmp_path, work="again"))
+    one, other = (read_manifest(folder(tmp_path, work=work)) for work in ("work", "again"))
+    assert one["inputs"].pop("train") != other["inputs"].pop("train")
+    assert one == other
+
+
+def test_other_seeds_give_other_bytes(split: Call, tmp_path: Path) -> None:
+    assert split("--split-seed", 1, "--split-seed", 2).code == 0
+    assert data_bytes(folder(tmp_path, 1)) != data_bytes(folder(tmp_path, 2))
+
+
+def test_a_split_that_is_there_is_verified_and_kept(split: Call, tmp_path: Path) -> None:
+    split()
+    before = (folder(tmp_path) / "labelled.json").stat().st_mtime_ns
+    again = split()
+    assert again.code == 0
+    assert "already there, hashes verified" in again.out
+    assert (folder(tmp_path) / "labelled.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--labelled-percent", "40"), "labelled_percent 20.0; asked for is 40.0"),
+        (("--cover", "uniform"), "cover 'useful'; asked for is 'uniform'"),
+        (("--min-instances", "2"), "min_instances 3; asked for is 2"),
+        (("--dm-minority", "ignore"), "dm_minority 'drop'; asked for is 'ignore'"),
+    ],
+)
+def test_other_options_for_the_same_seed_need_force(split: Call, tmp_path: Path, options: Any, named: str) -> None:
+    split()
+    before = data_bytes(folder(tmp_path))
+    refused = split(*options)
+    assert refused.code == 2
+    assert named in refused.err
+    assert "--force" in refused.err
+    assert data_bytes(folder(tmp_path)) == before
+    assert split(*options, "--force").code == 0
+    verify(folder(tmp_path))
+
+
+def test_another_input_is_noticed(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    split()
+    path = tiny_coco / "tiny/annotations/train.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    refused = split()
+    assert refused.code == 3
+    assert "was drawn from another" in refused.err
+    assert str(path) in refused.err
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_of_a_split_is_noticed(split: Call, tmp_path: Path, name: str) -> None:
+    split()
+    path = folder(tmp_path) / name
+    path.write_bytes(path.read_bytes().replace(b"}", b" }", 1))
+    with pytest.raises(DataFault, match=f"{name} has been changed"):
+        verify(folder(tmp_path))
+    assert split().code == 3
+    path.unlink()
+    assert "cannot be read" in split().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "cannot be read"), ("{}", "lacks the key 'schema'"), ("[]", "cannot be read"), (None, "holds no split")],
+)
+def test_a_broken_manifest_is_named(split: Call, tmp_path: Path, text: str | None, message: str) -> None:
+    split()
+    path = folder(tmp_path) / "manifest.json"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataFault, match=message):
+        read_manifest(folder(tmp_path))
+
+
+def test_a_manifest_of_a_newer_schema_is_refused(split: Call, tmp_path: Path) -> None:
+    split()
+    path = folder(tmp_path) / "manifest.json"
+    path.write_text(json.dumps({**content(path), "schema": 2}), encoding="utf-8")
+    with pytest.raises(DataFault, match="has schema 2"):
+        read_manifest(folder(tmp_path))
+
+
+def test_json_output_is_a_list_of_folders_with_manifests(split: Call, tmp_path: Path) -> None:
+    done = split("--split-seed", 0, "--split-seed", 1, "--json")
+    results = json.loads(done.out)
+    assert [one["dir"] for one in results] == [str(folder(tmp_path, seed)) for seed in (0, 1)]
+    assert {key: value for key, value in results[1].items() if key != "dir"} == read_manifest(folder(tmp_path, 1))
+
+
+def test_the_summary_tells_what_was_drawn(split: Call, tmp_path: Path) -> None:
+    text = split().out
+    manifest = read_manifest(folder(tmp_path))
+    for part in (
+        f"D_m {manifest['counts']['D_m']} + D_s {manifest['counts']['D_s']}",
+        f"{manifest['boxes']['hidden']} hidden boxes",
+        "classes below 3 boxes: 0",
+        f"imbalance in D_l {manifest['imbalance']:,} : 1",
+        manifest["split_sha256"],
+        "peak memory",
+    ):
+        assert part in text
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_same_counts(split: Call, tmp_path: Path) -> None:
+    planned = json.loads(split("--dry-run", "--json").out)[0]
+    assert not (tmp_path / "work").exists()
+    drawn = json.loads(split("--json").out)[0]
+    for key in ("counts", "boxes", "per_class", "ids_sha256", "inputs"):
+        assert planned[key] == drawn[key]
+
+
+def test_ignored_minority_boxes_of_d_m_are_kept_as_ignore_regions(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    split("--dm-minority", "ignore")
+    labelled = content(folder(tmp_path) / "labelled.json")
+    parts = {image["id"]: image["part"] for image in labelled["images"]}
+    source = {box["id"]: box for box in content(tiny_coco / "tiny/annotations/train.json")["annotations"]}
+    ignored = [box for box in labelled["annotations"] if box["iscrowd"]]
+    assert ignored
+    for box in ignored:
+        assert parts[box["image_id"]] == "D_m"
+        assert source[box["id"]] == {**box, "iscrowd": 0}
+    manifest = read_manifest(folder(tmp_path))
+    assert manifest["rewritten"]["ignored"] == sorted(box["id"] for box in ignored)
+    assert manifest["boxes"]["ignored"] == len(ignored)
+    assert manifest["boxes"]["labelled"] == len(labelled["annotations"]) - len(ignored)
+
+
+def test_odd_boxes_are_dropped_or_clipped_and_counted(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    path = tiny_coco / "tiny/annotations/train.json"
+    odd = content(path)
+    first, second, third, fourth = odd["annotations"][:4]
+    first["bbox"][2] = 0
+    second["bbox"][0] = 5000.0
+    third["bbox"] = [-10.0, -5.0, 40.0, 30.0]
+    third["area"] = 1200.0
+    fourth["iscrowd"] = 1
+    path.write_text(json.dumps(odd), encoding="utf-8")
+    text = split().out
+    manifest = read_manifest(folder(tmp_path))
+    assert manifest["box_policy"] == {"degenerate": 1, "outside": 1, "clipped": 1, "crowd": 1}
+    assert manifest["dropped"] == {"degenerate": [first["id"]], "outside": [second["id"]]}
+    assert manifest["rewritten"]["clipped"] == [third["id"]]
+    for told in ("1 without area, dropped", "1 outside their image, dropped", "1 clipped", "1 crowd regions"):
+        assert told in text
+    boxes = {box["id"]: box for name in FILES for box in content(folder(tmp_path) / name)["annotations"]}
+    assert first["id"] not in boxes
+    assert second["id"] not in boxes
+    if third["id"] in boxes:  # a minority box of D_m is dropped
+        assert boxes[third["id"]] == {**third, "bbox": [0, 0, 30, 25], "area": 750}
+
+
+def test_a_rewritten_record_keeps_the_bytes_of_its_other_values() -> None:
+    record = b'{"segmentation":[[1.50,2e1]],"iscrowd":0,"bbox":[1,2,3,4],"area":7.0,"id":5}'
+    assert rewrite_box(record, None, ignore=True) == record.replace(b'"iscrowd":0', b'"iscrowd":1')
+    assert rewrite_box(b'{"id":5}', None, ignore=True) == b'{"id":5,"iscrowd":1}'
+
+
+def test_a_part_is_added_or_replaced() -> None:
+    assert add_part(b'{ "id":1}', "D_s") == b'{"part":"D_s","id":1}'
+    assert add_part(b'{"id":1,"part":"D_m"}', "D_s") == b'{"part":"D_s","id":1}'
+    assert json.loads(add_part(b'{"id":1,"file_name":"\\"part\\".jpg"}', "D_m"))["file_name"] == '"part".jpg'
+
+
+def test_the_minority_can_be_named_in_a_file(split: Call, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("circle\n\nstar-shaped\n", encoding="utf-8")
+    assert "There is no class 'star-shaped'" in split("--minority", names).err
+    names.write_text("square\n\ncircle\n", encoding="utf-8")
+    assert split("--minority", names).code == 0
+    assert read_manifest(folder(tmp_path))["groups"]["min"] == ["circle", "square"]
+    names.write_text("\n", encoding="utf-8")
+    assert split("--minority", names).code == 2
+    assert split("--minority", tmp_path / "none.txt").code == 2
+
+
+def test_missing_files_are_named_with_their_official_source(call: Call, tmp_path: Path) -> None:
+    done = call("make-splits", "--task", "coco-split1", "--data-root", tmp_path, "--work-dir", tmp_path / "work")
+    assert done.code == 3
+    assert "instances_train2017.json" in done.err
+    assert "images.cocodataset.org" in done.err
+    assert not (tmp_path / "work/splits/coco-split1/seed0").exists()
+
+
+def test_without_a_task_those_whose_files_are_there_are_drawn(
+    call: Call, tmp_path: Path, tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cissod_bench.catalogue.list_tasks", lambda: {"coco-split1": None, "coco-split2": None})
+    (tiny_coco / "coco/annotations").mkdir(parents=True)
+    done = call("make-splits", "--data-root", tiny_coco, "--work-dir", tmp_path / "work")
+    assert done.code == 3
+    assert "coco-split1 is left out" in done.err
+    assert "instances_val2017.json: http://images.cocodataset.org" in done.err
+
+
+def test_val_must_name_the_same_classes(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    path = tiny_coco / "tiny/annotations/val.json"
+    val = content(path)
+    val["categories"][0]["name"] = "disc"
+    path.write_text(json.dumps(val), encoding="utf-8")
+    done = split()
+    assert done.code == 3
+    assert "category 1 is 'disc', but it is 'circle' in" in done.err
+    assert not folder(tmp_path).exists()
+
+
+def test_coco_tools_read_the_files(split: Call, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    split()
+    labelled = COCO(str(folder(tmp_path) / "labelled.json"))
+    manifest = read_manifest(folder(tmp_path))
+    assert len(labelled.getImgIds()) == manifest["counts"]["labelled"]
+    assert [one["name"] for one in labelled.loadCats(sorted(labelled.getCatIds()))] == manifest["classes"]
+
+
+KILL = """
+import os, signal, sys
+from cissod_bench import atomic, cli, split_files
+point, count = sys.argv.pop(1), 0
+def at(function, limit):
+    def wrapped(*arguments, **named):
+        global count
+        count += 1
+        if count == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return wrapped
+if point.startswith("replace"):
+    os.replace = at(os.replace, int(point[-1]))
+else:
+    os.fsync = at(os.fsync, int(point[-1]))
+cli.entry()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize("point", ["fsync1", "fsync2", "fsync3", "replace1", "replace2"])
+@pytest.mark.parametrize("force", [False, True], ids=["fresh", "force"])
+def test_kill_9_leaves_the_old_split_or_none(
+    split: Call, tmp_path: Path, tiny_coco: Path, point: str, force: bool
+) -> None:
+    split(work="whole")
+    whole = data_bytes(folder(tmp_path, work="whole"))
+    arguments = ["make-splits", "--task", str(tiny_coco / "tiny.toml"), "--data-root", str(tiny_coco)]
+    arguments += ["--work-dir", str(tmp_path / "work")]
+    if force:
+        split()
+        arguments += ["--force"]
+    done = subprocess.run([sys.executable, "-c", KILL, point, *arguments], cwd=ROOT, check=False, capture_output=True)
+    expected_kill = not (point == "replace2" and not force)
+    assert (done.returncode == -signal.SIGKILL) == expected_kill, done.stderr
+    if folder(tmp_path).exists():
+        assert data_bytes(folder(tmp_path)) == whole
+        verify(folder(tmp_path))
+    assert split().code == 0
+    assert data_bytes(folder(tmp_path)) == whole
+    left = [path.name for path in folder(tmp_path).parent.iterdir() if path.name.endswith(".tmp")]
+    assert left == [] or not expected_kill or folder(tmp_path).exists()
+
+
+def test_two_processes_draw_one_split(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    arguments = [sys.executable, "-m", "cissod_bench", "make-splits", "--task", str(tiny_coco / "tiny.toml"), "--json"]
+    arguments += ["--data-root", str(tiny_coco), "--work-dir", str(tmp_path / "work")]
+    both = [subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ) for _ in range(2)]
+    outputs = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0] == outputs[1]
+    verify(folder(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_an_environment_fault(split: Call, tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file, not a folder", encoding="utf-8")
+    done = split()
+    assert done.code == 4
+    assert "Cannot write" in done.err
