@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,9 @@ from cissod_bench.json_files import JsonFile, Progress
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
+K = TypeVar("K", np.int16, np.int32)
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 16  # the intermediate arrays of 25 million boxes at once would take gigabytes
 _MOST_CLASSES = 32_767
 
 
@@ -179,10 +180,10 @@ def _joined(
     """Replace ids by rows, judge the boxes and keep the good ones."""
     image_ids, widths, heights = images.take("id"), images.take("width"), images.take("height")
     _check_unique(file, "images", image_ids)
-    box_ids, crowd, corners, spans = boxes.take("id"), boxes.take("iscrowd"), boxes.boxes(), boxes.spans()
+    box_ids, crowd, corners, spans = boxes.take("id"), boxes.take("iscrowd"), boxes.take("bbox"), boxes.spans()
     _check_unique(file, "annotations", box_ids)
-    box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids).astype(np.int32)
-    box_class = _rows_of(file, "category_id", boxes.take("category_id"), np.array(classes.ids)).astype(np.int16)
+    box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids, np.int32)
+    box_class = _rows_of(file, "category_id", boxes.take("category_id"), np.array(classes.ids), np.int16)
     verdict = _judge(file, corners, crowd, widths, heights, box_image)
     policy = BoxPolicy(
         degenerate=tuple(box_ids[verdict.degenerate].tolist()),
@@ -216,7 +217,7 @@ def _joined(
 
 
 def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
-    if (np.diff(ids) > 0).all():
+    if (ids[1:] > ids[:-1]).all():
         return
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
@@ -228,20 +229,26 @@ def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
         )
 
 
-def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints) -> Ints:
+def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -> npt.NDArray[K]:
     """Return the row in ``ids`` of each wanted id."""
     order = np.argsort(ids, kind="stable")
-    places = np.searchsorted(ids, wanted, sorter=order)
-    known = places < len(ids)
-    rows = order[np.where(known, places, 0)] if len(ids) else np.zeros(len(wanted), np.int64)
-    if len(ids):
-        known &= ids[rows] == wanted
-    if not known.all():
-        index = int(np.argmin(known))
-        kind = key.removesuffix("_id")
+    ascending = np.append(ids[order], np.iinfo(np.int64).max)  # ids are smaller, so every search ends within
+    order = np.append(order, 0)
+    rows = np.empty(len(wanted), kind)
+    first_orphan, orphans = -1, 0
+    for start in range(0, len(wanted), _BLOCK):
+        block = wanted[start : start + _BLOCK]
+        places = np.searchsorted(ascending, block)
+        unknown = np.flatnonzero(ascending[places] != block)
+        if len(unknown) and not orphans:
+            first_orphan = start + int(unknown[0])
+        orphans += len(unknown)
+        rows[start : start + _BLOCK] = order[places]
+    if orphans:
+        what = key.removesuffix("_id")
         raise DataFault(
-            f"{file.path}: annotations[{index}].{key} is {wanted[index]}, but there is no {kind} of that id. "
-            f"Annotations without their {kind}: {int((~known).sum())}."
+            f"{file.path}: annotations[{first_orphan}].{key} is {wanted[first_orphan]}, but there is no {what} of that "
+            f"id. Annotations without their {what}: {orphans}."
         )
     return rows
 
@@ -257,7 +264,7 @@ def _judge(
     """Clip ``boxes`` in place and return the policy's verdict on each."""
     degenerate, outside, clipped = (np.zeros(len(boxes), np.bool_) for _ in range(3))
     reaching = corners = 0
-    for start in range(0, len(boxes), _BLOCK):  # blocks: the intermediate arrays of 25 million boxes would be 3 GB
+    for start in range(0, len(boxes), _BLOCK):
         rows = slice(start, start + _BLOCK)
         sizes = np.stack([widths[box_image[rows]], heights[box_image[rows]]], axis=1).astype(np.float64)
         suspects = corner_suspects(boxes[rows], sizes, crowd[rows])

@@ -83,7 +83,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the right to write ``path``: other processes that want it wait. The lock is a hidden file beside it.
+    """Hold the right to write the folder ``path``: other processes that want it wait for a hidden file beside it.
+
+    What a killed writer of ``folder_appearing`` left there is removed.
 
     Raises:
         EnvironmentFault: the lock cannot be made.
@@ -95,6 +97,8 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _write_fault(path, error) from error
     try:
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -104,8 +108,8 @@ def locked(path: Path) -> Iterator[None]:
 def folder_appearing(path: Path) -> Iterator[Path]:
     """Give a hidden folder that takes the place of ``path`` when the block ends without an exception.
 
-    To be used with ``locked(path)``: what a killed writer left is removed first. A folder that is there is moved aside
-    for the moment of the exchange, so a kill leaves the old one, the new one or none, and never a mixture.
+    To be used within ``locked(path)``. A folder that is there is moved aside for the moment of the exchange, so a kill
+    leaves the old one, the new one or none, and never a mixture.
 
     Raises:
         EnvironmentFault: the place cannot be written or the disk is full.
@@ -114,8 +118,6 @@ def folder_appearing(path: Path) -> Iterator[Path]:
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
     hidden, old = (path.with_name(f".{path.name}.{kind}-{token}.tmp") for kind in ("new", "old"))
     try:
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            shutil.rmtree(left)
         hidden.mkdir()
         yield hidden
         sync_folder(hidden)

@@ -61,6 +61,39 @@ class Spans:
         return Spans(self.offsets[keep], self.lengths[keep])
 
 
+class Column:
+    """A column that grows at its end.
+
+    Room for the expected length is taken at once. It costs no memory before it is filled, while thousands of small
+    parts that are joined at the end would be held twice.
+    """
+
+    def __init__(self, kind: Any, width: int = 1) -> None:
+        self._values: npt.NDArray[Any] = np.empty((0, width), kind)
+        self._count = 0
+
+    def add(self, values: npt.NDArray[Any], expected: int) -> None:
+        """Append values.
+
+        Args:
+            values: flat, ``width`` numbers a record.
+            expected: how many records the whole column may have.
+        """
+        rows = values.reshape(-1, self._values.shape[1])
+        stop = self._count + len(rows)
+        if stop > len(self._values):
+            grown = np.empty((max(expected, stop, len(self._values) * 5 // 4), rows.shape[1]), self._values.dtype)
+            grown[: self._count] = self._values[: self._count]
+            self._values = grown
+        self._values[self._count : stop] = rows
+        self._count = stop
+
+    def whole(self) -> npt.NDArray[Any]:
+        """Return what was added, (N,) or (N, width)."""
+        values = self._values[: self._count]
+        return values[:, 0] if values.shape[1] == 1 else values
+
+
 class Columns:
     """Columns that grow piece by piece; no object of a record outlives its piece.
 
@@ -74,7 +107,8 @@ class Columns:
 
     def __init__(self) -> None:
         self.found = False
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*self.fields, "offsets", "lengths")}
+        kinds = {**self.fields, "offsets": np.int64, "lengths": np.int32}
+        self._columns = {name: Column(kind) for name, kind in kinds.items()}
 
     def read(self, file: JsonFile, member: Member) -> None:
         """Read the whole array.
@@ -83,25 +117,27 @@ class Columns:
             DataFault: a record is no JSON or breaks a rule; the message names it.
         """
         self.found = True
+        start = member.end
         for piece in member.pieces(self.decoder):
-            self._add_piece(file, piece)
+            count = piece.first + len(piece.records)
+            share = (piece.offset + len(piece.text) - start) / max(file.size - start, 1)
+            self._add_piece(file, piece, int(1.02 * count / share) + 1)
 
-    def _add_piece(self, file: JsonFile, piece: Piece[Any]) -> None:
+    def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
         for name, kind in self.fields.items():
             values = map(attrgetter(name), piece.records)
-            self._parts[name].append(np.fromiter(values, kind, len(piece.records)))
+            self._columns[name].add(np.fromiter(values, kind, len(piece.records)), expected)
         starts, lengths = record_spans(piece.text, len(piece.records))
-        self._parts["offsets"].append(piece.offset + starts)
-        self._parts["lengths"].append(lengths.astype(np.int32))
+        self._columns["offsets"].add(piece.offset + starts, expected)
+        self._columns["lengths"].add(lengths, expected)
 
     def take(self, name: str) -> npt.NDArray[Any]:
-        """Return a column whole and forget its parts, so that it is held once."""
-        parts = self._parts.pop(name)
-        return np.concatenate(parts) if parts else np.empty(0, self.fields.get(name, np.int64))
+        """Return a column and forget it, so that its memory is free when the caller is done with it."""
+        return self._columns.pop(name).whole()
 
     def spans(self) -> Spans:
         """Return where the records stand."""
-        return Spans(self.take("offsets"), self.take("lengths").astype(np.int32, copy=False))
+        return Spans(self.take("offsets"), self.take("lengths"))
 
 
 class ImageColumns(Columns):
@@ -118,17 +154,17 @@ class ImageColumns(Columns):
         super().__init__()
         self.file_names: list[str] = []
 
-    def _add_piece(self, file: JsonFile, piece: Piece[ImageRecord]) -> None:
+    def _add_piece(self, file: JsonFile, piece: Piece[ImageRecord], expected: int) -> None:
         names = [record.file_name for record in piece.records]
         for index, name in enumerate(names):
             if broken_name_rule(name) is not None:  # the message is made for the one bad name among millions only
                 check_file_name(name, f"{file.path}: images[{piece.first + index}].file_name")
         self.file_names += names
-        super()._add_piece(file, piece)
+        super()._add_piece(file, piece, expected)
 
 
 class BoxColumns(Columns):
-    """Columns id, image_id, category_id and iscrowd of the annotations, and their boxes."""
+    """Columns id, image_id, category_id and iscrowd of the annotations, and bbox: x, y, width, height, (N, 4)."""
 
     decoder = msgspec.json.Decoder(list[BoxRecord])
     fields: ClassVar[dict[str, Any]] = {
@@ -140,17 +176,12 @@ class BoxColumns(Columns):
 
     def __init__(self) -> None:
         super().__init__()
-        self._parts["bbox"] = []
+        self._columns["bbox"] = Column(np.float64, 4)
 
-    def _add_piece(self, file: JsonFile, piece: Piece[BoxRecord]) -> None:
-        super()._add_piece(file, piece)
+    def _add_piece(self, file: JsonFile, piece: Piece[BoxRecord], expected: int) -> None:
+        super()._add_piece(file, piece, expected)
         numbers = chain.from_iterable(map(attrgetter("bbox"), piece.records))
-        self._parts["bbox"].append(np.fromiter(numbers, np.float64, 4 * len(piece.records)))
-
-    def boxes(self) -> npt.NDArray[np.float64]:
-        """Return x, y, width, height of every annotation, float64 (N, 4)."""
-        boxes: npt.NDArray[np.float64] = self.take("bbox").astype(np.float64, copy=False).reshape(-1, 4)
-        return boxes
+        self._columns["bbox"].add(np.fromiter(numbers, np.float64, 4 * len(piece.records)), expected)
 
 
 def decode_categories(file: JsonFile, text: bytes) -> tuple[Sequence[CategoryRecord], Sequence[bytes]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,7 +29,8 @@ _ARRAY_END = re.compile(rb"\}[ \t\n\r]*\](?=[ \t\n\r]*[,}])")
 _BAD_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|nan|inf)\b")
 
 
-class Cut(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Cut(Generic[T]):
     """A window's whole records.
 
     Attributes:

@@ -15,9 +15,10 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import IO, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,7 +39,8 @@ _PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
-class Piece(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Piece(Generic[T]):
     """Whole records of one array.
 
     Attributes:
@@ -146,6 +148,23 @@ class JsonFile:
         shown = _record(text, index)[:160].decode("utf-8", "replace")
         return DataFault(f"{self.path}: {key}[{first + index}]{match['rest']}: {match['rule']}. The record: {shown}")
 
+    def check_utf8(self, text: bytes, offset: int) -> None:
+        """Refuse text that is not UTF-8.
+
+        Args:
+            text: some of the file.
+            offset: where in the file it starts.
+
+        Raises:
+            DataFault: it is not; the message names the first byte that is wrong.
+        """
+        if not text.isascii():
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                message = "the text is not UTF-8."
+                raise self.fault(offset + error.start, message, remedy="save the file again as UTF-8") from None
+
     def _check_start(self) -> None:
         if self._text[:4].startswith(_BYTE_ORDER_MARKS):
             message = f"{self.path} starts with a byte order mark; JSON is UTF-8 without one."
@@ -168,8 +187,9 @@ class JsonFile:
         at = skip_space(text, skip_space(text, 0) + 1)
         while text[at : at + 1] != b"}" or seen:
             match = _TEXT.match(text, at)
-            if match is None:
-                raise self.fault(at, "a key in quotes is expected.")
+            if match is None:  # a quote that nothing closes is a file that ends too early
+                raise self.fault(self.size if text[at : at + 1] == b'"' else at, "a key in quotes is expected.")
+            self.check_utf8(match.group(), at)
             key = msgspec.json.decode(match.group(), type=str)
             colon = skip_space(text, match.end())
             if text[colon : colon + 1] != b":":
@@ -217,9 +237,10 @@ class Member:
             raise self._file.fault(self._file.size, f"the value of {self.key!r} is not closed.")
         self.end = end
         value = text[self._start : end]
+        self._file.check_utf8(value, self._start)
         try:
             msgspec.json.decode(value, type=msgspec.Raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._file.fault(self._start, f"the value of {self.key!r} is not JSON ({error}).") from None
         return value
 
@@ -245,11 +266,17 @@ class Member:
                 raise file.fault(at + broken.offset, f"{where}: {broken.reason}") from None
             except msgspec.ValidationError as error:
                 raise file.record_fault(self.key, first, b"[" + window, error) from None
+            except UnicodeDecodeError:
+                file.check_utf8(window, at)
+                raise  # not reached: the window holds what could not be decoded
+            except RecursionError:
+                raise file.fault(at, f"{self.key}[{first}] or a record behind it nests too deeply.") from None
             if found is None:
                 length *= 2  # a record is longer than the window
                 if length > _MOST_RECORD_BYTES:
                     raise file.fault(at, f"{self.key}[{first}] does not end within {_MOST_RECORD_BYTES >> 20} MiB.")
                 continue
+            file.check_utf8(found.text, at - 1)  # msgspec decodes only the fields that are wanted
             yield Piece(first, at - 1, found.text, found.records)
             at, first, length, closed = at + found.taken, first + len(found.records), size, found.closed
             self.end = at

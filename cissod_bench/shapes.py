@@ -24,13 +24,13 @@ from cissod_bench.drawing import splitmix64
 Points: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = npt.NDArray[np.float32]
 
-VERSION = 2
+VERSION = 3
 """Version of the drawing; it changes when the same numbers would give other images."""
 
 SIZES = ((128, 96), (96, 128), (112, 112), (128, 112), (112, 128))
 """Width and height of the images, pixels: landscape, portrait and square."""
 
-OBJECT_PIXELS = (15.0, 58.0)
+OBJECT_PIXELS = (22.0, 60.0)
 _STAMP = "stamp.json"
 
 
@@ -123,7 +123,7 @@ def place(shape: str, dice: Dice, width: int, height: int) -> Placed:
     low, high = OBJECT_PIXELS
     size = low * (high / low) ** dice.number()
     aspect = math.exp(dice.number(-0.2, 0.2))
-    turn = math.radians(dice.number(-20, 20))
+    turn = math.radians(dice.number(-12, 12))
     scale = np.array([size / 2 * math.sqrt(aspect), size / 2 / math.sqrt(aspect)])
     spin = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     outlines = [(points * scale) @ spin.T for points in OUTLINES[shape]]
@@ -172,7 +172,7 @@ def background(dice: Dice, width: int, height: int) -> Pixels:
     angle = dice.number(0, 2 * math.pi)
     along = np.float32(math.cos(angle)) * right + np.float32(math.sin(angle)) * down
     share = (along - along.min()) / (along.max() - along.min())
-    pixels = _mix(_colour(dice, 0.5), _colour(dice, 0.5), share)
+    pixels = _mix(_colour(dice, 0.3), _colour(dice, 0.3), share)
     kind = dice.pick([1, 1, 1, 1])
     if kind == 1:
         pattern = _clouds(dice, width, height, 3 + int(dice.number(0, 6)))
@@ -183,7 +183,7 @@ def background(dice: Dice, width: int, height: int) -> Pixels:
         pattern = ((down // tile + right // tile) % 2).astype(np.float32)
     else:
         pattern = np.zeros((height, width), np.float32)
-    pixels = _mix(pixels, _colour(dice, 0.5), pattern * np.float32(dice.number(0.1, 0.5)))
+    pixels = _mix(pixels, _colour(dice, 0.5), pattern * np.float32(dice.number(0.05, 0.3)))
     for _ in range(int(dice.number(0, 4))):  # thin strokes: edges that belong to no shape
         ends = (dice.many(4) * [width, height, width, height]).astype(int).tolist()
         cv2.line(pixels, ends[:2], ends[2:], _colour(dice, 0.5).tolist(), 1, cv2.LINE_AA)
@@ -231,7 +231,7 @@ def draw_image(key: str, weights: Mapping[str, float], most: int) -> tuple[npt.N
                 shown.append(placed)
                 break
     noise = (dice.many(height * width) - 0.5).reshape(height, width, 1)
-    pixels = pixels + np.float32(dice.number(4, 24)) * noise.astype(np.float32)
+    pixels = pixels + np.float32(dice.number(2, 12)) * noise.astype(np.float32)
     return np.clip(pixels, 0, 255).astype(np.uint8), shown
 
 

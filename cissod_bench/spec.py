@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cissod_bench.annotations import Annotations
     from cissod_bench.split import Split
     from cissod_bench.training.parts import Parts
+    from cissod_bench.training.settings import Settings
 
 AP: TypeAlias = float | None
 """Average precision in points, 0-100; None where a class or group has no ground-truth box (never -1, never 0)."""
@@ -106,6 +107,7 @@ class Method:
         parts: makes the fresh parts of one run from the run's facts (see ``training/parts.py``).
         reported: task name -> score columns printed in the paper, points, e.g. {"coco-split1": {"all": 23.6}}.
         variants: variant name -> the fields of the method's settings it changes (two at most, see Tables 4-5).
+        reported_variants: variant name -> what `reported` is for the method as it stands (Tables 4-5).
         images: what it trains on. "semi": D_l with boxes and D_u without; "labelled": D_l only; "oracle": D_l and D_u
             with the hidden boxes of D_u, an upper bound and never a competitor.
         competitor: False for the reference rows, which reports set apart.
@@ -118,6 +120,7 @@ class Method:
     parts: Callable[[RunFacts], Parts]
     reported: Mapping[str, Mapping[str, AP]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reported_variants: Mapping[str, Mapping[str, Mapping[str, AP]]] = field(default_factory=dict)
     images: Literal["semi", "labelled", "oracle"] = "semi"
     competitor: bool = True
     name: str = ""
@@ -132,9 +135,12 @@ class RunFacts:
         variant: fields changed by ``--variant``; empty for the method as it stands.
         profile: "default", "paper" or "official" (where a constant comes from).
         classes: names of the n foreground classes in channel order.
+        groups: group -> names of its classes, for what a method logs.
+        settings: the run's, e.g. theta, the initial threshold and lambda_u.
         iterations: T, the optimiser steps of the whole run.
         generations: N_t, the parts training is cut into (Sec. 4.2: 10).
         labelled_classes: a tuple an image of D_l, in source order: the sorted channels of its non-ignored boxes.
+        labelled_boxes: the non-ignored boxes of D_l a class, shape (n,).
         num_unlabelled: N_u, the images of D_u.
         seed: the training seed.
     """
@@ -143,9 +149,12 @@ class RunFacts:
     variant: Mapping[str, Any]
     profile: str
     classes: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    settings: Settings
     iterations: int
     generations: int
     labelled_classes: tuple[tuple[int, ...], ...]
+    labelled_boxes: tuple[int, ...]
     num_unlabelled: int
     seed: int
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -23,11 +24,13 @@ READING = (
     "best competitor. A dash: nothing ran. n/a: no class of the group has a box to find."
 )
 PAPER = "The second number of a cell is the one the paper prints; a dash: it has none."
-_ROLES = {  # by what a reference row trains on, the lower bound first
-    "labelled": "a reference row, not a competitor",
-    "semi": "a reference row, not a competitor",
-    "oracle": "a reference row, not a competitor: it trains with boxes that the others never see",
-}
+_ROLES = MappingProxyType(
+    {  # by what a reference row trains on, the lower bound first
+        "labelled": "a reference row, not a competitor",
+        "semi": "a reference row, not a competitor",
+        "oracle": "a reference row, not a competitor: it trains with boxes that the others never see",
+    }
+)
 
 
 def build(runs: Runs, methods: Mapping[str, Entry] | None = None, tasks: Mapping[str, Entry] | None = None) -> Report:

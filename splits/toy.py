@@ -22,7 +22,7 @@ WEIGHTS = MappingProxyType({
 
 def prepare(folder: Path) -> None:
     """Draw the images and annotation files below ``folder``, unless they are there."""
-    write_shapes(folder, COUNTS, WEIGHTS, seed=0, most=5)
+    write_shapes(folder, COUNTS, WEIGHTS, seed=0, most=6)
 
 
 TASK = Task(

@@ -75,3 +75,14 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Called(code if isinstance(code, int) else 0, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture
+def split(tiny_coco: Path, tmp_path: Path, call: Callable[..., Called]) -> Callable[..., Called]:
+    """Return a function that draws the tiny split below ``tmp_path / "work"`` (or another name)."""
+
+    def run(*options: object, work: str = "work") -> Called:
+        task = ("--task", tiny_coco / "tiny.toml")
+        return call("make-splits", *task, "--data-root", tiny_coco, "--work-dir", tmp_path / work, *options)
+
+    return run

@@ -246,7 +246,10 @@ def test_memory_does_not_follow_the_size_of_polygons(tmp_path: Path) -> None:
 
 def test_columns_have_the_promised_types(tiny_coco: Path) -> None:
     with read_annotations(tiny_coco / "tiny/annotations/train.json") as data:
-        kinds = {name: getattr(data, name).dtype for name in ("image_ids", "widths", "box_image", "box_class", "boxes", "crowd")}
+        kinds = {
+            name: getattr(data, name).dtype
+            for name in ("image_ids", "widths", "box_image", "box_class", "boxes", "crowd")
+        }
         assert kinds == {
             "image_ids": np.int64, "widths": np.int32, "box_image": np.int32, "box_class": np.int16,
             "boxes": np.float64, "crowd": np.bool_,

@@ -136,7 +136,13 @@ def data_sets(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "images": [{"id": one, "width": 50, "height": 40, "file_name": f"{one}.png"} for one in ids],
         "annotations": [
-            {"id": number, "image_id": image, "category_id": kind, "bbox": [1, 2, 3, 4], "iscrowd": int(crowd and kind > 2)}
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": kind,
+                "bbox": [1, 2, 3, 4],
+                "iscrowd": int(crowd and kind > 2),
+            }
             for number, (image, kind, crowd) in rows
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)],

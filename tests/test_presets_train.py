@@ -139,6 +139,21 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
     assert "--restart" in other.stderr
 
 
+@pytest.mark.slow
+def test_a_run_in_two_processes_ends_with_one_record(tmp_path: Path) -> None:
+    sets = ("--set", "iterations=2", "--set", "generations=1")
+    done = command(*run_words(tmp_path, *sets, "--launcher", "pytorch", "--gpus", "2"))
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("run.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "done"
+    assert record["hardware"]["world_size"] == 2
+    assert record["departures"]["images_per_iteration"] == [40, 6]
+    assert done.stdout.count("Run folder:") == 1
+    one_alone = command(*run_words(tmp_path, *sets, "--set", "iterations=3"))
+    assert one_alone.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -158,8 +173,14 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
         (["run", "--task", "toy", "--method", "soft-teacher", "--set", "tetha=1"], 2, "Did you mean 'theta'"),
         (["run", "--task", "toy", "--method", "soft-teacher", "--seed", "-1"], 2, "--seed"),
         (["run", "--task", "coco-split1", "--method", "soft-teacher", "--data-root", "nowhere"], 3, "nowhere"),
-        (["run", "--task", "missing.toml", "--method", "soft-teacher"], 3, "missing.toml"),
+        (["run", "--task", "missing.toml", "--method", "soft-teacher"], 2, "missing.toml"),
         (["run", "--method", "soft-teacher"], 2, "--task"),
+        (["run", "--task", "toy", "--method", "soft-teacher", "--gpus", "2"], 2, "add --launcher pytorch"),
+        (
+            ["run", "--task", "toy", "--method", "soft-teacher", "--launcher", "pytorch", "--gpus", "no"],
+            2,
+            "--gpus must be",
+        ),
     ],
 )
 def test_bad_input_of_run_is_one_message_with_its_exit_code(

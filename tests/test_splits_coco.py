@@ -13,9 +13,9 @@ import pytest
 from cissod_bench.annotations import Annotations, read_annotations
 from cissod_bench.catalogue import load_task
 from cissod_bench.drawing import draw_by_minority
+from cissod_bench.manifests import split_sha256
 from cissod_bench.split import Split
 from cissod_bench.split_files import write_data_files
-from cissod_bench.manifests import split_sha256
 from cissod_bench.tasks import draw_options
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "coco_reference.json").read_text(encoding="utf-8"))
@@ -42,7 +42,9 @@ def boxes_a_class(split: Split, *, part: str | None = None) -> dict[str, int]:
     shown = split.source.shown & data.instances()
     if part is not None:
         shown &= np.isin(data.box_image, split.source.labelled[part])
-    return dict(zip(data.classes, np.bincount(data.box_class[shown], minlength=len(data.classes)).tolist(), strict=True))
+    return dict(
+        zip(data.classes, np.bincount(data.box_class[shown], minlength=len(data.classes)).tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.errors import UsageFault
 
 if TYPE_CHECKING:
     from cissod_bench.spec import RunRecord
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
+@click.option("--gpus", default="1", show_default=True, metavar="N|auto", help="Processes, one a GPU (or CPU).")
+@click.option(
+    "--launcher",
+    type=click.Choice(["none", "pytorch"]),
+    default="none",
+    show_default=True,
+    help="pytorch starts --gpus processes; under a launcher outside (RANK and WORLD_SIZE are set) leave it out.",
+)
 @click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or forget it.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @data_root_option
@@ -33,7 +42,16 @@ if TYPE_CHECKING:
 @global_options
 @pass_output
 def command(
-    output: Output, /, *, task_name: str, method_name: str, resume: bool, dry_run: bool, **options: Any
+    output: Output,
+    /,
+    *,
+    task_name: str,
+    method_name: str,
+    resume: bool,
+    dry_run: bool,
+    gpus: str,
+    launcher: str,
+    **options: Any,
 ) -> None:
     """Train a method on a sub-task, score teacher and student, and write the run's folder.
 
@@ -41,19 +59,36 @@ def command(
     """
     from cissod_bench import tasks
     from cissod_bench.catalogue import load_method
+    from cissod_bench.cli.launch import launch, process_count
     from cissod_bench.training.plan import make_plan
 
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if rank > 0:  # one rank speaks for all
+        output.verbosity, output.json = -1, False
+    processes = world if world > 1 or launcher == "none" else process_count(gpus)
+    if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
+        raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
     task, method = tasks.find_task(task_name), load_method(method_name)
     plan = make_plan(task, method, command=sys.argv, say=output.say, **options)
-    for line in describe(plan, int(os.environ.get("WORLD_SIZE", "1"))):
+    for line in describe(plan, processes):
         output.say(line)
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
-        return
-    from cissod_bench.training import run  # loads torch and mmdet, which a plan does not need
+    elif processes > world:
+        launch(processes, sys.argv[1:])
+    else:
+        _train(output, plan, restart=not resume)
 
-    quiet = output.verbosity < 0
-    record = run.execute(plan, restart=not resume, say=output.say, quiet=quiet)
+
+def _train(output: Output, plan: Plan, *, restart: bool) -> None:
+    """Do the run in this process, as one of its ranks if there are several, and show its result."""
+    from cissod_bench.training import distributed, run
+
+    distributed.start(run.pick_device())
+    try:
+        record = run.execute(plan, restart=restart, say=output.say, quiet=output.verbosity < 0)
+    finally:
+        distributed.stop()
     show_result(output, plan, record)
     output.result([result_of(plan, record)])
 
@@ -85,10 +120,10 @@ def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
     from rich.table import Table
 
     reported = plan.method.reported.get(plan.task.name, {})
-    table = Table(title=f"{plan.method.title} on {plan.task.title}: AP in points")
     columns = ["all", *plan.groups]
-    for column in ("", *columns):
-        table.add_column(column, justify="right" if column else "left")
+    table = Table("AP in points")
+    for column in columns:
+        table.add_column(column, justify="right")
     for who, numbers in record.ap.items():
         table.add_row(who, *(_points(numbers.get(column)) for column in columns))
     if reported:

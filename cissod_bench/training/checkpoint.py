@@ -44,6 +44,7 @@ def save(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     identity: dict[str, str],
+    parts_extra: dict[str, Any],
 ) -> None:
     """Write everything that the rest of a training depends on.
 
@@ -54,9 +55,8 @@ def save(
         optimiser: of the student.
         scaler: of mixed precision.
         identity: what the run is ("split", "settings"); a resumed run must have the same.
+        parts_extra: what the method's `before_save_checkpoint` added.
     """
-    extra: dict[str, Any] = {}
-    detector.parts.before_save_checkpoint(extra)
     state = {
         "format": FORMAT,
         "iteration": position.iteration,
@@ -68,7 +68,7 @@ def save(
         "student": detector.student.state_dict(),
         "teacher": detector.teacher.state_dict(),
         "parts": detector.parts.state_dict(),
-        "parts_extra": extra,
+        "parts_extra": parts_extra,
         "optimiser": optimiser.state_dict(),
         "scaler": scaler.state_dict(),
     }

@@ -72,6 +72,10 @@ class Source:
         rows = (self.box_rows(i) for i in range(len(self)))
         return tuple(tuple(np.unique(self.labels[r][~self.ignored[r]]).tolist()) for r in rows)
 
+    def boxes_of_classes(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of boxes a channel that are not ignored."""
+        return tuple(np.bincount(self.labels[~self.ignored], minlength=num_classes).tolist())
+
     def without_boxes(self) -> Source:
         """Return the same images with no box: what training may know of D_u (B10)."""
         return _with_boxes(self, np.zeros(len(self), np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0))

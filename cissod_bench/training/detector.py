@@ -23,6 +23,7 @@ from cissod_bench.training.pseudo_labels import (
     project,
     teacher_momentum,
     unsupervised_normaliser,
+    without_negative_sides,
 )
 from cissod_bench.training.registry import build_model
 from cissod_bench.training.settings import Settings
@@ -222,7 +223,8 @@ class SemiSupervisedDetector(nn.Module):
     ) -> list[Tensor]:
         """Step 4: u of every kept detection, a tensor (M,) an image."""
         times = self.settings.jitter_times
-        jittered = [jitter(boxes, times, self.settings.jitter_scale).flatten(0, 1) for boxes, _ in kept]
+        scale = self.settings.jitter_scale
+        jittered = [(jitter(boxes, times, scale).flatten(0, 1)) for boxes, _ in kept]
         rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []

@@ -67,6 +67,15 @@ def broadcast(value: T) -> T:
     return shared
 
 
+def gather_objects(value: T) -> list[T]:
+    """Return the objects of all ranks, by rank, on every rank."""
+    if not is_distributed():
+        return [value]
+    box: list[Any] = [None] * world_size()
+    dist.all_gather_object(box, value)
+    return box
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if is_distributed():

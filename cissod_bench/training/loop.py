@@ -8,7 +8,7 @@ rank: B11 and B17-B19) would have to be replaced for exact resume. Models, losse
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from cissod_bench.errors import Interrupted
 from cissod_bench.training import checkpoint, distributed
 from cissod_bench.training.data import ViewsDataset, training_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
-from cissod_bench.training.parts import Context
+from cissod_bench.training.parts import Context, Detections
+from cissod_bench.training.predict import detections
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import Settings, learning_rate
 
@@ -110,9 +111,16 @@ class Training:
     def _begin_generation(self, generation: int) -> None:
         """Ask the method how often each image is drawn from now on; rank 0's answer counts."""
         self.position.generation, self.position.start = generation, self.position.iteration
-        copies = self.detector.parts.copies(self._context(self.position.iteration))
+        context = self._context(self.position.iteration)
+        context.detect_unlabelled = self._detect_unlabelled
+        copies = self.detector.parts.copies(context)
         self.position.copies = distributed.broadcast(dict(copies) if copies else {})
         self._set_copies()
+
+    def _detect_unlabelled(self) -> Iterator[Detections]:
+        """Yield the teacher's detections on this rank's share of D_u."""
+        share = range(distributed.rank(), len(self.dataset.sources[1]), distributed.world_size())
+        return detections(self.detector, self.dataset.sources[1], self.settings, share)
 
     def _set_copies(self) -> None:
         place = self.position
@@ -172,8 +180,10 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint (rank 0)."""
+        extra: dict[str, Any] = {}
+        self.detector.parts.before_save_checkpoint(extra)
         if distributed.rank() == 0:
-            checkpoint.save(self.file, self.position, self.detector, self.optimiser, self.scaler, self.identity)
+            checkpoint.save(self.file, self.position, self.detector, self.optimiser, self.scaler, self.identity, extra)
         distributed.barrier()
 
     def _context(self, iteration: int) -> Context:

@@ -122,6 +122,7 @@ def faster_rcnn(settings: Settings, num_classes: int, *, ignore_iof: float = -1.
                     "sampling_ratio": settings.roi_sampling,
                 },
                 "out_channels": channels,
+                "finest_scale": settings.roi_finest_side,
                 "featmap_strides": list(settings.strides[:4]),
             },
             "bbox_head": {

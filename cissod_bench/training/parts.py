@@ -7,7 +7,7 @@ teacher) and is never averaged by the teacher's update.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -38,6 +38,8 @@ class Context:
         collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
         student: the student detector, e.g. for the weights of its classifier.
         logs: numbers a part wants in ``log.jsonl``.
+        detect_unlabelled: only in `Parts.copies`: runs the teacher over this rank's share of D_u, for methods that want
+            pseudo labels of all images at once.
     """
 
     iteration: int
@@ -48,6 +50,7 @@ class Context:
     collect: bool = False
     student: nn.Module | None = None
     logs: dict[str, Tensor | float] = field(default_factory=dict)
+    detect_unlabelled: Callable[[], Iterable[Detections]] | None = None
 
     @staticmethod
     def sum_over_ranks(values: Tensor) -> Tensor:
@@ -93,6 +96,10 @@ class Parts(nn.Module):
     def model_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the detector's mmdet settings, changed where the method needs another head."""
         return config
+
+    def departures(self) -> dict[str, list[Any]]:
+        """Return the method's constants that are not the paper's: name -> [the paper's value, the value used]."""
+        return {}
 
     # 1
     def score_transform(self, scores: Tensor, features: Tensor, context: Context) -> Tensor:
@@ -147,7 +154,10 @@ class Parts(nn.Module):
 
     # 7
     def before_save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Add what is not a buffer (ragged lists as tensors) to the checkpoint's ``state``."""
+        """Add what is not a buffer (ragged lists as tensors) to the checkpoint's ``state``.
+
+        Called on every rank, so that what the ranks hold apart can be gathered; rank 0's ``state`` is written.
+        """
 
     def after_load_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Take back what `before_save_checkpoint` added."""
@@ -155,4 +165,4 @@ class Parts(nn.Module):
 
 def parts_for(facts: Any) -> Parts:
     """Return Soft Teacher's parts: the choice of a method that changes nothing in them."""
-    return Parts(len(facts.classes))
+    return Parts(len(facts.classes), facts.settings.theta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from cissod_bench.atomic import write_bytes
 from cissod_bench.training.data import Source, ViewsDataset, scoring_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
-from cissod_bench.training.parts import Context
+from cissod_bench.training.parts import Context, Detections
 from cissod_bench.training.settings import Settings
 
 
@@ -46,6 +46,27 @@ def predict(
             found += _records(view["data_samples"].img_id, boxes, labels, scores, category_ids)
         progress(len(results))
     return found
+
+
+@torch.no_grad()
+def detections(
+    detector: SemiSupervisedDetector, source: Source, settings: Settings, indices: Sequence[int]
+) -> Iterator[Detections]:
+    """Yield the teacher's detections on some images of a source, each in the view that images are scored in.
+
+    Args:
+        detector: as trained so far.
+        source: e.g. D_u; its boxes, if it has any, are not read.
+        settings: the run's.
+        indices: rows of the source.
+    """
+    dataset = ViewsDataset([source.without_boxes()], [("test",)], settings)
+    context = Context(settings.iterations, settings.iterations)
+    for batch in scoring_batches(dataset, indices, settings.test_batch, settings.workers):
+        results = detector.predict(batch["test"], context, teacher=True)
+        for view, found in zip(batch["test"], results, strict=True):
+            sample = view["data_samples"]
+            yield Detections(sample.img_id, sample.img_index, *found)
 
 
 def _records(

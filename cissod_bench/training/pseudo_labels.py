@@ -54,6 +54,11 @@ def jitter(boxes: Tensor, times: int, scale: float) -> Tensor:
     return boxes + scale * sides * noise
 
 
+def without_negative_sides(boxes: Tensor) -> Tensor:
+    """Return boxes in which a side that jitter has turned over (of a sliver) is 0, as RoIAlign demands, shape (M, 4)."""
+    return torch.cat([boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])], dim=1)
+
+
 def box_uncertainty(refined: Tensor) -> Tensor:
     """Return u, shape (M,): how much the refined boxes of a detection's jittered copies spread.
 

@@ -207,9 +207,12 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
         variant=variant_fields(plan.method, plan.variant),
         profile=plan.profile,
         classes=plan.classes,
+        groups={name: tuple(members) for name, members in plan.groups.items()},
+        settings=plan.settings,
         iterations=plan.settings.iterations,
         generations=plan.settings.generations,
         labelled_classes=labelled.classes_of_images(),
+        labelled_boxes=labelled.boxes_of_classes(len(plan.classes)),
         num_unlabelled=len(unlabelled),
         seed=plan.seed,
     )
@@ -225,7 +228,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     views = ViewsDataset((labelled, unlabelled), (("sup",), ("weak", "strong")), plan.settings)
     return Training(
         detector.to(device), views, sampler, plan.settings,
-        seed=plan.seed, file=plan.folder / runs.CHECKPOINT, identity=plan.identity(), **hooks,
+        seed=plan.seed, file=plan.folder / runs.CHECKPOINT, identity={**plan.identity(), "number of processes": str(distributed.world_size())}, **hooks,
     )  # fmt: skip
 
 

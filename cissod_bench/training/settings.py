@@ -53,6 +53,7 @@ class Settings:
         fc_channels: of the RoI head's two shared layers.
         roi_size: side of a RoI's pooled features, bins.
         roi_sampling: samples a bin and direction in RoIAlign; 0 takes as many as the bin spans.
+        roi_finest_side: RoIs of less than twice this side, pixels, are pooled from the finest level.
         anchor_scale: side of an anchor in strides of its level.
         strides: of the FPN's levels.
         rpn_samples: anchors an image in the RPN's loss.
@@ -105,6 +106,7 @@ class Settings:
     fc_channels: int = 1024
     roi_size: int = 7
     roi_sampling: int = 0
+    roi_finest_side: int = 56
     anchor_scale: int = 8
     strides: tuple[int, ...] = (4, 8, 16, 32, 64)
     rpn_samples: int = 256

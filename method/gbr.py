@@ -1,0 +1,222 @@
+"""GbR: gradient-based reweighting (Sec. 3.2, Eq. 1-8), the equations as pure functions.
+
+Every proposal pushes the logit of its own class up and all other logits down. G counts, for every pair of classes, how
+hard the proposals of one push the logit of the other; one positive weight a class is sought under which, for every
+foreground class, both directions cancel. ``balance.py`` keeps the state that these functions need between iterations.
+
+Throughout: n foreground classes, K = n + 1 channels, background last.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Mix: TypeAlias = Literal["plain", "rows", "loss"]
+
+_LEAST = 1e-7
+"""Below gamma = 1 a power of 1 - p grows without bound as p -> 1."""
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    """Return log-softmax in at least single precision, shape (P, C)."""
+    return torch.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def _rest(log_p: Tensor, gamma: float) -> Tensor:
+    """Return 1 - p without cancellation."""
+    rest = -torch.expm1(log_p)
+    return rest.clamp(min=_LEAST) if gamma < 1 else rest
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """Return the softmax focal loss f of every proposal, shape (P,), each >= 0: (1 - p)^gamma (-ln p).
+
+    Args:
+        logits: class scores before softmax, shape (P, C).
+        labels: int64 in [0, C), shape (P,); p is the probability of this class.
+        gamma: focusing parameter, >= 0; 0 is cross-entropy.
+    """
+    log_p = _log_probabilities(logits).gather(1, labels[:, None]).squeeze(1)
+    return -log_p if gamma == 0 else _rest(log_p, gamma) ** gamma * -log_p
+
+
+def focal_gradient(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
+    """Return the gradient of every proposal's weighted loss on its logits, shape (P, C), in closed form.
+
+    With P = softmax(x), p its entry at the label and v the label weight,
+    d(v f) / dx_i = v q p (P_i - [i is the label]) and q p = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) ln p > 0:
+    the entry at the label is <= 0 (descent raises that logit), the others are >= 0, a row sums to 0.
+
+    Args:
+        logits: class scores before softmax, shape (P, C).
+        labels: int64 in [0, C), shape (P,).
+        label_weights: v in [0, 1], shape (P,).
+        gamma: focusing parameter, >= 0.
+    """
+    log_probabilities = _log_probabilities(logits.detach())
+    log_p = log_probabilities.gather(1, labels[:, None])
+    rest = _rest(log_p, gamma)
+    push = rest**gamma
+    if gamma > 0:
+        push -= gamma * log_p.exp() * rest ** (gamma - 1) * log_p
+    push *= label_weights[:, None]
+    return log_probabilities.exp_().mul_(push).scatter_(1, labels[:, None], push * torch.expm1(log_p))
+
+
+def gradient_matrix(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
+    """Return G, shape (C, C): G[i, k] sums the loss gradient on logit i over the proposals labelled k (Eq. 1-2).
+
+    Args:
+        logits: class scores before softmax, shape (P, C); the last column is background.
+        labels: int64 in [0, C), shape (P,).
+        label_weights: in [0, 1], shape (P,).
+        gamma: focusing parameter of the softmax focal loss, >= 0; 0 is cross-entropy.
+
+    The diagonal is <= 0 (it raises the logit), the rest >= 0, every column sums to 0. Time and memory O(P C + C^2).
+    """
+    gradient = focal_gradient(logits, labels, label_weights, gamma)
+    by_source = gradient.new_zeros(logits.shape[1], logits.shape[1])
+    return by_source.index_add_(0, labels, gradient).T
+
+
+def branch_scales(mix: Mix, normalisers: Tensor, rows: Tensor, unsup_weight: float) -> Tensor:
+    """Return what the two branches' matrices count in G = a_sup G_sup + a_unsup G_unsup, shape (2,).
+
+    Args:
+        mix: "plain", the sums of Eq. 1-2 as printed: (1, 1); "rows", the released code: 100 (1, lambda_u) / rows;
+            "loss", the gradient the optimiser sees: (1, lambda_u) / Z.
+        normalisers: Z of the two branches' losses, >= 0, shape (2,).
+        rows: proposals of the two branches, >= 0, shape (2,).
+        unsup_weight: lambda_u.
+
+    A branch without proposals counts 0. Everything below is homogeneous in G: only the ratio of the two matters.
+    """
+    if mix == "plain":
+        return torch.ones_like(normalisers)
+    parts = torch.ones_like(normalisers)
+    parts[1] = unsup_weight
+    divisor = normalisers if mix == "loss" else rows / 100
+    return torch.where(divisor > 0, parts / divisor.clamp(min=torch.finfo(divisor.dtype).tiny), 0)
+
+
+def averaging_rate(iteration: int, momentum: float, warmup: float, cumulative: bool) -> float:
+    """Return what the new matrix counts in the moving average G~ <- G~ + rate (G - G~) (Sec. 3.2, below Eq. 2).
+
+    1 - eta_g; with ``cumulative`` it is 1 / (iteration + 1), the plain mean, for the first ``warmup`` iterations.
+    """
+    return 1 / (iteration + 1) if cumulative and iteration < warmup else 1 - momentum
+
+
+def weights_from_logits(logits: Tensor) -> Tensor:
+    """Return w = K softmax(a) (Eq. 5), shape (K,): positive, summing to K (which is Eq. 4), all 1 at a = 0."""
+    return len(logits) * logits.softmax(dim=0)
+
+
+def without_gradient(matrix: Tensor, seen: Tensor) -> Tensor:
+    """Return which classes have no equation: never seen, or with a vanishing diagonal; bool, shape (K,).
+
+    Args:
+        matrix: G~, shape (K, K).
+        seen: classes that had a proposal at least once, bool, shape (K,).
+
+    The diagonal vanishes below 1e-12 of the largest, so that scaling G~ changes nothing. Background is never among
+    them: its target comes from the sum (Eq. 4).
+    """
+    diagonal = -matrix.diagonal()
+    missing = ~seen | (diagonal <= 1e-12 * diagonal.max())
+    missing[-1] = False
+    return missing
+
+
+def jacobi_targets(
+    matrix: Tensor,
+    weights: Tensor,
+    *,
+    epsilon: float | Tensor = 0.0,
+    held: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, float("inf")),
+    background_bounds: tuple[float, float] = (0.0, float("inf")),
+) -> Tensor:
+    """Return the target weights of one Jacobi iteration (Eq. 6), shape (K,), not differentiated.
+
+    t_i = (S_i + eps w_i) / (d_i + eps) for i < n with d_i = -G~_ii and S_i = sum_{k != i} G~_ik w_k; the background's
+    is K - sum_{i<n} t_i, from targets that are not clamped yet. eps = 0 is the paper.
+
+    Args:
+        matrix: G~[affected, source], shape (K, K).
+        weights: w > 0, shape (K,).
+        epsilon: eps >= 0.
+        held: classes that keep their weight as target because they have no equation (`without_gradient`), shape (K,);
+            without it they run to infinity (or to 0 / 0 with eps = 0).
+        bounds: least and largest foreground target. ln t needs a positive lower one.
+        background_bounds: the same for the background, whose target often falls below 0.
+    """
+    diagonal = -matrix.diagonal()
+    pulls = matrix @ weights + diagonal * weights
+    targets = (pulls + epsilon * weights) / (diagonal + epsilon)
+    if held is not None:
+        targets = torch.where(held, weights, targets)
+    background = len(weights) - targets[:-1].sum()
+    return torch.cat([targets[:-1].clamp(*bounds), background.clamp(*background_bounds)[None]])
+
+
+def alignment_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return L_align = mean over K of (ln t_i - a_i)^2 (Eq. 7), a scalar; t is a constant."""
+    return (targets.detach().log() - logits).square().mean()
+
+
+def alignment_step(
+    logits: Tensor,
+    velocity: Tensor,
+    targets: Tensor,
+    *,
+    rate: float,
+    momentum: float,
+    coefficient: float = 1.0,
+    decay: float = 0.0,
+    held: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return a and its velocity after one step of SGD on coefficient x L_align (Eq. 7), in closed form.
+
+    dL_align / da_i = 2 (a_i - ln t_i) / K. Kept out of the detector's optimiser, whose weight decay and loss scaling
+    would act on a.
+
+    Args:
+        logits: a, shape (K,).
+        velocity: of the momentum, shape (K,).
+        targets: t > 0, shape (K,).
+        rate: learning rate.
+        momentum: of SGD.
+        coefficient: weight of the loss.
+        decay: weight decay on a.
+        held: classes whose logit stays, bool, shape (K,).
+    """
+    gradient = coefficient * 2 * (logits - targets.log()) / len(logits) + decay * logits
+    velocity = momentum * velocity + gradient
+    if held is not None:
+        velocity = torch.where(held, 0, velocity)
+    return logits - rate * velocity, velocity
+
+
+def class_weights(weights: Tensor, bounds: tuple[float, float], beta: float) -> Tensor:
+    """Return the loss weight of every class (Eq. 8), shape (K,): w_i within bounds, to the power beta.
+
+    Args:
+        weights: w, shape (K,).
+        bounds: least and largest weight that is applied.
+        beta: 0.5 on labelled images, against overfitting; 1 on unlabelled ones.
+    """
+    return weights.clamp(*bounds) ** beta
+
+
+def running_mean(mean: Tensor, total: Tensor, number: Tensor, momentum: float) -> Tensor:
+    """Return m <- eta m + (1 - eta) total / number, unchanged where number is 0; elementwise.
+
+    m is the running mean of the row weights. Rows are divided by it, so that the classification loss keeps its size
+    although the background, which most rows are, weighs less than 1.
+    """
+    new = momentum * mean + (1 - momentum) * total / number.clamp(min=1)
+    return torch.where(number > 0, new, mean)

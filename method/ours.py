@@ -1,0 +1,319 @@
+"""Ours: GbR, GbT and CrS on Soft Teacher (Sec. 3), with the rows of Tables 4 and 5 as variants.
+
+The parts are ``gbr.py`` (Eq. 1-8, its state in ``balance.py``), ``gbt.py`` (Eq. 9) and ``crs.py`` (Eq. 10-11); the
+constants, and whether they are the paper's, stand in ``profiles.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cissod_bench.repeat_factors import images_with_class, labelled_copies
+from cissod_bench.spec import Method, RunFacts
+from cissod_bench.training.parts import Context, Copies, Detections, Parts
+
+from . import gbr, gbt
+from .balance import Balance, Branch
+from .crs import ClassRebalancing
+from .labelmatch import LabelMatch
+from .profiles import Profile, Thresholds, departures, profile_for
+
+Module: TypeAlias = Literal["crs", "gbt", "gbr"]
+State: TypeAlias = Balance | gbt.RunningScores | LabelMatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What is on. ``modules`` are the check marks of Table 4; each other switch is "as the modules say" where None.
+
+    The table leaves two readings open, which the switches allow, too: the focal loss belongs to GbR (the row "FL" has
+    it alone), RFS on D_l to CrS. "GbT" includes theta^c.
+
+    Attributes:
+        modules: of "crs", "gbt", "gbr".
+        loss: classification loss, "focal" or "ce". With GbT alone the gradients balanced are those of cross-entropy.
+        weights: whether the loss is weighted (Eq. 8).
+        thresholds: "fixed", "theta-c", "theta-p", "gbt" (their minimum) or "labelmatch".
+        theta: the fixed threshold; None is the settings' (0.9).
+        labelled: how D_l is drawn, "uniform" or "rfs".
+        unlabelled: how D_u is drawn, "uniform" or "crs".
+        pool: "on-the-fly" keeps the teacher's latest detections of training, "full-pass" lets it look at all of D_u
+            before each generation.
+    """
+
+    modules: tuple[Module, ...] = ("crs", "gbt", "gbr")
+    loss: Literal["focal", "ce"] | None = None
+    weights: bool | None = None
+    thresholds: Thresholds | None = None
+    theta: float | None = None
+    labelled: Literal["uniform", "rfs"] | None = None
+    unlabelled: Literal["uniform", "crs"] | None = None
+    pool: Literal["on-the-fly", "full-pass"] = "on-the-fly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Switches with nothing left open."""
+
+    focal: bool
+    weighted: bool
+    thresholds: Thresholds
+    theta: float
+    rfs: bool
+    crs: bool
+    full_pass: bool
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the gradients are estimated at all: for the weights or for theta^p."""
+        return self.weighted or self.thresholds in {"theta-p", "gbt"}
+
+    @property
+    def scored(self) -> bool:
+        """Whether the running scores of theta^c are needed."""
+        return self.thresholds in {"theta-c", "gbt"}
+
+
+def resolve(switches: Switches, profile: Profile, theta: float) -> Choice:
+    """Return what a run does.
+
+    Args:
+        switches: of the variant.
+        profile: says what "GbT" stands for.
+        theta: the settings' fixed threshold.
+    """
+    modules = switches.modules
+    thresholds = switches.thresholds or (profile.gbt_rule if "gbt" in modules else "fixed")
+    return Choice(
+        focal=(switches.loss or ("focal" if "gbr" in modules else "ce")) == "focal",
+        weighted="gbr" in modules if switches.weights is None else switches.weights,
+        thresholds=thresholds,
+        theta=theta if switches.theta is None else switches.theta,
+        rfs=(switches.labelled or ("rfs" if "crs" in modules else "uniform")) == "rfs",
+        crs=(switches.unlabelled or ("crs" if "crs" in modules else "uniform")) == "crs",
+        full_pass=switches.pool == "full-pass",
+    )
+
+
+class Ours(Parts):
+    """The method's parts for one run.
+
+    Args:
+        facts: of the run.
+    """
+
+    groups: Tensor
+    sums: Tensor
+
+    def __init__(self, facts: RunFacts) -> None:
+        settings, channels = facts.settings, len(facts.classes) + 1
+        profile = profile_for(facts.profile, facts.task.name, facts.iterations, channels)
+        choice = resolve(Switches(**facts.variant), profile, settings.theta)
+        super().__init__(len(facts.classes), choice.theta)
+        self.profile, self.choice = profile, choice
+        self.gamma = self.profile.gbr.focal_gamma if choice.focal else 0.0
+        self.threshold_low = settings.initial_threshold if self.profile.gbt.bounded_below else 0.0
+        self.threshold_start = self.profile.gbt.warmup * facts.iterations
+        self.balance = self._balance(facts) if choice.balanced else None
+        self.scores = gbt.RunningScores(self.num_classes, self.profile.gbt) if choice.scored else None
+        self.labelmatch = self._labelmatch(facts) if choice.thresholds == "labelmatch" else None
+        self.labelled_copies = self._labelled_copies(facts) if choice.rfs else None
+        self.rebalancing = self._rebalancing(facts) if choice.crs else None
+        self.group_names = tuple(facts.groups)
+        self.register_buffer("groups", group_means(facts.classes, facts.groups), persistent=False)
+        # What the states collect in an iteration: one piece of memory, one exchange; empty between iterations.
+        self.register_buffer("sums", torch.zeros(sum(part.size for part in self._states())), persistent=False)
+
+    def _balance(self, facts: RunFacts) -> Balance:
+        return Balance(
+            self.num_classes + 1,
+            self.profile.gbr,
+            gamma=self.gamma,
+            iterations=facts.iterations,
+            milestones=facts.settings.milestones,
+            unsup_weight=facts.settings.unsup_weight,
+        )
+
+    def _labelmatch(self, facts: RunFacts) -> LabelMatch:
+        return LabelMatch(facts.labelled_boxes, len(facts.labelled_classes), self.choice.theta, facts.iterations)
+
+    def _labelled_copies(self, facts: RunFacts) -> Any:
+        return labelled_copies(facts.labelled_classes, self.num_classes, facts.task.repeat_threshold)
+
+    def _rebalancing(self, facts: RunFacts) -> ClassRebalancing:
+        return ClassRebalancing(
+            self.profile.crs,
+            gamma=facts.task.crs_gamma,
+            labelled_counts=images_with_class(facts.labelled_classes, self.num_classes),
+            labelled=len(facts.labelled_classes),
+            unlabelled=facts.num_unlabelled,
+            floor=facts.settings.initial_threshold,
+            iterations=facts.iterations,
+        )
+
+    def _states(self) -> list[State]:
+        return [part for part in (self.balance, self.scores, self.labelmatch) if part is not None]
+
+    def _own(self, sums: Tensor, part: State) -> Tensor:
+        """Return a state's piece of the sums, a view."""
+        states = self._states()
+        return torch.split(sums, [one.size for one in states])[states.index(part)]
+
+    def departures(self) -> dict[str, list[Any]]:
+        """Return the constants that are not the paper's."""
+        return departures(self.profile)
+
+    def classification_loss(
+        self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context
+    ) -> Tensor:
+        """Return the RoI classification loss with its class weights (Eq. 8), a scalar; collect its gradients."""
+        losses = gbr.focal_loss(logits, labels, self.gamma) if self.choice.focal else _cross_entropy(logits, labels)
+        if self.balance is None:
+            return (label_weights * losses).sum() / normaliser
+        branch = cast(Branch, context.branch)
+        weights = self.balance.row_weights(labels, branch) if self.choice.weighted else None
+        if context.collect and context.branch in {"sup", "unsup_cls"}:
+            own = self._own(self.sums, self.balance)
+            self.balance.collect(own, branch, logits, labels, label_weights, normaliser, weights)
+        if weights is not None:
+            label_weights = label_weights * weights / self.balance.mean(branch)
+        return (label_weights * losses).sum() / normaliser
+
+    def observe_detections(self, detections: Sequence[Detections], context: Context) -> None:
+        """Note the teacher's scores and, for CrS, its confident detections."""
+        for part in (self.scores, self.labelmatch):
+            if part is not None:
+                part.collect(self._own(self.sums, part), detections)
+        if self.rebalancing is not None and not self.choice.full_pass:
+            self.rebalancing.observe(detections, context.iteration)
+
+    def thresholds(self, context: Context) -> Tensor:
+        """Return theta, shape (n,): min(theta^p, theta^c) (below Eq. 9), theta itself during the warm-up."""
+        if self.choice.thresholds == "fixed" or context.iteration < self.threshold_start:
+            return self.theta_fixed
+        if self.labelmatch is not None:
+            return self.labelmatch.theta.clamp(min=self.threshold_low)
+        theta, candidates = self.choice.theta, []
+        if self.balance is not None and self.choice.thresholds in {"theta-p", "gbt"}:
+            candidates.append(gbt.weight_thresholds(self.balance.weights[:-1], theta))
+        if self.scores is not None:
+            candidates.append(gbt.score_thresholds(self.scores.scores, theta))
+        return gbt.final_thresholds(theta, self.threshold_low, *candidates)
+
+    def copies(self, context: Context) -> Copies | None:
+        """Return RFS's copies of D_l and, from generation 1 on, CrS's of D_u."""
+        copies: dict[int, Any] = {}
+        if self.labelled_copies is not None:
+            copies[0] = self.labelled_copies
+        if self.rebalancing is not None and context.generation > 0:
+            if self.choice.full_pass and context.detect_unlabelled is not None:
+                for one in context.detect_unlabelled():
+                    self.rebalancing.observe([one], context.iteration)
+            self.rebalancing.share()
+            theta = self.thresholds(context).double().cpu().numpy()
+            since = (context.generation - 1) * context.iterations // context.generations
+            copies[1] = self.rebalancing.copies(theta, context.generation, context.generations, since)
+        return copies or None
+
+    @torch.no_grad()
+    def after_iteration(self, context: Context) -> None:
+        """Sum what the ranks collected in one exchange, move all states by it, and log them."""
+        if len(self.sums):
+            sums = context.sum_over_ranks(self.sums)
+            # A loss that is not finite is not learned from; nothing of it may stay in the averages either.
+            if bool(torch.isfinite(sums.sum())):
+                for part in self._states():
+                    part.update(self._own(sums, part), context.iteration)
+            self.sums.zero_()
+        self._log(context)
+
+    def _log(self, context: Context) -> None:
+        """Log weights and thresholds a group, the pool's coverage and the copies."""
+        logs = context.logs
+        if self.balance is not None:
+            weights = self.balance.weights
+            logs.update(w_min=weights[:-1].min(), w_max=weights[:-1].max(), w_background=weights[-1])
+            logs.update(self._by_group("w_mean", weights[:-1]))
+        if self.choice.weighted and self.balance is not None:
+            logs.update(row_weight_sup=self.balance.mean("sup"), row_weight_unsup=self.balance.mean("unsup_cls"))
+        logs.update(self._by_group("theta_mean", self.thresholds(context)))
+        if self.rebalancing is not None:
+            logs.update(self.rebalancing.numbers)
+
+    def _by_group(self, title: str, values: Tensor) -> dict[str, Tensor]:
+        return {f"{title}_{name}": mean for name, mean in zip(self.group_names, self.groups @ values, strict=True)}
+
+    def before_save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Add the pool."""
+        if self.rebalancing is not None:
+            state["rebalancing"] = self.rebalancing.state()
+
+    def after_load_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Take the pool back."""
+        if self.rebalancing is not None:
+            self.rebalancing.load(state["rebalancing"])
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def group_means(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
+    """Return the matrix that averages a vector over the classes of each group, shape (groups, n)."""
+    members = torch.tensor([[float(name in own) for name in classes] for own in map(set, groups.values())])
+    return members / members.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+METHOD = Method(
+    title="Ours",
+    source="Sec. 3, Tables 1-5",
+    citation="J. Li, X. Lin, W. Zhang, X. Tan, Y. Li, J. Han, E. Ding, J. Wang, G. Li: Gradient-based Sampling for "
+    "Class Imbalanced Semi-supervised Object Detection. ICCV 2023.",
+    parts=Ours,
+    reported={
+        "coco-split1": {"all": 26.5, "maj": 30.7, "min": 13.9},
+        "coco-split2": {"all": 23.8, "maj": 32.4, "min": 15.1},
+        "coco-o365": {"all": 9.2, "maj": 23.7, "min": 5.2},
+        "lvis": {"all": 8.9, "f": 21.7, "c": 12.3, "r": 4.2},
+    },
+    variants={
+        # Table 4, its first eight rows; the ninth is the method as it stands.
+        "baseline": {"modules": ()},
+        "fl": {"modules": (), "loss": "focal"},
+        "crs": {"modules": ("crs",)},
+        "gbt": {"modules": ("gbt",)},
+        "gbr": {"modules": ("gbr",)},
+        "gbr+gbt": {"modules": ("gbt", "gbr")},
+        "crs+gbr": {"modules": ("crs", "gbr")},
+        "crs+gbt": {"modules": ("crs", "gbt")},
+        # Table 5: CrS + GbR with other thresholds. Its 0.9 is Table 4's crs+gbr, its GbT the method as it stands.
+        "theta-0.5": {"thresholds": "fixed", "theta": 0.5},
+        "theta-0.9": {"thresholds": "fixed", "theta": 0.9},
+        "theta-c": {"thresholds": "theta-c"},
+        "theta-p": {"thresholds": "theta-p"},
+        "labelmatch": {"thresholds": "labelmatch"},
+        # Not in the paper: pseudo labels of all of D_u before each generation.
+        "full-pass": {"pool": "full-pass"},
+    },
+    reported_variants={
+        "baseline": {"coco-split1": {"all": 23.6, "maj": 31.0, "min": 1.5}},
+        "fl": {"coco-split1": {"all": 23.8, "maj": 30.5, "min": 3.5}},
+        "crs": {"coco-split1": {"all": 24.6, "maj": 30.7, "min": 6.6}},
+        "gbt": {"coco-split1": {"all": 24.8, "maj": 31.2, "min": 5.7}},
+        "gbr": {"coco-split1": {"all": 25.2, "maj": 31.0, "min": 7.9}},
+        "gbr+gbt": {"coco-split1": {"all": 25.8, "maj": 30.9, "min": 10.5}},
+        "crs+gbr": {"coco-split1": {"all": 25.8, "maj": 30.6, "min": 11.4}},
+        "crs+gbt": {"coco-split1": {"all": 25.6, "maj": 30.8, "min": 10.3}},
+        "theta-0.5": {"coco-split1": {"all": 25.6, "maj": 30.0, "min": 12.6}},
+        "theta-0.9": {"coco-split1": {"all": 25.8, "maj": 30.6, "min": 11.4}},
+        "theta-c": {"coco-split1": {"all": 25.9, "maj": 30.8, "min": 11.9}},
+        "theta-p": {"coco-split1": {"all": 26.4, "maj": 30.6, "min": 13.8}},
+        "labelmatch": {"coco-split1": {"all": 25.9, "maj": 30.8, "min": 12.1}},
+    },
+)

@@ -1,0 +1,169 @@
+"""What make-splits finds in its place: a split that is there, changed or drawn otherwise; a kill; another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cissod_bench.errors import DataFault
+from cissod_bench.manifests import read_manifest, verify
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("labelled.json", "unlabelled.json", "hidden.json")
+Call = Callable[..., Any]
+
+
+def folder(tmp_path: Path, seed: int = 0, work: str = "work") -> Path:
+    return tmp_path / work / "splits" / "tiny" / f"seed{seed}"
+
+
+def content(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def data_bytes(path: Path) -> list[bytes]:
+    return [(path / name).read_bytes() for name in FILES]
+
+
+def test_a_split_that_is_there_is_verified_and_kept(split: Call, tmp_path: Path) -> None:
+    split()
+    before = (folder(tmp_path) / "labelled.json").stat().st_mtime_ns
+    again = split()
+    assert again.code == 0
+    assert "already there, hashes verified" in again.out
+    assert (folder(tmp_path) / "labelled.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--labelled-percent", "40"), "labelled_percent 20.0; asked for is 40.0"),
+        (("--cover", "uniform"), "cover 'useful'; asked for is 'uniform'"),
+        (("--min-instances", "2"), "min_instances 3; asked for is 2"),
+        (("--dm-minority", "ignore"), "dm_minority 'drop'; asked for is 'ignore'"),
+    ],
+)
+def test_other_options_for_the_same_seed_need_force(split: Call, tmp_path: Path, options: Any, named: str) -> None:
+    split()
+    before = data_bytes(folder(tmp_path))
+    refused = split(*options)
+    assert refused.code == 2
+    assert named in refused.err
+    assert "--force" in refused.err
+    assert data_bytes(folder(tmp_path)) == before
+    assert split(*options, "--force").code == 0
+    verify(folder(tmp_path))
+
+
+def test_another_input_is_noticed(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    split()
+    path = tiny_coco / "tiny/annotations/train.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    refused = split()
+    assert refused.code == 3
+    assert "was drawn from another" in refused.err
+    assert str(path) in refused.err
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_of_a_split_is_noticed(split: Call, tmp_path: Path, name: str) -> None:
+    split()
+    path = folder(tmp_path) / name
+    path.write_bytes(path.read_bytes().replace(b"}", b" }", 1))
+    with pytest.raises(DataFault, match=f"{name} has been changed"):
+        verify(folder(tmp_path))
+    assert split().code == 3
+    path.unlink()
+    assert "cannot be read" in split().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "cannot be read"), ("{}", "lacks the key 'schema'"), ("[]", "cannot be read"), (None, "holds no split")],
+)
+def test_a_broken_manifest_is_named(split: Call, tmp_path: Path, text: str | None, message: str) -> None:
+    split()
+    path = folder(tmp_path) / "manifest.json"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataFault, match=message):
+        read_manifest(folder(tmp_path))
+
+
+def test_a_manifest_of_a_newer_schema_is_refused(split: Call, tmp_path: Path) -> None:
+    split()
+    path = folder(tmp_path) / "manifest.json"
+    path.write_text(json.dumps({**content(path), "schema": 2}), encoding="utf-8")
+    with pytest.raises(DataFault, match="has schema 2"):
+        read_manifest(folder(tmp_path))
+
+
+KILL = """
+import os, signal, sys
+from cissod_bench import atomic, cli, split_files
+point, count = sys.argv.pop(1), 0
+def at(function, limit):
+    def wrapped(*arguments, **named):
+        global count
+        count += 1
+        if count == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return wrapped
+if point.startswith("replace"):
+    os.replace = at(os.replace, int(point[-1]))
+else:
+    os.fsync = at(os.fsync, int(point[-1]))
+cli.entry()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize("point", ["fsync1", "fsync2", "fsync3", "replace1", "replace2"])
+@pytest.mark.parametrize("force", [False, True], ids=["fresh", "force"])
+def test_kill_9_leaves_the_old_split_or_none(
+    split: Call, tmp_path: Path, tiny_coco: Path, point: str, force: bool
+) -> None:
+    split(work="whole")
+    whole = data_bytes(folder(tmp_path, work="whole"))
+    arguments = ["make-splits", "--task", str(tiny_coco / "tiny.toml"), "--data-root", str(tiny_coco)]
+    arguments += ["--work-dir", str(tmp_path / "work")]
+    if force:
+        split()
+        arguments += ["--force"]
+    done = subprocess.run([sys.executable, "-c", KILL, point, *arguments], cwd=ROOT, check=False, capture_output=True)
+    expected_kill = not (point == "replace2" and not force)
+    assert (done.returncode == -signal.SIGKILL) == expected_kill, done.stderr
+    if folder(tmp_path).exists():
+        assert data_bytes(folder(tmp_path)) == whole
+        verify(folder(tmp_path))
+    assert split().code == 0
+    assert data_bytes(folder(tmp_path)) == whole
+    assert sorted(path.name for path in folder(tmp_path).parent.iterdir()) == [".seed0.lock", "seed0"]
+
+
+def test_two_processes_draw_one_split(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    arguments = [sys.executable, "-m", "cissod_bench", "make-splits", "--task", str(tiny_coco / "tiny.toml"), "--json"]
+    arguments += ["--data-root", str(tiny_coco), "--work-dir", str(tmp_path / "work")]
+    both = [subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ) for _ in range(2)]
+    outputs = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0] == outputs[1]
+    verify(folder(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_an_environment_fault(split: Call, tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file, not a folder", encoding="utf-8")
+    done = split()
+    assert done.code == 4
+    assert "Cannot write" in done.err
