@@ -127,10 +127,9 @@ def test_the_released_code_fills_the_pool_after_its_warmup_only() -> None:
     assert state.pool.images.tolist() == [1]
 
 
-looks = st.lists(
-    st.tuples(st.integers(0, 6), st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.5625, 0.75, 0.875])), max_size=3)),
-    min_size=1, max_size=25, unique_by=lambda look: look[0],
-)  # fmt: skip
+box = st.tuples(st.integers(0, 2), st.sampled_from([0.5625, 0.75, 0.875]))
+look = st.tuples(st.integers(0, 6), st.lists(box, max_size=3))
+looks = st.lists(look, min_size=1, max_size=25, unique_by=lambda one: one[0])
 
 
 @given(st.lists(looks, min_size=1, max_size=5), st.data())

@@ -129,7 +129,9 @@ def test_running_scores_do_not_depend_on_how_images_are_spread_over_ranks(profil
     for iteration in range(20):
         images = [seen(*zip(rng.integers(0, 3, 9).tolist(), rng.random(9).tolist(), strict=True)) for _ in range(5)]
         sums = torch.zeros(3, whole.size, dtype=torch.float64)
-        for own, (state, part) in zip(sums, [(whole, images), (ranks[0], images[:2]), (ranks[1], images[2:])], strict=True):
+        for own, (state, part) in zip(
+            sums, [(whole, images), (ranks[0], images[:2]), (ranks[1], images[2:])], strict=True
+        ):
             state.collect(own, part)
         whole.update(sums[0], iteration)
         for state in ranks:
@@ -152,7 +154,6 @@ def test_labelmatch_expects_the_labelled_boxes_shares_among_the_unlabelled_image
     expected = labelmatch.expected_boxes(torch.cat([counts, rest]), 10170, torch.tensor(10000))
     close(expected[:4], [2049.164208, 642.084562, 9.832842, 23.59882], 1e-6)
     assert labelmatch.ranks_of(expected)[:4].tolist() == [409, 128, 1, 4]
-    assert 39664 / 10170 == pytest.approx(3.900098328, abs=1e-9)
 
 
 def test_labelmatch_counts_a_class_without_boxes_as_one() -> None:
@@ -195,7 +196,10 @@ def test_labelmatch_forgets_what_left_its_window() -> None:
 
 def test_labelmatchs_state_does_not_depend_on_how_images_are_spread_over_ranks() -> None:
     rng = np.random.default_rng(1)
-    images = [[seen(*zip(rng.integers(0, 2, 6).tolist(), rng.random(6).tolist(), strict=True)) for _ in range(4)] for _ in range(9)]
+    images = [
+        [seen(*zip(rng.integers(0, 2, 6).tolist(), rng.random(6).tolist(), strict=True)) for _ in range(4)]
+        for _ in range(9)
+    ]
     whole = labelmatch.LabelMatch([5, 50], 10, 0.9, iterations=100)
     rank = labelmatch.LabelMatch([5, 50], 10, 0.9, iterations=100)
     fed(whole, 9, lambda i: images[i])

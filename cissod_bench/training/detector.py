@@ -224,7 +224,7 @@ class SemiSupervisedDetector(nn.Module):
         """Step 4: u of every kept detection, a tensor (M,) an image."""
         times = self.settings.jitter_times
         scale = self.settings.jitter_scale
-        jittered = [(jitter(boxes, times, scale).flatten(0, 1)) for boxes, _ in kept]
+        jittered = [without_negative_sides(jitter(boxes, times, scale).flatten(0, 1)) for boxes, _ in kept]
         rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []

@@ -55,7 +55,7 @@ def jitter(boxes: Tensor, times: int, scale: float) -> Tensor:
 
 
 def without_negative_sides(boxes: Tensor) -> Tensor:
-    """Return boxes in which a side that jitter has turned over (of a sliver) is 0, as RoIAlign demands, shape (M, 4)."""
+    """Return boxes whose turned-over sides (jitter does it to slivers) are 0, as RoIAlign demands, shape (M, 4)."""
     return torch.cat([boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])], dim=1)
 
 
