@@ -43,14 +43,14 @@ def chunked_matrix(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Ten
     return matrix.T
 
 
-def seconds(call: Callable[[], Tensor], repeats: int) -> float:
-    """Return the median wall time of a call, in seconds."""
+def timed(call: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
+    """Return the median wall time of a call, in seconds, and what it returned last."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        call()
+        result = call()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(times), result
 
 
 def compare(channels: int, proposals: int, repeats: int) -> tuple[float, float, float]:
@@ -59,12 +59,10 @@ def compare(channels: int, proposals: int, repeats: int) -> tuple[float, float, 
     logits = 2 * torch.randn(proposals, channels, generator=generator)
     labels = torch.randint(channels, (proposals,), generator=generator)
     weights = torch.rand(proposals, generator=generator)
-    results: list[Tensor] = []
-    slow = seconds(lambda: results.append(chunked_matrix(logits, labels, weights)) or results[-1], repeats)
+    slow, expected = timed(lambda: chunked_matrix(logits, labels, weights), repeats)
     gradient_matrix(logits, labels, weights, GAMMA)  # the first call allocates
-    fast = seconds(lambda: gradient_matrix(logits, labels, weights, GAMMA), FAST_REPEATS)
-    difference = (results[0] - gradient_matrix(logits, labels, weights, GAMMA)).abs().max() / results[0].abs().max()
-    return slow, fast, float(difference)
+    fast, found = timed(lambda: gradient_matrix(logits, labels, weights, GAMMA), FAST_REPEATS)
+    return slow, fast, float((found - expected).abs().max() / expected.abs().max())
 
 
 def main(proposals: int) -> None:

@@ -212,7 +212,8 @@ class Ours(Parts):
         if self.labelled_copies is not None:
             copies[0] = self.labelled_copies
         if self.rebalancing is not None and context.generation > 0:
-            if self.choice.full_pass and context.detect_unlabelled is not None:
+            if self.choice.full_pass:
+                assert context.detect_unlabelled is not None
                 for one in context.detect_unlabelled():
                     self.rebalancing.observe([one], context.iteration)
             self.rebalancing.share()

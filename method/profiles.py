@@ -1,7 +1,12 @@
 """Where the constants of GbR, GbT and CrS come from: the paper's text, the released code, or the best of both.
 
-"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places;
-``docs/paper.md`` lists them. Warm-ups are shares of T = 180 000 iterations (MS-COCO, LVIS), 360 000 (-> Objects365).
+"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places; D1-D22
+below number them. Warm-ups are shares of T = 180 000 iterations (MS-COCO, LVIS) or 360 000 (-> Objects365).
+
+"official" does not repeat what cannot have been meant: 1e-5 added to all probabilities (D8), the last P mod 64 proposals
+missing off the diagonal (D12), an empty pool at the first rebuild (D17), states that differ between ranks (D25), the
+same order of D_l in every generation (D26), a pool left by an earlier run (D27), and images of D_u without ground truth
+dropped, which reads hidden labels (D28). Its learning rate steps and rebuild intervals (D15, D16) are settings.
 """
 
 from __future__ import annotations
@@ -79,7 +84,7 @@ DEFAULT = replace(
         background_bounds=(1 / 3, 1.0),  # D5, released code
         epsilon=1e-12,  # D10: unseen classes are held, so nothing larger is needed
         weight_bounds=(1 / 3, 5.0),  # D4, released code
-        mean_momentum=0.999,  # D6, released code, but a mean a branch and over all ranks
+        mean_momentum=0.999,  # D6, released code, but a mean a branch, over all ranks and so of the past iterations
     ),
     gbt=replace(
         PAPER.gbt,

@@ -53,9 +53,9 @@ WORKED: dict[int, dict[str, Any]] = {
         "target": [0.187273756, 3.300485637, -0.487759394],
     },
 }
-FREE = {"bounds": (-float("inf"), float("inf")), "background_bounds": (-float("inf"), float("inf"))}
-CLAMPED = {"bounds": (1 / 3, 5.0), "background_bounds": (1 / 3, 1.0)}
-FLOOR = {"bounds": (1e-3, float("inf")), "background_bounds": (1e-3, float("inf"))}
+FREE: dict[str, Any] = {"bounds": (-float("inf"), float("inf")), "background_bounds": (-float("inf"), float("inf"))}
+CLAMPED: dict[str, Any] = {"bounds": (1 / 3, 5.0), "background_bounds": (1 / 3, 1.0)}
+FLOOR: dict[str, Any] = {"bounds": (1e-3, float("inf")), "background_bounds": (1e-3, float("inf"))}
 
 
 def close(found: Tensor, expected: Any, tolerance: float = 2e-9) -> None:
@@ -73,7 +73,8 @@ def balancing_weights(matrix: Tensor) -> Tensor:
     """Eq. 3 with Eq. 4 in the place of the background's row, solved directly."""
     system, right = matrix.clone(), torch.zeros(len(matrix), dtype=matrix.dtype)
     system[-1], right[-1] = 1.0, len(matrix)
-    return torch.linalg.solve(system, right)
+    weights: Tensor = torch.linalg.solve(system, right)
+    return weights
 
 
 def autograd_matrix(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
@@ -273,7 +274,7 @@ def test_an_unseen_class_is_held_or_runs_into_the_bound() -> None:
     close(target, [1 / 3, 1.0, 1.0])
     assert torch.equal(gbr.without_gradient(matrix, torch.ones(3, dtype=torch.bool)), held)
     a, velocity = gbr.alignment_step(ones * 0.5, ones, target, rate=0.1, momentum=0.9, held=held)
-    assert (a[1], velocity[1]) == (0.5, 0.0)
+    assert (float(a[1]), float(velocity[1])) == (0.5, 0.0)
     assert a[0] != 0.5
 
 

@@ -228,8 +228,8 @@ def test_the_box_branch_leaves_the_state_untouched() -> None:
     parts = ours()
     before = {name: value.clone() for name, value in parts.state_dict().items()}
     logits, labels, v = rows(0, 20)
-    for branch in ("unsup_reg", "predict"):
-        parts.classification_loss(logits, labels, v, v.sum(), Context(1, 40, branch=branch, collect=True))  # type: ignore[arg-type]
+    for context in (Context(1, 40, branch="unsup_reg", collect=True), Context(1, 40, branch="predict", collect=True)):
+        parts.classification_loss(logits, labels, v, v.sum(), context)
     parts.classification_loss(logits, labels, v, v.sum(), Context(1, 40, branch="sup", collect=False))
     assert not parts.sums.any()
     assert all(torch.equal(before[name], value) for name, value in parts.state_dict().items())

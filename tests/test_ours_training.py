@@ -112,7 +112,7 @@ def test_half_and_resume_equals_the_whole_across_a_generation_boundary(tmp_path:
     whole = training_of(tmp_path / "whole", *settings)
     expected = losses_of(whole)
     assert whole.position.copies[1].max() > 1
-    for stop in (3, 4, 5):
+    for stop in (3, 4):  # in a generation, at its end
         folder = tmp_path / f"half{stop}"
         first = training_of(folder, *settings)
         losses_of(first, until=stop)
@@ -154,9 +154,9 @@ def test_the_regression_branch_of_an_iteration_leaves_the_state_untouched(tmp_pa
     parts, calls = parts_of(training), []
     loss = parts.classification_loss
 
-    def watched(logits: Tensor, labels: Tensor, v: Tensor, normaliser: Tensor, context: Context) -> Tensor:
+    def watched(logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context) -> Tensor:
         calls.append((context.branch, len(labels)))
-        return loss(logits, labels, v, normaliser, context)
+        return loss(logits, labels, label_weights, normaliser, context)
 
     parts.classification_loss = watched  # type: ignore[method-assign]
     collected = []
@@ -245,6 +245,7 @@ def two_processes(code: str, folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f"rank{r}.pth", weights_only=True) for r in (0, 1)]
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_data_each_equal_one_with_all(tmp_path: Path) -> None:
     one, other = two_processes(STATE, tmp_path)
     whole = ours()

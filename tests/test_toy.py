@@ -61,7 +61,7 @@ def test_annotations_of_this_version_never_change(drawn: Path) -> None:
     assert hashlib.sha256(json.dumps(boxes).encode()).hexdigest() == GOLDEN[shapes.VERSION]
 
 
-GOLDEN = {2: "967ec10ae96d6ecd1def01be2cafc47b5b9aa985fd692bb153830d433502b84f"}
+GOLDEN = {3: "21cd221dd7dcabb42f799ded4f536205c712641ee7f687db70988000b3588288"}
 
 
 def test_what_is_complete_is_not_drawn_again(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,7 +324,7 @@ class SemiSupervisedDetector(nn.Module):
     def _shared(model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return RoIs (R, 5) and the output of the head's last shared layer (R, D)."""
         head = model.roi_head
-        rois = bbox2roi([b.to(features[0].dtype) for b in boxes])
+        rois = bbox2roi(list(boxes))  # the extractor casts its own copy: decoding needs full precision
         shared = head.bbox_roi_extractor(features[: head.bbox_roi_extractor.num_inputs], rois).flatten(1)
         for layer in head.bbox_head.shared_fcs:
             shared = head.bbox_head.relu(layer(shared))

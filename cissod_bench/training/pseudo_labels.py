@@ -86,7 +86,8 @@ def project(boxes: Tensor, homography: Tensor, height: float, width: float) -> T
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     corners = torch.stack([x1, y1, x2, y1, x1, y2, x2, y2], dim=1).reshape(-1, 4, 2)
-    moved = corners @ homography[:, :2].T.to(boxes) + homography[:, 2].to(boxes)
+    # No matrix product: mixed precision would do it in half precision, a pixel off in a large image.
+    moved = (corners[:, :, None] * homography[:, :2].to(boxes)).sum(dim=-1) + homography[:, 2].to(boxes)
     moved = moved[..., :2] / moved[..., 2:]
     low, high = moved.amin(dim=1), moved.amax(dim=1)
     limit = boxes.new_tensor([width, height])

@@ -246,6 +246,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
             bar[0].advance(int(line["iteration"]) - bar[0].done, note_of(line))
 
     training = prepare(plan, device, log=take, stop=stop)
+    record.departures |= training.detector.parts.departures()
     record.data = {"labelled": training.sampler.sizes[0], "unlabelled": training.sampler.sizes[1]}
     if training.resume():
         say(f"Continuing after iteration {training.position.iteration} of {plan.settings.iterations}.")

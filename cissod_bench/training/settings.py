@@ -139,13 +139,13 @@ FULL = Settings()
 # detector that starts from nothing has no pseudo labels for most of the run. How it was found: docs/paper.md.
 MINI = replace(
     FULL,
-    iterations=1000,
+    iterations=900,
     warmup_iterations=30,
     labelled_per_gpu=8,
-    unlabelled_per_gpu=2,
-    reference_images=10,
+    unlabelled_per_gpu=4,
+    reference_images=12,
     optimiser="adamw",
-    lr=2e-3,
+    lr=1e-3,
     weight_decay=1e-2,
     clip_norm=10.0,
     amp=False,
