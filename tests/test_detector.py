@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,12 @@ def test_classification_loss_is_weighted_cross_entropy_over_the_normaliser() -> 
     )
     loss = parts.classification_loss(TOY_LOGITS, TOY_LABELS, TOY_WEIGHTS, TOY_WEIGHTS.sum(), context())
     assert loss.item() == pytest.approx(0.998686674, abs=1e-9)
+
+
+def test_unlabelled_images_wait_for_their_share_of_the_iterations() -> None:
+    detector = tiny_detector(settings=replace(TINY, unsup_start=0.25))
+    assert "unsup_loss_cls" not in detector(batch(), context(24))
+    assert "unsup_loss_cls" in detector(batch(), context(25))
 
 
 class Watcher(Parts):

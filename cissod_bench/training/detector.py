@@ -111,7 +111,7 @@ class SemiSupervisedDetector(nn.Module):
         losses: Losses = {}
         if batch.get("sup"):
             losses.update(self.supervised_losses(batch["sup"], context))
-        if batch.get("weak"):
+        if batch.get("weak") and context.iteration >= self.settings.unsup_start * context.iterations:
             teacher = self.teach(batch["weak"], batch["strong"], context)
             weight = self.settings.unsup_weight
             unsupervised = self.unsupervised_losses(batch["strong"], teacher, context)
