@@ -1,12 +1,13 @@
 """Where the constants of GbR, GbT and CrS come from: the paper's text, the released code, or the best of both.
 
-"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places; D1-D22
-below number them. Warm-ups are shares of T = 180 000 iterations (MS-COCO, LVIS) or 360 000 (-> Objects365).
+"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places;
+D1-D22 below number them. Warm-ups are shares of T = 180 000 iterations (MS-COCO, LVIS) or 360 000 (-> Objects365).
 
-"official" does not repeat what cannot have been meant: 1e-5 added to all probabilities (D8), the last P mod 64 proposals
-missing off the diagonal (D12), an empty pool at the first rebuild (D17), states that differ between ranks (D25), the
-same order of D_l in every generation (D26), a pool left by an earlier run (D27), and images of D_u without ground truth
-dropped, which reads hidden labels (D28). Its learning rate steps and rebuild intervals (D15, D16) are settings.
+"official" does not repeat what cannot have been meant: 1e-5 added to all probabilities (D8), the last P mod 64
+proposals missing off the diagonal (D12), an empty pool at the first rebuild (D17), states that differ between ranks
+(D25), the same order of D_l in every generation (D26), a pool left by an earlier run (D27), and images of D_u without
+ground truth dropped, which reads hidden labels (D28). Its learning rate steps and rebuild intervals (D15, D16) are
+settings.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ def _backbone(settings: Settings) -> dict[str, Any]:
         "base_channels": settings.base_channels,
         "stem_channels": settings.base_channels,
         "num_stages": 4,
-        # Blocks that begin as the identity, mmdet's default, keep a detector without pretrained weights on a plateau for
-        # hundreds of iterations; pretrained weights overwrite the initial ones anyway.
+        # Blocks that begin as the identity, mmdet's default, keep a detector without pretrained weights on a plateau
+        # for hundreds of iterations; pretrained weights overwrite the initial ones anyway.
         "zero_init_residual": False,
         "out_indices": (0, 1, 2, 3),
         "frozen_stages": settings.frozen_stages,

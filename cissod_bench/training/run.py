@@ -226,10 +226,11 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
         (len(labelled), len(unlabelled)), per_gpu, plan.seed, distributed.rank(), distributed.world_size(), aspects
     )
     views = ViewsDataset((labelled, unlabelled), (("sup",), ("weak", "strong")), plan.settings)
+    identity = {**plan.identity(), "number of processes": str(distributed.world_size())}
+    file = plan.folder / runs.CHECKPOINT
     return Training(
-        detector.to(device), views, sampler, plan.settings,
-        seed=plan.seed, file=plan.folder / runs.CHECKPOINT, identity={**plan.identity(), "number of processes": str(distributed.world_size())}, **hooks,
-    )  # fmt: skip
+        detector.to(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity, **hooks
+    )
 
 
 def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]) -> None:
