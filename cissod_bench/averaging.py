@@ -20,7 +20,7 @@ _PROFILES = ("default", "paper", "official")
 
 def is_scored(record: RunRecord) -> bool:
     """Return whether a run has ended and holds scores."""
-    return record.status == "done" and any(record.ap.values())
+    return record.status == "done" and bool(record.ap.get(scored_model(record)))
 
 
 def scored_model(record: RunRecord) -> str:

@@ -32,7 +32,7 @@ def _text(x: float, y: float, content: str, kind: str, anchor: str = "start") ->
 
 def _scale(panels: Sequence[Panel]) -> int:
     """Return the end of the axis: the next multiple of 20 above the longest bar, so that panels compare."""
-    longest = max((value for panel in panels for value in panel.values.values() if value is not None), default=0.0)
+    longest = max([0.0, *(value for panel in panels for value in panel.values.values() if value is not None)])
     return min(100, 20 * (int(longest) // 20 + 1))
 
 
@@ -43,7 +43,7 @@ def _bars(panel: Panel, left: float, order: Sequence[tuple[str, int, float]], en
         if value is None:
             parts.append(_text(left + 4, y + 4, "n/a", "value"))
             continue
-        x = left + PANEL * value / end
+        x = left + PANEL * min(max(value, 0), end) / end
         tip = f"{panel.title}, {name}: {value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
         parts.append(
             f'<rect x="{left:.1f}" y="{y - BAR / 2:.1f}" width="{max(x - left, 0.5):.1f}" height="{BAR}" rx="2" '

@@ -7,7 +7,6 @@ fault that names the entry.
 
 from __future__ import annotations
 
-import codecs
 import gc
 import gzip
 import json
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from cissod_bench.engines import Detections, GroundTruth
 from cissod_bench.errors import DataFault
+from cissod_bench.json_files import BYTE_ORDER_MARKS
 
 Id: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -87,7 +87,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
     raw = _read(path)
     try:
         file = _FILE.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecoded(path, raw, error, _FILE_RULE) from None
     image_ids = _sorted_ids([image.id for image in file.images], f"{path}: images")
     classes = sorted(file.categories, key=attrgetter("id"))
@@ -118,7 +118,7 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
         try:
             with _no_collection():
                 entries = _PREDICTIONS.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _undecoded(predictions, raw, error, _PREDICTIONS_RULE) from None
     else:
         where = "predictions"
@@ -160,18 +160,24 @@ def _undecoded(path: Path, raw: bytes, error: Exception, rule: str) -> DataFault
     """Return the fault of a file msgspec refused; what it says of malformed JSON is made more precise."""
     if isinstance(error, msgspec.ValidationError):
         return _invalid(str(path), error, rule)
+    if isinstance(error, RecursionError):
+        return DataFault(f"{path}: nests too deeply.", remedy=rule)
     if not raw.strip():
         return DataFault(f"{path}: the file is empty.", remedy=rule)
-    if raw.startswith(codecs.BOM_UTF8):
+    if raw.startswith(BYTE_ORDER_MARKS):
         return DataFault(
             f"{path}: starts with a byte order mark, which JSON does not allow.", remedy="save it as plain UTF-8"
         )
     try:
-        value = json.loads(raw)  # takes the NaN and Infinity that Python writes and JSON does not know
-    except (ValueError, RecursionError) as malformed:
+        value = json.loads(raw.decode())  # takes the NaN and Infinity that Python writes and JSON does not know
+    except RecursionError:
+        return DataFault(f"{path}: nests too deeply.", remedy=rule)
+    except ValueError as malformed:
         return DataFault(f"{path}: not JSON: {malformed}.", remedy="write the file again; it may have been cut off")
     entries = value if isinstance(value, list) else value.get("annotations", []) if isinstance(value, dict) else []
-    bad = next((i for i, entry in enumerate(entries) if not _finite(entry)), None)
+    bad = (
+        next((i for i, entry in enumerate(entries) if not _finite(entry)), None) if isinstance(entries, list) else None
+    )
     place = "" if bad is None else f" entry {bad}:"
     return DataFault(f"{path}:{place} NaN or Infinity, which JSON does not know; scores and boxes are finite numbers.")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded; a few kilobytes can claim more and would fill the memory."""
 
-_END_MARKS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+_LONE_MARKERS = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9))}  # without a length behind them
 _REMEDY = "fetch the image again"
 
 
@@ -90,15 +90,33 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
         raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
     _check_header(path, data, width, height)
     # Both decoders fill the missing part of a cut-off file with grey and say nothing.
-    for start, end in _END_MARKS:
-        if data.startswith(start) and end not in data[-4096:]:
-            raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
+    if (data.startswith(b"\x89PNG") and b"IEND" not in data) or (data.startswith(b"\xff\xd8") and not _jpeg_ends(data)):
+        raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
     pixels = None
     with suppress(cv2.error):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise DataFault(f"{path}: the image cannot be decoded; it is broken.", remedy=_REMEDY)
     return cast("npt.NDArray[np.uint8]", pixels)
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Return whether a JPEG has its end marker; cameras and phones write more behind it.
+
+    Segments are stepped over (ITU-T T.81, annex B): the preview within one has an end marker of its own.
+    """
+    at = 2
+    while not data.endswith(b"\xff\xd9") and (at := data.find(b"\xff", at)) >= 0:
+        marker = data[at + 1 : at + 2]
+        if marker == b"\xd9":
+            return True
+        if marker == b"\xff":  # filling
+            at += 1
+        elif marker in _LONE_MARKERS:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.endswith(b"\xff\xd9")
 
 
 def _check_header(path: Path, data: bytes, width: int | None, height: int | None) -> None:

@@ -36,7 +36,7 @@ _MOST_RECORD_BYTES = 256 << 20
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]+")
 _PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*))?`)?$", re.DOTALL)
-_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class JsonFile:
                 raise self.fault(offset + error.start, message, remedy="save the file again as UTF-8") from None
 
     def _check_start(self) -> None:
-        if self._text[:4].startswith(_BYTE_ORDER_MARKS):
+        if self._text[:4].startswith(BYTE_ORDER_MARKS):
             message = f"{self.path} starts with a byte order mark; JSON is UTF-8 without one."
             raise DataFault(message, remedy="save the file again as plain UTF-8")
         at = skip_space(self._text, 0)

@@ -25,21 +25,58 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 Manifest: TypeAlias = dict[str, Any]
 
-_KEYS = (
-    "schema",
-    "task",
-    "split_seed",
-    "cover",
-    "counts",
-    "groups",
-    "per_class",
-    "files",
-    "inputs",
-    "split_sha256",
-    "images",
-    "classes",
-    "val",
-)
+
+class _File(msgspec.Struct):
+    path: str
+    sha256: str
+
+
+class _Boxes(msgspec.Struct):
+    labelled: int
+    ignored: int
+    hidden: int
+
+
+class _OfGroup(msgspec.Struct):
+    classes: int
+    labelled: int
+    hidden: int
+
+
+class _OfClass(msgspec.Struct):
+    images: int
+    boxes: int
+
+
+class _Layout(msgspec.Struct):
+    """The keys that programs rely on, and their types; a manifest may hold more."""
+
+    schema: int
+    task: str
+    title: str
+    split_seed: int
+    cover: str | None
+    labelled_percent: float
+    min_instances: int
+    minority: list[str]
+    dm_minority: str
+    algorithm: int
+    counts: dict[str, int]
+    boxes: _Boxes
+    per_group: dict[str, _OfGroup]
+    imbalance: float
+    below_minimum: list[str]
+    per_class: dict[str, _OfClass]
+    groups: dict[str, list[str]]
+    classes: list[str]
+    images: dict[str, str]
+    metric: str
+    max_dets: int
+    inputs: dict[str, _File]
+    val: _File
+    box_policy: dict[str, int]
+    files: dict[str, str]
+    split_sha256: str
 
 
 @dataclass(frozen=True)
@@ -174,26 +211,54 @@ def split_sha256(files: Mapping[str, str]) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a split's folder.
+    """Return the manifest of a split's folder; its keys, their types and what they say of each other are checked.
 
     Raises:
-        DataFault: there is none, it is no JSON, lacks a key or is of a newer schema.
+        DataFault: there is none, it is no JSON, is of a newer schema, or a key is missing or contradicts another one.
     """
     path = folder / MANIFEST
+    again = "cissod-bench make-splits --force"
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (FileNotFoundError, NotADirectoryError):
         raise DataFault(f"{folder} holds no split: {MANIFEST} is missing.", remedy="cissod-bench make-splits") from None
-    except (msgspec.DecodeError, OSError) as error:
-        raise DataFault(f"{path} cannot be read: {error}.", remedy="cissod-bench make-splits --force") from None
-    if missing := [key for key in _KEYS if key not in manifest]:
-        raise DataFault(f"{path} lacks the key {missing[0]!r}.", remedy="cissod-bench make-splits --force")
-    if not isinstance(manifest["schema"], int) or manifest["schema"] > SCHEMA:
-        raise DataFault(
-            f"{path} has schema {manifest['schema']!r}; this version reads up to {SCHEMA}.",
-            remedy="update cissod-bench",
-        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise DataFault(f"{path} cannot be read: {error}.", remedy=again) from None
+    if missing := [key for key in _Layout.__struct_fields__ if key not in manifest]:
+        raise DataFault(f"{path} lacks the key {missing[0]!r}.", remedy=again)
+    if isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA:
+        message = f"{path} has schema {manifest['schema']!r}; this version reads up to {SCHEMA}."
+        raise DataFault(message, remedy="update cissod-bench")
+    try:
+        rule = _broken_rule(msgspec.convert(manifest, _Layout))
+    except msgspec.ValidationError as error:
+        rule = str(error)
+    if rule:
+        raise DataFault(f"{path}: {rule}.", remedy=again)
     return manifest
+
+
+def _broken_rule(layout: _Layout) -> str | None:
+    """Return the rule between keys that a manifest breaks, or None."""
+    named = [name for names in layout.groups.values() for name in names]
+    if absent := [key for key in ("labelled", "unlabelled") if key not in layout.counts]:
+        return f"counts lacks the key {absent[0]!r}"
+    if layout.files.keys() != set(FILES):
+        return f"files must name {', '.join(FILES)}, and names {', '.join(layout.files) or 'none'}"
+    if layout.split_sha256 != split_sha256(layout.files):
+        return f"split_sha256 must be the hash over files, {split_sha256(layout.files)}, and is {layout.split_sha256!r}"
+    if layout.inputs.get("val") != layout.val:
+        return "inputs must hold under 'val' what val holds"
+    if len(set(layout.classes)) < len(layout.classes):
+        return "classes names a class twice"
+    if sorted(named) != sorted(layout.classes):
+        odd = sorted(set(named) ^ set(layout.classes)) or [name for name in layout.classes if named.count(name) > 1]
+        return f"groups must hold every one of classes once; {odd[0]!r} breaks that"
+    if layout.minority and sorted(layout.minority) != sorted(layout.groups.get("min", [])):
+        return "groups.min must hold the names of minority"
+    if layout.per_class.keys() != set(layout.classes):
+        return "per_class must hold every one of classes"
+    return None
 
 
 def verify(folder: Path) -> Manifest:
@@ -211,9 +276,9 @@ def verify(folder: Path) -> Manifest:
             raise DataFault(
                 f"{path} cannot be read ({error.strerror}).", remedy="cissod-bench make-splits --force"
             ) from None
-        if found != manifest["files"].get(name):
+        if found != manifest["files"][name]:
             raise DataFault(
-                f"{path} has been changed: its sha256 is {found}, drawn was {manifest['files'].get(name)}.",
+                f"{path} has been changed: its sha256 is {found}, drawn was {manifest['files'][name]}.",
                 remedy="cissod-bench make-splits --force",
             )
     return manifest

@@ -24,6 +24,7 @@ CHECKPOINT = "checkpoint.pth"
 PREDICTIONS = "predictions.json.gz"
 STUDENT_PREDICTIONS = "predictions_student.json.gz"
 
+_REPEAT = "delete the file and repeat the run, which continues from its checkpoint"
 _DECODER = msgspec.json.Decoder(RunRecord)
 
 
@@ -86,18 +87,38 @@ def read_record(place: Path) -> RunRecord:
     """
     path = place / RECORD if place.is_dir() else place
     try:
-        return _DECODER.decode(path.read_bytes())
+        record = _DECODER.decode(path.read_bytes())
     except FileNotFoundError:
         raise DataFault(
             f"{path}: no run was recorded here.", remedy="cissod-bench run --method NAME --task NAME"
         ) from None
     except OSError as error:
         raise DataFault(f"{path}: cannot be read ({error.strerror}).") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError, which names the JSON path, is one too
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # ValidationError, which names the JSON path, is one too
         raise DataFault(
             f"{path}: not a run record: {error}.",
-            remedy="delete the file and repeat the run, which continues from its checkpoint",
+            remedy=_REPEAT,
         ) from None
+    if rule := _broken_rule(record):
+        raise DataFault(f"{path}: not a run record: {rule}.", remedy=_REPEAT)
+    return record
+
+
+def _broken_rule(record: RunRecord) -> str | None:
+    """Return the rule that no type states and the record breaks, or None."""
+    for name, pair in record.departures.items():
+        if len(pair) != 2:
+            return f"departures.{name} must be [the paper's value, the value used], got {pair!r}"
+    for key, models in (("ap", record.ap), ("per_class", record.per_class)):
+        for model, scores in models.items():
+            for name, value in scores.items():
+                if value is not None and not 0 <= value <= 100 + 1e-6:  # a mean of 100s may round up
+                    return f"{key}.{model}.{name} must be points in 0-100 or null, got {value}"
+    return None
 
 
 def _order(found: tuple[Path, RunRecord]) -> tuple[Any, ...]:

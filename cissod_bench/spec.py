@@ -184,6 +184,7 @@ class RunRecord:
         created: UTC time of the first start, ISO 8601.
         data: images in D_l and D_u.
         skipped: counts of skipped things (iterations with a non-finite loss, undecodable images).
+        title: the task's, for reports on a task that is not in the catalogue.
     """
 
     schema: int = 1
@@ -209,3 +210,4 @@ class RunRecord:
     created: str = ""
     data: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    title: str = ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from cissod_bench.manifests import Input, Manifest, describe, split_folder, veri
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.task_files import read_task_file
 
-_COMPARED = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority")
+OPTIONS = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority")
+"""Options of a draw that may differ between splits of one task and seed."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class SplitOnDisk:
         manifest: content of its manifest.json.
         fresh: whether this call drew it, rather than finding it there.
         seconds: time to read, draw and write, or to verify.
+        differing: option -> (of the split found there, asked for), where nobody insisted on the latter.
     """
 
     folder: Path
     manifest: Manifest
     fresh: bool
     seconds: float
+    differing: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 def find_task(name: str) -> Task:
@@ -103,6 +106,8 @@ def ensure_split(
     work_dir: Path,
     options: DrawOptions,
     *,
+    given: Collection[str] = OPTIONS,
+    any_options: bool = False,
     force: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -114,13 +119,15 @@ def ensure_split(
         data_root: where data sets lie, only read.
         work_dir: the split lies below ``splits/``, a toy task's images below ``data/``.
         options: from ``draw_options``.
+        given: names of the options that a split found there must have been drawn with, those the user chose.
+        any_options: take a split found there whatever options it was drawn with, as if nothing were ``given``.
         force: draw again, in place of what is there.
         progress: called while files are read and written.
         say: gets a line before the images of a toy task are drawn.
 
     Raises:
         DataFault: an input is missing or invalid; the split there has been changed, or was drawn from other inputs.
-        UsageFault: the split there was drawn with other options; ``force`` is needed.
+        UsageFault: the split there was drawn with other options than those ``given``; ``force`` is needed.
     """
     started = time.perf_counter()
     folder = split_folder(work_dir, task.name, options.split_seed)
@@ -132,8 +139,10 @@ def ensure_split(
     with locked(folder), ExitStack() as stack:
         if folder.exists() and not force:
             manifest = verify(folder)
-            _check_same(folder, manifest, task, root, options)
-            return SplitOnDisk(folder, manifest, False, time.perf_counter() - started)
+            differing = {} if any_options else _differing(manifest, options)
+            _check_same(folder, manifest, task, root, options.split_seed)
+            _check_options(folder, {name: both for name, both in differing.items() if name in given})
+            return SplitOnDisk(folder, manifest, False, time.perf_counter() - started, differing)
         annotations, inputs = read_inputs(task, root, stack, progress)
         split = task.draw(task, annotations, options)
         manifest = write_split(folder, split, task, inputs, progress)
@@ -177,34 +186,59 @@ def read_inputs(
 
 
 def check_classes(train: Annotations, val: Annotations) -> None:
-    """Refuse a val file that names other classes: its AP would belong to wrong columns.
+    """Refuse a val file whose classes are not those of train: its AP would belong to other columns.
 
     Raises:
-        DataFault: a class id has another name in the two files, or stands in val only.
+        DataFault: a class id has another name in the two files, or stands in one of them only.
     """
     names = dict(zip(train.category_ids, train.classes, strict=True))
     for number, name in zip(val.category_ids, val.classes, strict=True):
         if names.get(number) != name:
             other = f"it is {names[number]!r} in" if number in names else "there is none of that id in"
             raise DataFault(f"{val.path}: category {number} is {name!r}, but {other} {train.path}; both must agree.")
+    missing = [(number, name) for number, name in names.items() if number not in val.category_ids]
+    if missing:
+        number, name = missing[0]
+        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DataFault(
+            f"{val.path}: categories: {name!r}, category {number} of {train.path}, is missing{others}; both must agree.",
+            remedy="name every class in both files, also one without a box",
+        )
 
 
-def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, options: DrawOptions) -> None:
-    """Refuse a split that is not the one asked for."""
-    remedy = "add --force to draw it again, or choose another --split-seed or --work-dir"
+_REMEDY = "add --force to draw it again, or choose another --split-seed or --work-dir"
+
+
+def _differing(manifest: Mapping[str, Any], options: DrawOptions) -> dict[str, tuple[Any, Any]]:
+    """Return option -> (of the split, asked for) where the two are not the same."""
     classes = manifest["classes"]
-    wanted = {name: getattr(options, name) for name in _COMPARED}
-    wanted |= {"minority": [classes[row] for row in minority_rows(options.minority or (), classes)]}
-    wanted |= {"algorithm": ALGORITHM}
-    for name, value in wanted.items():
-        there = manifest.get(name)
-        if there != value:
-            if isinstance(there, list):  # a list of 40 classes hides the two that differ
-                there, value = [one for one in there if one not in value], [one for one in value if one not in there]
-            raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {value!r}.", remedy=remedy)
+    wanted = {name: getattr(options, name) for name in OPTIONS}
+    rows = minority_rows(options.minority, classes) if options.minority else ()
+    wanted["minority"] = [classes[row] for row in rows]
+    return {name: (manifest[name], value) for name, value in wanted.items() if manifest[name] != value}
+
+
+def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse a split drawn with other options than the user chose."""
+    for name, (there, asked) in refused.items():
+        if isinstance(there, list):  # a list of 40 classes hides the two that differ
+            there, asked = [one for one in there if one not in asked], [one for one in asked if one not in there]
+        raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=_REMEDY)
+
+
+def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, split_seed: int) -> None:
+    """Refuse a split that is not of this task, seed and data."""
+    for name, wanted in (("task", task.name), ("split_seed", split_seed), ("algorithm", ALGORITHM)):
+        if manifest[name] != wanted:
+            raise UsageFault(
+                f"{folder} holds a split with {name} {manifest[name]!r}; asked for is {wanted!r}.", remedy=_REMEDY
+            )
+    if manifest["inputs"].keys() != task.inputs.keys():
+        there, asked = ", ".join(sorted(manifest["inputs"])), ", ".join(sorted(task.inputs))
+        raise DataFault(f"{folder} was drawn from inputs {there}; the task has {asked}.", remedy=_REMEDY)
     for role, one in manifest["inputs"].items():
         path = input_path(task, role, root)
         found = file_sha256(path)
         if found != one["sha256"]:
             was = f"its sha256 was {one['sha256']}, now it is {found}"
-            raise DataFault(f"{folder} was drawn from another {path}: {was}.", remedy=remedy)
+            raise DataFault(f"{folder} was drawn from another {path}: {was}.", remedy=_REMEDY)

@@ -66,15 +66,15 @@ def build(runs: Runs, methods: Mapping[str, Entry] | None = None, tasks: Mapping
 def _layouts(records: Sequence[RunRecord], tasks: Mapping[str, Entry]) -> list[PaperTable]:
     """Return the paper's tables, then one of the same layout a task that it does not have."""
     known = {task for table in TABLES for task in table.tasks}
-    others = {
-        record.task: record for record in sorted(records, key=lambda record: record.task) if record.task not in known
-    }
+    # A record that carries its task's title comes behind one that does not, and stands for the task.
+    ordered = sorted(records, key=lambda record: (record.task, bool(record.title)))
+    others = {record.task: record for record in ordered if record.task not in known}
     return [
         *TABLES,
         *(
-            PaperTable("", title, {task: title}, ("all", *record.groups), {})
+            PaperTable("", title, {task: title}, tuple(dict.fromkeys(("all", *record.groups))), {})
             for task, record in others.items()
-            for title in [tasks[task].title if task in tasks else task]
+            for title in [tasks[task].title if task in tasks else record.title or task]
         ),
     ]
 
@@ -200,7 +200,7 @@ class _Plan:
                 differing = sorted(
                     {key for one in settings for other in settings for key in one if one.get(key) != other.get(key)}
                 )
-                used = [f"{key} {own[key][1]}" if key in own else f"{key} as in the paper" for key in differing]
+                used = [f"{key} {_used(own[key])}" if key in own else f"{key} as in the paper" for key in differing]
                 notes[row.title] = f"{row.title}: {', '.join(used)}."
         return [notes[title] for title in sorted(notes)]
 
@@ -227,6 +227,11 @@ class _Plan:
         drawing = class_bars([_panel(row, data) for row in self._rows() if row in run], groups)
         caption = "Mean over training seeds; a whisker is one standard deviation."
         return Figure(title, scale, caption, drawing, data, large=count > LARGE_CLASSES)
+
+
+def _used(change: Sequence[object]) -> object:
+    """Return the value used, of a departure as [the paper's value, the value used]."""
+    return change[-1] if change else "unknown"
 
 
 def _keys(record: RunRecord, row: Row) -> dict[str, object]:

@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context, Parts
+from cissod_bench.training.pseudo_labels import project
 
 TOY_LOGITS = torch.tensor(
     [[2.0, 0.0, 1.0], [0.5, 1.0, 0.0], [1.0, -1.0, 2.0], [0.0, 0.0, 3.0], [-1.0, 2.0, 0.5]], dtype=torch.float64
@@ -105,6 +106,22 @@ def test_unlabelled_images_wait_for_their_share_of_the_iterations() -> None:
     detector = tiny_detector(settings=replace(TINY, unsup_start=0.25))
     assert "unsup_loss_cls" not in detector(batch(), context(24))
     assert "unsup_loss_cls" in detector(batch(), context(25))
+
+
+def test_moving_the_detector_moves_its_preprocessors_too() -> None:
+    """Images would stay on the CPU: mmdet's preprocessor learns its device from its model's own ``to`` only."""
+    detector = tiny_detector().to_device(torch.device("meta"))
+    for model in (detector.student, detector.teacher):
+        assert model.data_preprocessor.device.type == "meta"
+        assert model.data_preprocessor.mean.device.type == "meta"
+
+
+def test_projection_is_exact_under_mixed_precision() -> None:
+    boxes = torch.tensor([[1001.3, 700.7, 1203.9, 777.1]])
+    matrix = torch.tensor([[0.77, 0.0, 3.3], [0.0, 0.77, 1.1], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        moved = project(boxes, matrix, 800, 1333)
+    torch.testing.assert_close(moved, project(boxes, matrix, 800, 1333), rtol=0, atol=0)
 
 
 class Watcher(Parts):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 import pytest
 
 from cissod_bench.errors import UsageFault
 from cissod_bench.training.settings import (
+    _BOUNDS,
     FULL,
     MINI,
     PRESETS,
@@ -75,13 +77,23 @@ def test_set_changes_a_setting_and_keeps_its_type() -> None:
         ("optimiser=lion", "Setting 'optimiser' must be one of sgd, adamw"),
         ("short_side=100", "must be 2 numbers separated by commas"),
         ("amp=maybe", "must be true or false"),
-        ("theta=1.5", "Setting 'theta' is out of its range"),
-        ("iterations=0", "Setting 'iterations' is out of its range"),
+        ("theta=1.5", "Setting 'theta' must be in [0, 1]. Got 1.5 instead"),
+        ("iterations=0", "Setting 'iterations' must be at least 1. Got 0 instead"),
+        ("iterations=3", "Setting 'generations' must be at most 'iterations' (3). Got 10 instead"),
+        ("test_batch=-1", "Setting 'test_batch' must be in [1, 4096]"),
+        ("roi_samples=0", "Setting 'roi_samples' must be"),
+        ("lr=inf", "Setting 'lr' must be"),
+        ("weight_decay=nan", "Setting 'weight_decay' must be"),
+        ("jitter_times=1", "Setting 'jitter_times' must be in [2, 1000]"),
+        ("strides=4", "Setting 'strides' must be four or more rising numbers"),
+        ("base_channels=12", "Setting 'base_channels' must be a multiple of 8"),
+        ("warmup_iterations=-5", "Setting 'warmup_iterations' must be at least 0"),
+        ("short_side=90,80", "Setting 'short_side' must be (low, high)"),
         ("__class__=int", "There is no setting"),
     ],
 )
 def test_a_bad_change_is_refused_with_place_and_rule(change: str, message: str) -> None:
-    with pytest.raises(UsageFault, match=message.replace("(", r"\(")):
+    with pytest.raises(UsageFault, match=re.escape(message)):
         with_changes(MINI, [change])
 
 
@@ -93,6 +105,11 @@ def test_an_unknown_preset_is_answered_with_near_matches() -> None:
 def test_every_preset_keeps_the_rules() -> None:
     for chosen in PRESETS.values():
         checked(replace(chosen, iterations=chosen.iterations or 1000))
+
+
+def test_every_number_has_its_bounds() -> None:
+    numbers = {f.name for f in fields(Settings) if type(getattr(FULL, f.name)) in (int, float, tuple)}
+    assert numbers - {"depth"} == set(_BOUNDS)
 
 
 def test_every_setting_is_documented() -> None:

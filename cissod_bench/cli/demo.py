@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
@@ -25,7 +28,7 @@ def command(ctx: click.Context, output: Output, *, preset_name: str, method_name
     Needs no data and no GPU. A demo that was stopped continues where it was.
     """
     from cissod_bench.cli import evaluate, make_splits, report, run
-    from cissod_bench.runs import PREDICTIONS, run_folder
+    from cissod_bench.runs import PREDICTIONS, RECORD, run_folder
 
     begun = time.perf_counter()
     folder = run_folder(work_dir, "toy", 0, method_name, "", preset_name, "default", 0)
@@ -37,8 +40,15 @@ def command(ctx: click.Context, output: Output, *, preset_name: str, method_name
         (evaluate.command, ("--predictions", str(folder / PREDICTIONS), "--split", str(split), *work)),
         (report.command, work),
     )
-    for step, arguments in steps:
-        output.say(f"\n$ cissod-bench {step.name} {' '.join(arguments)}")
-        with step.make_context(step.name, list(arguments), parent=ctx) as own:
-            step.invoke(own)
+    shown = Output(
+        verbosity=output.verbosity
+    )  # with --json the steps' text goes to stderr, the one value is the demo's
+    with redirect_stdout(sys.stderr) if output.json else nullcontext():
+        for step, arguments in steps:
+            shown.say(f"\n$ cissod-bench {step.name} {' '.join(arguments)}")
+            with step.make_context(step.name, list(arguments), parent=ctx, obj=shown) as own:
+                step.invoke(own)
     output.say(f"\nDone in {time.perf_counter() - begun:.0f} s.")
+    if output.json:
+        record = json.loads((folder / RECORD).read_bytes())
+        output.result({"run": {"dir": str(folder), **record}, "report": str(work_dir / "reports" / "report.html")})

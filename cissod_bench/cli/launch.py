@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
@@ -55,8 +57,20 @@ def launch(processes: int, words: Sequence[str]) -> None:
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
         "-m", "cissod_bench", *without_own_options(words),
     ]  # fmt: skip
-    code = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": threads}, check=False).returncode
-    if code == Interrupted.exit_code:
-        raise Interrupted("The run was stopped.", remedy="repeat the same command to continue")
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads})
+    stopped: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped and code:
+        raise Interrupted("The run was stopped.", remedy="repeat the same command to continue from its last checkpoint")
     if code:
         raise BenchError(f"The run ended with exit code {code}: {FAILED_RANK}.")

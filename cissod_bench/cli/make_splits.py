@@ -79,7 +79,8 @@ def command(
     """Draw the labelled and unlabelled annotation files of the sub-tasks.
 
     Writes labelled.json, unlabelled.json, hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same
-    split seed gives the same bytes. A split that is there is verified and kept.
+    split seed gives the same bytes. A split that is there is verified and kept, unless an option given here is not its
+    own: then --force is needed.
     """
     from cissod_bench.tasks import draw_options, dry_split, ensure_split, find_task
 
@@ -91,6 +92,7 @@ def command(
         "dm_minority": dm_minority,
     }
     tasks = [find_task(name) for name in dict.fromkeys(names)] or _available(output, data_root)
+    chosen = [name for name, value in given.items() if value is not None]
     planned = [(task, draw_options(task, split_seed=seed, **given)) for task in tasks for seed in dict.fromkeys(seeds)]
     results = []
     for task, options in planned:
@@ -98,7 +100,9 @@ def command(
             if dry_run:
                 drawn = dry_split(task, data_root, work_dir, options, progress=progress)
             else:
-                drawn = ensure_split(task, data_root, work_dir, options, force=force, progress=progress, say=output.say)
+                drawn = ensure_split(
+                    task, data_root, work_dir, options, given=chosen, force=force, progress=progress, say=output.say
+                )
         output.say(summary(drawn, dry_run=dry_run))
         results.append({"dir": str(drawn.folder), **drawn.manifest})
     output.result(results)
@@ -157,14 +161,26 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
         lines.append(f"  {group:<4} {shown}")
     lines.append(f"  classes below {manifest['min_instances']} boxes: {len(below)}{named}")
     lines.append(f"  imbalance in D_l {_ratio(manifest)}")
+    lines += _other_options(drawn)
     lines += _policy(manifest)
     lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
     lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
     return "\n".join(lines)
 
 
+def _other_options(drawn: SplitOnDisk) -> list[str]:
+    """Return a line on options of a split found there that are not the task's own, if there are any."""
+    told = [
+        f"{name} {', '.join(there) if isinstance(there, list) else there}"
+        for name, (there, _) in drawn.differing.items()
+    ]
+    return [f"  drawn with {', '.join(told)}; --force draws it again with the task's own"] if told else []
+
+
 def _ratio(manifest: Manifest) -> str:
     boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items() if counts["boxes"]}
+    if not boxes:
+        return "- (no class has a box)"
     most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
     without = len(manifest["per_class"]) - len(boxes)
     none = f"; classes without a box: {without}" if without else ""
@@ -181,7 +197,7 @@ _POLICY = {
 
 def _policy(manifest: Manifest) -> list[str]:
     """Return a line on odd boxes, if there are any."""
-    found = [f"{count:,} {_POLICY[name]}" for name, count in manifest["box_policy"].items() if count]
+    found = [f"{count:,} {_POLICY.get(name, name)}" for name, count in manifest["box_policy"].items() if count]
     if manifest["boxes"]["ignored"]:
         found.append(f"{manifest['boxes']['ignored']:,} of the minority kept in D_m as ignore regions")
     return [f"  boxes: {'; '.join(found)}"] if found else []

@@ -16,6 +16,10 @@ from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.training.detector import SemiSupervisedDetector
 
 FORMAT = 1
+KEYS = (
+    "iteration", "generation", "start", "copies", "skipped", "identity", "student", "teacher", "parts", "parts_extra",
+    "optimiser", "scaler",
+)  # fmt: skip
 
 
 @dataclass
@@ -87,11 +91,19 @@ def read(path: Path) -> dict[str, Any]:
     remedy = "repeat the command with --restart to train from the beginning"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
+        raise DataFault(
+            f"{path} is not a sound checkpoint: it holds more than tensors and plain values, or is damaged.",
+            remedy=remedy,
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataFault(f"{path} is not a sound checkpoint: {reason}", remedy=remedy) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DataFault(f"{path} is not a checkpoint of this format ({FORMAT}).", remedy=remedy)
+    missing = [key for key in KEYS if key not in state]
+    if missing:
+        raise DataFault(f"{path} is not a sound checkpoint: it lacks {', '.join(missing)}.", remedy=remedy)
     return state
 
 

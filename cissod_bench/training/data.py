@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -221,6 +222,12 @@ class _Positions:
         return self.end - self.begin
 
 
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Let a signal to the whole process group stop the training where it can be continued, not a worker's reading."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def training_batches(
     dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int
 ) -> Iterator[dict[str, list[Any]]]:
@@ -230,7 +237,11 @@ def training_batches(
     the number of workers.
     """
     loader: DataLoader[Any] = DataLoader(
-        dataset, batch_sampler=_Positions(sampler, begin, end), collate_fn=collate, num_workers=workers
+        dataset,
+        batch_sampler=_Positions(sampler, begin, end),
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
     yield from map(_sound, loader)
 
@@ -241,6 +252,10 @@ def scoring_batches(
     """Yield batches of the "test" views of source 0's images."""
     draws = [[Draw(0, i, 0) for i in indices[at : at + batch]] for at in range(0, len(indices), batch)]
     loader: DataLoader[Any] = DataLoader(
-        dataset, batch_sampler=draws, collate_fn=collate, num_workers=min(workers, len(draws))
+        dataset,
+        batch_sampler=draws,
+        collate_fn=collate,
+        num_workers=min(workers, len(draws)),
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
     yield from map(_sound, loader)

@@ -99,6 +99,12 @@ class SemiSupervisedDetector(nn.Module):
         self.settings = settings
         self.train()
 
+    def to_device(self, device: torch.device) -> SemiSupervisedDetector:
+        """Move everything, mmdet's preprocessors included, which learn their device from their owner's ``to`` only."""
+        self.student.to(device)
+        self.teacher.to(device)
+        return self.to(device)
+
     def train(self, mode: bool = True) -> SemiSupervisedDetector:
         """Set the student's mode; the teacher stays in evaluation mode always (B6)."""
         super().train(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from cissod_bench.atomic import write_bytes
@@ -22,8 +23,15 @@ def rewind(path: Path, iteration: int) -> None:
     write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
+def _plain(value: float) -> float | None:
+    """Return a number that JSON can hold: NaN and Infinity become null."""
+    if not math.isfinite(value):
+        return None
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def append(path: Path, line: dict[str, float]) -> None:
     """Add a line."""
-    rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
+    rounded = {name: _plain(value) for name, value in line.items()}
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(rounded) + "\n")

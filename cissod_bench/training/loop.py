@@ -7,6 +7,7 @@ rank: B11 and B17-B19) would have to be replaced for exact resume. Models, losse
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -81,11 +82,16 @@ class Training:
         if distributed.is_distributed():
             # Wrapped here because a CPU module takes no device_ids (B18).
             devices = [self.device.index] if self.device.type == "cuda" else None
-            self.model = DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
+            # The parts' buffers are kept equal by their own sums; torch is renaming the switch that leaves them alone.
+            known = inspect.signature(DistributedDataParallel.__init__).parameters
+            switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+            unsynchronised: dict[str, Any] = {switch: False}
+            self.model = DistributedDataParallel(detector, device_ids=devices, **unsynchronised)
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was."""
-        if not self.file.exists():
+        # Rank 0 decides for all: it may write the first checkpoint while another rank still looks for one.
+        if not distributed.broadcast(self.file.exists()):
             return False
         self.position = checkpoint.load(self.file, self.detector, self.optimiser, self.scaler, self.identity)
         self._set_copies()
@@ -140,10 +146,15 @@ class Training:
                 self.log({"iteration": done, "generation": self.position.generation, **numbers})
             if done % settings.checkpoint_every == 0 or done == settings.iterations:
                 self.save()
-            if self.stop():
+            if self._asked_to_stop():
                 self.save()
                 raise Interrupted(f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written.",
                                   remedy="repeat the same command to continue")  # fmt: skip
+
+    def _asked_to_stop(self) -> bool:
+        """Tell whether a rank was asked to stop; all ranks agree, so that none waits for another."""
+        asked = torch.tensor(float(self.stop()), device=self.device)
+        return bool(distributed.all_reduce_sum(asked) > 0)
 
     def step(self, batch: dict[str, Any], iteration: int) -> dict[str, Tensor | float]:
         """Do one optimiser step on a batch; return losses and the method's numbers."""

@@ -139,8 +139,11 @@ def make_plan(
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
     chosen = preset(preset_name, task_iterations=task.iterations)
     settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
-    drawn = tasks.ensure_split(task, data_root, work_dir, tasks.draw_options(task, split_seed=split_seed), say=say)
     root = tasks.task_data_root(task, data_root, work_dir)
+    if not task.is_toy:  # before a large split is drawn for nothing
+        _image_folder(task, "train", root)
+    options = tasks.draw_options(task, split_seed=split_seed)
+    drawn = tasks.ensure_split(task, data_root, work_dir, options, any_options=True, say=say)
     return Plan(
         task=task,
         method=method,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
-from cissod_bench.atomic import write_json
-from cissod_bench.errors import DataFault, Interrupted, UsageFault
+from cissod_bench.atomic import make_folder, write_json
+from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageFault
 from cissod_bench.spec import RunFacts, RunRecord
 from cissod_bench.training import distributed, log, provenance
 from cissod_bench.training.data import Source, ViewsDataset, source_of
@@ -50,29 +51,41 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunR
         UsageFault: another process works in the folder, or the folder holds a run of other settings.
         Interrupted: the run was asked to stop and can be continued.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.folder / ".lock")
-    try:
-        with lock.acquire(timeout=0) if distributed.rank() == 0 else lock_nothing():
-            return _execute(plan, restart=restart, say=say, quiet=quiet)
-    except Timeout:
-        raise UsageFault(
-            f"Another process is working in {plan.folder}.", remedy="wait for it, or pass another --seed"
-        ) from None
+    make_folder(plan.folder)
+    with _only_worker(plan.folder):
+        return _execute(plan, restart=restart, say=say, quiet=quiet)
 
 
 @contextmanager
-def lock_nothing() -> Iterator[None]:
-    """Stand in for the lock on ranks that do not write."""
-    yield
+def _only_worker(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock on the rank that writes."""
+    if distributed.rank() > 0:
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageFault(
+            f"Another process is working in {folder}.", remedy="wait for it, or pass another --seed"
+        ) from None
+    except OSError as error:
+        raise EnvironmentFault(
+            f"Cannot lock {folder}: {error.strerror or error}.", remedy="pass a --work-dir that can be written"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
     if restart and distributed.rank() == 0:
         for name in (runs.RECORD, runs.LOG, runs.CHECKPOINT, runs.PREDICTIONS, runs.STUDENT_PREDICTIONS):
             (plan.folder / name).unlink(missing_ok=True)
-    distributed.barrier()
-    record = _record(plan)
+    # Every rank must take the same way, so the first one reads the folder for all.
+    record = distributed.broadcast(_record(plan) if distributed.rank() == 0 else None)
+    assert record is not None
     if record.status == "done":
         say(f"Already done: {plan.folder} (train it again with --restart)")
         return record
@@ -105,6 +118,7 @@ def _record(plan: Plan) -> RunRecord:
     settings = asdict(plan.settings)
     fresh = RunRecord(
         task=plan.task.name,
+        title=plan.task.title,
         method=plan.method.name,
         variant=plan.variant,
         preset=plan.preset,
@@ -115,7 +129,12 @@ def _record(plan: Plan) -> RunRecord:
         status="running",
         groups=plan.groups,
         settings=settings,
-        departures=departures(plan.settings, task_iterations=plan.task.iterations, world_size=distributed.world_size()),
+        departures=departures(
+            plan.settings,
+            task_iterations=plan.task.iterations,
+            world_size=distributed.world_size(),
+            images=sum(images_an_iteration(plan)),
+        ),
         command=list(plan.command),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -229,7 +248,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     identity = {**plan.identity(), "number of processes": str(distributed.world_size())}
     file = plan.folder / runs.CHECKPOINT
     return Training(
-        detector.to(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity, **hooks
+        detector.to_device(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity, **hooks
     )
 
 

@@ -259,41 +259,76 @@ def with_changes(settings: Settings, changes: Sequence[str]) -> Settings:
     return checked(settings)
 
 
+_INFINITY = float("inf")
+# Setting -> its least and greatest value; of a tuple, of each of its numbers.
+_BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
+    {
+        "iterations": (1, _INFINITY), "generations": (1, _INFINITY), "milestones": (0, 1),
+        "warmup_iterations": (0, _INFINITY), "warmup_factor": (0, 1), "labelled_per_gpu": (1, _INFINITY),
+        "unlabelled_per_gpu": (0, _INFINITY), "reference_images": (1, _INFINITY), "lr": (1e-12, 1e3),
+        "momentum": (0, 1), "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "unsup_weight": (0, 1e6),
+        "unsup_start": (0, 1), "teacher_momentum": (0, 1), "theta": (0, 1), "initial_threshold": (0, 1),
+        "rpn_threshold": (0, 1), "box_threshold": (0, 1e6), "jitter_times": (2, 1000), "jitter_scale": (0, 10),
+        "base_channels": (8, 1024), "frozen_stages": (-1, 4), "fpn_channels": (1, 4096), "fc_channels": (1, 65536),
+        "roi_size": (1, 56), "roi_sampling": (0, 16), "roi_finest_side": (1, 4096), "anchor_scale": (1, 64),
+        "strides": (1, 1024), "rpn_samples": (1, 65536), "roi_samples": (1, 65536), "proposals_train": (1, 100_000),
+        "proposals_test": (1, 100_000), "score_floor": (0, 1), "nms_iou": (0, 1), "max_dets": (1, 100_000),
+        "short_side": (1, 100_000), "long_side": (1, 100_000), "test_short_side": (1, 100_000), "workers": (0, 256),
+        "test_batch": (1, 4096), "checkpoint_every": (1, _INFINITY), "log_every": (1, _INFINITY),
+    }
+)  # fmt: skip
+
+
 def checked(settings: Settings) -> Settings:
     """Return the settings.
 
     Raises:
-        UsageFault: a value is out of its range.
+        UsageFault: a value is out of its range, or two do not go together; the message says the rule.
     """
+    for name, (low, high) in _BOUNDS.items():
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high or abs(number) == _INFINITY:  # a NaN fails the first comparison
+                limits = f"at least {low:g}" if high == _INFINITY else f"in [{low:g}, {high:g}]"
+                raise UsageFault(f"Setting {name!r} must be {limits}. Got {number!r} instead.")
     rules = {
-        "iterations": settings.iterations >= 1,
-        "generations": 1 <= settings.generations <= max(settings.iterations, 1),
-        "labelled_per_gpu": settings.labelled_per_gpu >= 1,
-        "unlabelled_per_gpu": settings.unlabelled_per_gpu >= 0,
-        "lr": settings.lr > 0,
-        "milestones": all(0 < m <= 1 for m in settings.milestones),
-        "theta": 0 <= settings.theta <= 1,
-        "unsup_start": 0 <= settings.unsup_start < 1,
-        "teacher_momentum": 0 <= settings.teacher_momentum <= 1,
-        "checkpoint_every": settings.checkpoint_every >= 1,
-        "log_every": settings.log_every >= 1,
-        "workers": settings.workers >= 0,
-        "short_side": 0 < settings.short_side[0] <= settings.short_side[1],
+        f"'generations' must be at most 'iterations' ({settings.iterations}). Got {settings.generations}": (
+            settings.generations <= settings.iterations
+        ),
+        f"'short_side' must be (low, high) with low <= high. Got {settings.short_side}": (
+            settings.short_side[0] <= settings.short_side[1]
+        ),
+        f"'strides' must be four or more rising numbers. Got {settings.strides}": (
+            len(settings.strides) >= 4 and list(settings.strides) == sorted(set(settings.strides))
+        ),
+        f"'base_channels' must be a multiple of 8 for group norm. Got {settings.base_channels}": (
+            settings.norm != "gn" or settings.base_channels % 8 == 0
+        ),
     }
-    for name, holds in rules.items():
+    for rule, holds in rules.items():
         if not holds:
-            raise UsageFault(f"Setting {name!r} is out of its range. Got {getattr(settings, name)!r}.")
+            raise UsageFault(f"Setting {rule} instead.")
     return settings
 
 
-def departures(settings: Settings, *, task_iterations: int, world_size: int) -> dict[str, list[Any]]:
-    """Return what differs from the paper: setting -> [the paper's value, the value used]."""
+def departures(
+    settings: Settings, *, task_iterations: int, world_size: int, images: int | None = None
+) -> dict[str, list[Any]]:
+    """Return what differs from the paper: setting -> [the paper's value, the value used].
+
+    Args:
+        settings: the run's.
+        task_iterations: T of the task in the paper.
+        world_size: processes.
+        images: drawn an iteration and process, where a method leaves a source out.
+    """
     paper = dataclasses.asdict(replace(FULL, iterations=task_iterations))
     used = dataclasses.asdict(settings)
     found = {name: [paper[name], used[name]] for name in paper if paper[name] != used[name]}
-    images = settings.images_per_gpu * world_size
-    if images != FULL.reference_images:
-        found["images_per_iteration"] = [FULL.reference_images, images]
+    drawn = (settings.images_per_gpu if images is None else images) * world_size
+    if drawn != FULL.reference_images:
+        found["images_per_iteration"] = [FULL.reference_images, drawn]
+    if learning_rate_for(settings, world_size) != FULL.lr:
         found["lr_used"] = [FULL.lr, learning_rate_for(settings, world_size)]
     return found
 
