@@ -170,14 +170,13 @@ def _undecoded(path: Path, raw: bytes, error: Exception, rule: str) -> DataFault
         )
     try:
         value = json.loads(raw.decode())  # takes the NaN and Infinity that Python writes and JSON does not know
+        entries = value.get("annotations") if isinstance(value, dict) else value
+        rows = entries if isinstance(entries, list) else []
+        bad = next((i for i, entry in enumerate(rows) if not _finite(entry)), None)
     except RecursionError:
         return DataFault(f"{path}: nests too deeply.", remedy=rule)
     except ValueError as malformed:
         return DataFault(f"{path}: not JSON: {malformed}.", remedy="write the file again; it may have been cut off")
-    entries = value if isinstance(value, list) else value.get("annotations", []) if isinstance(value, dict) else []
-    bad = (
-        next((i for i, entry in enumerate(entries) if not _finite(entry)), None) if isinstance(entries, list) else None
-    )
     place = "" if bad is None else f" entry {bad}:"
     return DataFault(f"{path}:{place} NaN or Infinity, which JSON does not know; scores and boxes are finite numbers.")
 

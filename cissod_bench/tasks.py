@@ -201,7 +201,7 @@ def check_classes(train: Annotations, val: Annotations) -> None:
         number, name = missing[0]
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataFault(
-            f"{val.path}: categories: {name!r}, category {number} of {train.path}, is missing{others}; both must agree.",
+            f"{val.path}: {name!r}, category {number} of {train.path}, is missing{others}; both must agree.",
             remedy="name every class in both files, also one without a box",
         )
 

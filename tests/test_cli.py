@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from cissod_bench import __version__, cli
 from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interrupted, UsageFault
+from cissod_bench.runs import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,3 +129,42 @@ def test_a_reader_that_went_away_is_no_fault_of_ours(arguments: list[str]) -> No
     done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_the_demo_prints_one_value_whatever_its_steps_print(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def step(name: str) -> click.Command:
+        @click.command(name, context_settings={"ignore_unknown_options": True})
+        @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+        @cli.common.pass_output
+        def talks(output: cli.common.Output, words: tuple[str, ...]) -> None:
+            output.say(f"{name} says")
+            print(f"{name} prints")
+            output.result(name)
+            if name == "run":
+                folder = run_folder(tmp_path, "toy", 0, "ours", "", "smoke", "default", 0)
+                folder.mkdir(parents=True)
+                (folder / "run.json").write_text('{"task": "toy", "status": "done"}')
+
+        return talks
+
+    names = ("make-splits", "run", "evaluate", "report")
+    for name in names:
+        module = importlib.import_module(f"cissod_bench.cli.{name.replace('-', '_')}")
+        monkeypatch.setattr(module, "command", step(name))
+    words = ["demo", "--method", "ours", "--preset", "smoke", "--work-dir", str(tmp_path), *["--json"] * as_json]
+    monkeypatch.setattr(sys, "argv", ["cissod-bench", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.entry()
+    assert ended.value.code == 0
+    shown = capsys.readouterr()
+    steps = shown.err if as_json else shown.out
+    assert [steps.count(f"{name} says\n{name} prints\n") for name in names] == [1, 1, 1, 1]
+    if as_json:
+        folder = tmp_path / "runs/toy/split0/ours/smoke-default/seed0"
+        assert json.loads(shown.out) == {
+            "run": {"dir": str(folder), "task": "toy", "status": "done"},
+            "report": str(tmp_path / "reports/report.html"),
+        }

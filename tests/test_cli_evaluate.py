@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from cissod_bench.cli import entry
+from cissod_bench.manifests import split_sha256
 from cissod_bench.runs import read_record, run_folder, write_record
+from cissod_bench.split_files import FILES
 
 SCHEMA1 = Path(__file__).parent / "data" / "run_schema1.json"
 VAL = {
@@ -61,11 +63,16 @@ def split(tmp_path: Path) -> Path:
     (tmp_path / "found.json").write_text(json.dumps(FOUND))
     folder = tmp_path / "work" / "splits" / "mine" / "seed0"
     folder.mkdir(parents=True)
+    files = dict.fromkeys(FILES, "ab" * 32)
     source = {"path": "val.json", "sha256": hashlib.sha256(val.read_bytes()).hexdigest()}
     manifest = {
-        **{"schema": 1, "task": "mine", "title": "My task", "split_seed": 0, "cover": "uniform", "counts": {}},
-        **{"groups": {"maj": ["disc"], "min": ["star"]}, "per_class": {}, "files": {}, "inputs": {"val": source}},
-        **{"split_sha256": "ab" * 32, "images": {}, "classes": ["disc", "star"], "val": source, "max_dets": 100},
+        **{"schema": 1, "task": "mine", "title": "My task", "split_seed": 0, "cover": "uniform", "algorithm": 1},
+        **{"labelled_percent": 10.0, "min_instances": 1, "minority": ["star"], "dm_minority": "drop"},
+        **{"counts": {"labelled": 0, "unlabelled": 0}, "boxes": {"labelled": 0, "ignored": 0, "hidden": 0}},
+        **{"groups": {"maj": ["disc"], "min": ["star"]}, "classes": ["disc", "star"], "per_group": {}},
+        **{"per_class": {name: {"images": 0, "boxes": 0} for name in ("disc", "star")}, "box_policy": {}},
+        **{"imbalance": 1.0, "below_minimum": ["star"], "images": {}, "metric": "coco", "max_dets": 100},
+        **{"inputs": {"val": source}, "val": source, "files": files, "split_sha256": split_sha256(files)},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

@@ -322,6 +322,30 @@ def test_a_broken_validation_file_is_refused_with_its_place(
         score(path, [], groups={})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named_in_both_files(encoding: str, tmp_path: Path) -> None:
+    truth, found = write(tmp_path, []), tmp_path / "found.json"
+    found.write_text(json.dumps([DETECTION]), encoding=encoding)
+    with pytest.raises(DataFault, match=r"found.json: starts with a byte order mark"):
+        score(truth, found, groups={})
+    truth.write_text(truth.read_text(), encoding=encoding)
+    with pytest.raises(DataFault, match=r"val.json: starts with a byte order mark"):
+        score(truth, [], groups={})
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[" * 700 + "NaN" + "]" * 700, '[{"more": ' + "[" * 100_000 + "]" * 100_000 + "}]"]
+)
+def test_what_nests_too_deeply_is_a_fault(text: str, tmp_path: Path) -> None:
+    truth, found = write(tmp_path, []), tmp_path / "found.json"
+    found.write_text(text)
+    with pytest.raises(DataFault, match=r"found.json: "):
+        score(truth, found, groups={})
+    truth.write_text('{"images": [], "categories": [], "annotations": [], "more": ' + text)
+    with pytest.raises(DataFault, match=r"val.json: "):
+        score(truth, [], groups={})
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match=r"nowhere.json: there is no such file"):
         score(tmp_path / "nowhere.json", [], groups={})

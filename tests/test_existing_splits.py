@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.manifests import read_manifest, verify
+from cissod_bench.tasks import draw_options, ensure_split, find_task
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("labelled.json", "unlabelled.json", "hidden.json")
@@ -167,3 +169,77 @@ def test_a_place_that_cannot_be_written_is_an_environment_fault(split: Call, tmp
     done = split()
     assert done.code == 4
     assert "Cannot write" in done.err
+
+
+def test_a_split_of_other_options_is_kept_and_told_where_nobody_asks_for_options(split: Call, tmp_path: Path) -> None:
+    split("--labelled-percent", "40", "--dm-minority", "ignore")
+    before = data_bytes(folder(tmp_path))
+    plain = split()
+    assert plain.code == 0
+    assert "drawn with labelled_percent 40.0, dm_minority ignore; --force" in plain.out
+    assert split("--labelled-percent", "40").code == 0
+    assert split("--dm-minority", "drop").code == 2
+    assert data_bytes(folder(tmp_path)) == before
+    assert split("--force").code == 0
+    assert data_bytes(folder(tmp_path)) != before
+
+
+def test_a_run_takes_a_split_of_any_options_but_not_of_other_inputs(
+    split: Call, tmp_path: Path, tiny_coco: Path
+) -> None:
+    split("--labelled-percent", "40", "--cover", "uniform")
+    task = find_task(str(tiny_coco / "tiny.toml"))
+    arguments = (task, tiny_coco, tmp_path / "work", draw_options(task))
+    with pytest.raises(UsageFault, match="holds a split with cover 'uniform'"):
+        ensure_split(*arguments)
+    drawn = ensure_split(*arguments, any_options=True)
+    assert (drawn.fresh, drawn.manifest["labelled_percent"]) == (False, 40.0)
+    path = tiny_coco / "tiny/annotations/val.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(DataFault, match="was drawn from another"):
+        ensure_split(*arguments, any_options=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": []}, r"Expected `object`, got `array` - at `\$.groups`"),
+        ({"groups": {"maj": "circle"}}, r"Expected `array`, got `str` - at `\$.groups"),
+        ({"groups": {"maj": ["circle", 3]}}, r"Expected `str`, got `int` - at `\$.groups"),
+        ({"groups": {"maj": ["circle", "square", "triangle"], "min": ["heart"]}}, "groups must hold .*'arrow'"),
+        ({"groups": {"maj": ["circle"], "min": ["square", "triangle", "heart", "arrow"]}}, "groups.min must hold"),
+        ({"files": None}, r"Expected `object`, got `null` - at `\$.files`"),
+        ({"files": {}}, "files must name labelled.json"),
+        ({"inputs": {}}, "inputs must hold under 'val'"),
+        ({"inputs": {"val": {"path": "a"}}}, r"missing required field `sha256` - at `\$.inputs"),
+        ({"val": 3}, r"Expected `object`, got `int` - at `\$.val`"),
+        ({"classes": ["circle"] * 5}, "classes names a class twice"),
+        ({"counts": {"labelled": "8", "unlabelled": 1}}, r"Expected `int`, got `str` - at `\$.counts"),
+        ({"counts": {"labelled": 8}}, "counts lacks the key 'unlabelled'"),
+        ({"boxes": {"labelled": 8}}, r"missing required field `ignored` - at `\$.boxes`"),
+        ({"max_dets": "100"}, r"Expected `int`, got `str` - at `\$.max_dets`"),
+        ({"per_class": {}}, "per_class must hold every one of classes"),
+        ({"split_sha256": "ab" * 32}, "split_sha256 must be the hash over files"),
+        ({"schema": "1"}, r"Expected `int`, got `str` - at `\$.schema`"),
+        ({"task": "other"}, "holds a split with task 'other'"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else json.dumps(value)[:40],
+)
+def test_an_edited_manifest_is_a_fault_that_names_the_key(
+    split: Call, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    split()
+    path = folder(tmp_path) / "manifest.json"
+    path.write_text(json.dumps({**content(path), **change}), encoding="utf-8")
+    refused = split()
+    assert refused.code == (2 if "task" in change else 3)
+    assert re.search(message, refused.err)
+    assert str(folder(tmp_path)) in refused.err
+
+
+@pytest.mark.parametrize("text", [b'{"a":' + b"[" * 100_000, b'{"schema": "\xff"}'], ids=["deep", "no UTF-8"])
+def test_a_manifest_that_cannot_be_decoded_is_named(split: Call, tmp_path: Path, text: bytes) -> None:
+    split()
+    (folder(tmp_path) / "manifest.json").write_bytes(text)
+    with pytest.raises(DataFault, match=r"manifest\.json cannot be read"):
+        read_manifest(folder(tmp_path))

@@ -121,6 +121,28 @@ def test_a_cut_off_image_is_refused(tmp_path: Path, suffix: str, share: float) -
         read_image(path, 120, 90)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
+def test_a_jpeg_with_more_behind_its_end_is_read(tmp_path: Path, options: dict[str, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    path = saved(tmp_path / "a.jpg", Image.fromarray(noise), **options)
+    wanted = read_image(path, 120, 90)
+    path.write_bytes(path.read_bytes() + b"\xff\xda\xff" + b"\0" * 100_000)
+    assert np.array_equal(read_image(path, 120, 90), wanted)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_the_end_of_a_preview_is_not_the_end_of_its_jpeg(tmp_path: Path, share: float) -> None:
+    preview, noise = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(noise[:20, :20]).save(preview, "JPEG")
+    path = saved(tmp_path / "a.jpg", Image.fromarray(noise), comment=preview.getvalue())
+    data = path.read_bytes()
+    assert data.count(b"\xff\xd9") == 2
+    assert read_image(path, 120, 90).shape == (90, 120, 3)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DataFault, match="is cut off at byte"):
+        read_image(path, 120, 90)
+
+
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_text("<html>404</html>", encoding="utf-8")

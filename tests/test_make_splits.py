@@ -256,6 +256,19 @@ def test_val_must_name_the_same_classes(split: Call, tmp_path: Path, tiny_coco: 
     assert not folder(tmp_path).exists()
 
 
+def test_val_must_name_every_class_of_train(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
+    path = tiny_coco / "tiny/annotations/val.json"
+    val = content(path)
+    gone = [val["categories"].pop(1), val["categories"].pop()]
+    val["annotations"] = [one for one in val["annotations"] if one["category_id"] not in [it["id"] for it in gone]]
+    path.write_text(json.dumps(val), encoding="utf-8")
+    done = split()
+    assert done.code == 3
+    assert f"{path}: {gone[0]['name']!r}, category {gone[0]['id']} of" in done.err
+    assert "is missing (and 1 more)" in done.err
+    assert not folder(tmp_path).exists()
+
+
 def test_coco_tools_read_the_files(split: Call, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -107,6 +108,22 @@ def test_every_stated_requirement_is_pinned() -> None:
         versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == stated.name]
         assert versions, f"{text} is not pinned"
         assert all(stated.specifier.contains(version) for version in versions), text
+
+
+def test_every_imported_package_is_a_stated_requirement() -> None:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stated = {requirements.Requirement(text).name for text in project["dependencies"]}
+    named = {"PIL": "pillow", "cv2": "onedl-mmcv", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection"}
+    named |= {"mmengine": "onedl-mmengine"}
+    files = [path for folder in ("cissod_bench", *FOLDERS) for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_bytes()))]
+    modules = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    modules |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"cissod_bench", *FOLDERS}
+    assert {"msgspec", "PIL"} <= tops
+    assert {named.get(top, top) for top in tops} - stated - {"tomllib"} == set()
 
 
 def test_a_cpu_machine_is_pinned_to_no_cuda_package() -> None:

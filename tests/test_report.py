@@ -340,3 +340,39 @@ def test_a_drawing_of_too_many_classes_is_left_to_the_csv_file() -> None:
     assert figure.svg == ""
     assert "130 classes" in figure.caption
     assert len(figure.data) == 130
+
+
+@pytest.mark.parametrize("kind", RENDERERS)
+def test_odd_records_are_drawn_and_kill_no_report(kind: str) -> None:
+    odd = [
+        record(seed=1, departures={"lr": [1]}),
+        record(seed=2, departures={"lr": []}),
+        record(seed=3, ap={"foo": {"all": 99.5}}),
+        record("ours", points=(-1.0, -50.0, -1.0)),
+        record("new", points=(120.0, 120.0, 120.0)),
+        record(seed=4, groups={}, per_class={}, split_sha256="cd" * 32),
+    ]
+    text = rendered(kind, record(), *odd).replace("\\", "")  # Markdown escapes the bracket
+    assert "Soft Teacher [1]" in text or "soft-teacher,,1,Soft Teacher" in text
+    assert "99.5" not in text
+
+
+def test_scores_of_no_known_model_are_not_averaged() -> None:
+    report = build(record(), record(seed=1, ap={"foo": {"all": 99.0}}))
+    assert shown(report.tables[0], "Soft Teacher") == "30.0"
+    assert [str(folder) for folder, _ in report.unfinished] == ["runs/1"]
+
+
+@pytest.mark.parametrize("ap", [-0.5, -1.0, -50.0])
+def test_negative_bars_have_no_length(ap: float) -> None:
+    drawing = class_bars([Panel("m", dict.fromkeys(("disc", "ring", "star"), ap), {"disc": 1.0})], GROUPS)
+    assert drawing.count('width="0.5"') == 3
+    assert f">{ap:.1f}<" in drawing
+
+
+def test_a_task_outside_the_catalogue_is_called_by_its_title() -> None:
+    titles = [table.title for table in build(record(task="mine", title="My shapes"), record(title="not this")).tables]
+    assert titles == ["My shapes", "Toy shapes"]
+    assert [table.title for table in build(record(task="mine")).tables] == ["mine"]
+    mixed = build(record(task="mine"), record(task="mine", seed=1, title="My shapes"))
+    assert [table.title for table in mixed.tables] == ["My shapes"]

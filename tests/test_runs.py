@@ -126,3 +126,22 @@ def test_runs_are_found_in_order_and_broken_ones_are_handed_over(tmp_path: Path)
 
 def test_a_place_without_runs_holds_none(tmp_path: Path) -> None:
     assert find_runs(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"departures": {"lr": [1]}}, r"departures.lr must be \[the paper's value, the value used\], got \[1\]"),
+        ({"ap": {"teacher": {"all": -1.0}}}, "ap.teacher.all must be points in 0-100 or null, got -1.0"),
+        ({"per_class": {"student": {"disc": 1e9}}}, "per_class.student.disc must be points"),
+    ],
+)
+def test_a_value_that_no_run_writes_is_a_fault(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    write_record(tmp_path, record(**change))
+    with pytest.raises(DataFault, match=message):
+        read_record(tmp_path)
+
+
+def test_the_title_of_a_task_is_kept_and_may_be_missing(tmp_path: Path) -> None:
+    assert record().title == ""
+    assert read_record(write_record(tmp_path, record(title="My shapes"))).title == "My shapes"
