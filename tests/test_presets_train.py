@@ -93,9 +93,7 @@ def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path
     words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path / "b", *sets)]
     killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = tmp_path / "b/runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_bytes().splitlines()) >= 5):
-        time.sleep(0.05)
+    _wait_for_lines(log, 5)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert json.loads((log.parent / "run.json").read_text())["status"] == "running"
@@ -109,6 +107,29 @@ def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path
     lines = [_numbers(tmp_path / name / log.relative_to(tmp_path / "b")) for name in "ab"]
     assert lines[0] == lines[1]
     assert [line["iteration"] for line in lines[0]] == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_process_group_ends_resumable(tmp_path: Path) -> None:
+    """As schedulers send it: loader workers get the signal, too."""
+    sets = ("--set", "iterations=2000", "--set", "workers=1")
+    words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path, *sets)]
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log = tmp_path / "runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
+    _wait_for_lines(log, 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 5, errors
+    assert "repeat the same command to continue" in errors
+    assert json.loads((log.parent / "run.json").read_text())["status"] == "interrupted"
+
+
+def _wait_for_lines(log: Path, lines: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_bytes().splitlines()) >= lines):
+        time.sleep(0.05)
 
 
 def _numbers(log: Path) -> list[dict[str, Any]]:
