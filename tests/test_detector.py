@@ -15,6 +15,7 @@ from mmdet.structures.bbox import HorizontalBoxes  # noqa: F401  registers box t
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
+from cissod_bench.errors import EnvironmentFault
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context, Parts
 from cissod_bench.training.pseudo_labels import project
@@ -122,6 +123,14 @@ def test_projection_is_exact_under_mixed_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         moved = project(boxes, matrix, 800, 1333)
     torch.testing.assert_close(moved, project(boxes, matrix, 800, 1333), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("named", ["/nowhere/r50.pth", "http://127.0.0.1:9/r50.pth"])
+def test_a_pretrained_backbone_that_cannot_be_had_is_named_with_the_way_out(named: str) -> None:
+    with pytest.raises(EnvironmentFault, match="cannot be read or fetched") as fault:
+        tiny_detector(settings=replace(TINY, pretrained=named))
+    assert named in fault.value.message
+    assert "--set pretrained=FILE" in str(fault.value)
 
 
 class Watcher(Parts):

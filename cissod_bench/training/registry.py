@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from cissod_bench.errors import EnvironmentFault
 from cissod_bench.quiet import quiet_imports
 
 _SCOPE = "mmdet"  # where bare names such as "ResNet" or "Resize" are looked up
@@ -26,7 +27,11 @@ def _without_init_report() -> Iterator[None]:
 
 
 def build_model(config: dict[str, Any]) -> Any:
-    """Return the mmdet model of these settings with its initial weights, those of a pretrained backbone included."""
+    """Return the mmdet model of these settings with its initial weights, those of a pretrained backbone included.
+
+    Raises:
+        EnvironmentFault: the pretrained weights can neither be read nor fetched.
+    """
     with quiet_imports():
         import mmdet.models  # noqa: F401  registers the models
     from mmdet.registry import MODELS
@@ -35,7 +40,14 @@ def build_model(config: dict[str, Any]) -> Any:
 
     with DefaultScope.overwrite_default_scope(_SCOPE), _without_init_report():
         model = MODELS.build(ConfigDict(config))
-        model.init_weights()
+        try:
+            model.init_weights()
+        except OSError as error:  # a file that is not there, a site that is not reached
+            named = config["backbone"].get("init_cfg", {}).get("checkpoint", "")
+            raise EnvironmentFault(
+                f"The pretrained backbone {named!r} cannot be read or fetched: {error}.",
+                remedy="name a file with --set pretrained=FILE, or start from random weights with --set pretrained=",
+            ) from error
         return model
 
 
