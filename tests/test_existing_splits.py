@@ -13,26 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from split_folders import FILES, content, data_bytes, folder
 
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.manifests import read_manifest, verify
 from cissod_bench.tasks import draw_options, ensure_split, find_task
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("labelled.json", "unlabelled.json", "hidden.json")
 Call = Callable[..., Any]
-
-
-def folder(tmp_path: Path, seed: int = 0, work: str = "work") -> Path:
-    return tmp_path / work / "splits" / "tiny" / f"seed{seed}"
-
-
-def content(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-def data_bytes(path: Path) -> list[bytes]:
-    return [(path / name).read_bytes() for name in FILES]
 
 
 def test_a_split_that_is_there_is_verified_and_kept(split: Call, tmp_path: Path) -> None:

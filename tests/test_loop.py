@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ranks import two_processes
 from tiny import tiny_plan, tiny_task, tiny_training
 
 from cissod_bench.catalogue import load_method
@@ -313,23 +311,7 @@ distributed.stop()
 def test_two_processes_end_with_equal_weights_state_and_copies(tmp_path: Path) -> None:
     """B17, B18: gloo on CPUs, wrapped without device ids."""
     tiny_plan(tmp_path, EVERYTHING)  # draws the split before two processes ask for it
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    code = TWO.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    base = {
-        **os.environ,
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", code], env={**base, "RANK": str(r), "LOCAL_RANK": str(r)})
-        for r in (0, 1)
-    ]
-    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
-    one, other = (torch.load(tmp_path / f"rank{r}.pth", weights_only=True) for r in (0, 1))
+    one, other = two_processes(TWO, tmp_path)
     assert one["copies"] == other["copies"]
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name

@@ -9,26 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from split_folders import FILES, content, data_bytes, folder
 
 from cissod_bench.catalogue import load_task
 from cissod_bench.manifests import read_manifest
 from cissod_bench.split_files import add_part, rewrite_box
 from cissod_bench.tasks import find_task
 
-FILES = ("labelled.json", "unlabelled.json", "hidden.json")
 Call = Callable[..., Any]
-
-
-def folder(tmp_path: Path, seed: int = 0, work: str = "work") -> Path:
-    return tmp_path / work / "splits" / "tiny" / f"seed{seed}"
-
-
-def content(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-def data_bytes(path: Path) -> list[bytes]:
-    return [(path / name).read_bytes() for name in FILES]
 
 
 def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
