@@ -15,7 +15,7 @@ NaN and Infinity are no JSON and are refused, as are strings where numbers belon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from cissod_bench.box_policy import BoxPolicy, Judged, corner_suspects, judge, l
 from cissod_bench.columns import BoxColumns, ImageColumns, Ints, Spans, decode_categories
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import JsonFile, Progress
+from cissod_bench.spec import Naming
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -46,7 +47,10 @@ class Annotations:
         sha256: hash of the file as it lies on disk.
         image_ids: int64 (M,).
         widths, heights: int32 (M,), pixels, >= 1.
-        file_names: of the images, relative, without "..".
+        swapped: rows of the images whose annotated width and height were exchanged.
+        file_names: of the images, relative to their image folder, without "..".
+        roots: roles of image folders that image records name ("root"); "" where they name none.
+        image_root: index into ``roots``, int8 (M,).
         image_spans: where the M image records stand.
         box_ids: int64 (N,).
         box_image: row of each box's image, int32 (N,).
@@ -67,7 +71,10 @@ class Annotations:
     image_ids: Ints
     widths: npt.NDArray[np.int32]
     heights: npt.NDArray[np.int32]
+    swapped: Ints
     file_names: list[str]
+    roots: tuple[str, ...]
+    image_root: npt.NDArray[np.int8]
     image_spans: Spans
     box_ids: Ints
     box_image: npt.NDArray[np.int32]
@@ -108,11 +115,15 @@ class Annotations:
         return np.bincount(self.box_image[boxes], minlength=len(self.image_ids))
 
 
-def read_annotations(path: Path, *, progress: Progress | None = None) -> Annotations:
+def read_annotations(
+    path: Path, *, naming: Naming = "file_name", swapped: Collection[str] = (), progress: Progress | None = None
+) -> Annotations:
     """Read and check an annotation file, ``.json`` or gzipped, of any size.
 
     Args:
         path: the file.
+        naming: how its image records name their files.
+        swapped: files (as ``naming`` gives them) whose annotated width and height are exchanged.
         progress: called every few megabytes.
 
     Raises:
@@ -122,14 +133,14 @@ def read_annotations(path: Path, *, progress: Progress | None = None) -> Annotat
     """
     file = JsonFile(path, progress=progress)
     try:
-        return _read(file)
+        return _read(file, ImageColumns(naming, swapped))
     except BaseException:
         file.close()
         raise
 
 
-def _read(file: JsonFile) -> Annotations:
-    images, boxes = ImageColumns(), BoxColumns()
+def _read(file: JsonFile, images: ImageColumns) -> Annotations:
+    boxes = BoxColumns()
     texts: dict[str, bytes] = {}
     for member in file.members():
         if member.key == "images":
@@ -199,6 +210,9 @@ def _joined(
         image_ids=image_ids,
         widths=widths,
         heights=heights,
+        swapped=np.array(images.swapped, np.int64),
+        roots=tuple(images.roots),
+        image_root=images.take("root"),
         file_names=images.file_names,
         image_spans=images.spans(),
         box_ids=box_ids[keep],

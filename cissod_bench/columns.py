@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -12,9 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from cissod_bench.errors import DataFault
 from cissod_bench.images import broken_name_rule, check_file_name
 from cissod_bench.json_arrays import record_spans
 from cissod_bench.json_files import JsonFile, Member, Piece
+from cissod_bench.spec import Naming
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -24,12 +26,23 @@ _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
 
 
 class ImageRecord(msgspec.Struct, gc=False):
-    """What is wanted of an image; width and height in pixels."""
+    """What is wanted of an image; width and height in pixels, root the role of its folder."""
 
     id: _Id
     width: _Side
     height: _Side
     file_name: str
+    root: str = ""
+
+
+class UrlImageRecord(msgspec.Struct, gc=False):
+    """The same where the file is named by the URL it was fetched from."""
+
+    id: _Id
+    width: _Side
+    height: _Side
+    coco_url: str
+    root: str = ""
 
 
 class BoxRecord(msgspec.Struct, gc=False):
@@ -94,6 +107,16 @@ class Column:
         return values[:, 0] if values.shape[1] == 1 else values
 
 
+_IMAGES: dict[str, msgspec.json.Decoder[Any]] = {
+    "file_name": msgspec.json.Decoder(list[ImageRecord]),
+    "objects365": msgspec.json.Decoder(list[ImageRecord]),
+    "coco_url": msgspec.json.Decoder(list[UrlImageRecord]),
+}
+_PREFIXES = ("images/v1/", "images/v2/")
+_PREFIX = len(_PREFIXES[0])
+_MOST_ROOTS = 100
+
+
 class Columns:
     """Columns that grow piece by piece; no object of a record outlives its piece.
 
@@ -101,7 +124,7 @@ class Columns:
         found: whether the file has the array.
     """
 
-    decoder: ClassVar[msgspec.json.Decoder[Any]]
+    decoder: msgspec.json.Decoder[Any]
     fields: ClassVar[dict[str, Any]]
     """Field of a record -> NumPy type of its column."""
 
@@ -144,23 +167,62 @@ class ImageColumns(Columns):
     """Columns id, width and height of the images.
 
     Attributes:
-        file_names: their ``file_name``, each checked to stay in its folder.
+        file_names: where they lie below their image folder, each checked to stay in it.
+        roots: roles of image folders that the records name, in the order met; "" where a record names none.
+        swapped: rows of the images whose width and height were exchanged.
+
+    Args:
+        naming: how a record names its file.
+        swapped: files whose width and height are to be exchanged.
     """
 
-    decoder = msgspec.json.Decoder(list[ImageRecord])
     fields: ClassVar[dict[str, Any]] = {"id": np.int64, "width": np.int32, "height": np.int32}
 
-    def __init__(self) -> None:
+    def __init__(self, naming: Naming = "file_name", swapped: Collection[str] = ()) -> None:
         super().__init__()
+        self.decoder = _IMAGES[naming]
         self.file_names: list[str] = []
+        self.roots: list[str] = []
+        self.swapped: list[int] = []
+        self._columns["root"] = Column(np.int8)
+        self._naming, self._to_swap = naming, frozenset(swapped)
 
-    def _add_piece(self, file: JsonFile, piece: Piece[ImageRecord], expected: int) -> None:
-        names = [record.file_name for record in piece.records]
+    def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
+        names = _file_names(piece.records, self._naming)
         for index, name in enumerate(names):
             if broken_name_rule(name) is not None:  # the message is made for the one bad name among millions only
-                check_file_name(name, f"{file.path}: images[{piece.first + index}].file_name")
+                key = "coco_url" if self._naming == "coco_url" else "file_name"
+                check_file_name(name, f"{file.path}: images[{piece.first + index}].{key}")
+        if self._to_swap and not self._to_swap.isdisjoint(names):
+            self._swap(piece, names)
         self.file_names += names
+        roots = [record.root for record in piece.records]
+        for root in dict.fromkeys(roots):
+            self._add_root(file, root)
+        self._columns["root"].add(np.array([self.roots.index(root) for root in roots], np.int8), expected)
         super()._add_piece(file, piece, expected)
+
+    def _swap(self, piece: Piece[Any], names: Sequence[str]) -> None:
+        for index, (record, name) in enumerate(zip(piece.records, names, strict=True)):
+            if name in self._to_swap:
+                record.width, record.height = record.height, record.width
+                self.swapped.append(piece.first + index)
+
+    def _add_root(self, file: JsonFile, root: str) -> None:
+        if root not in self.roots:
+            self.roots.append(root)
+        if len(self.roots) > _MOST_ROOTS:
+            raise DataFault(f"{file.path}: images name more than {_MOST_ROOTS} different roots, the last is {root!r}.")
+
+
+def _file_names(records: Sequence[Any], naming: Naming) -> list[str]:
+    """Return the files of image records below their image folder."""
+    if naming == "coco_url":
+        return ["/".join(record.coco_url.rsplit("/", 2)[-2:]) for record in records]
+    names = [record.file_name for record in records]
+    if naming == "objects365":
+        return [name[_PREFIX:] if name.startswith(_PREFIXES) else name for name in names]
+    return names
 
 
 class BoxColumns(Columns):

@@ -8,17 +8,15 @@ not on how many numbers another draw has used, not on NumPy's generators or the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations import Annotations
 from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
-from cissod_bench.spec import Cover, DrawOptions, Task
-from cissod_bench.split import Source, Split
+from cissod_bench.spec import Cover, DrawOptions
 
 ALGORITHM = 1
 """Version of the draw; it changes when the same seed would give other images."""
@@ -146,68 +144,81 @@ def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
     return np.array(sorted(classes.index(name) for name in names))
 
 
-def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options: DrawOptions) -> Split:
-    """Draw a split by a list of minority classes (Sec. 4.1, scenario 1; "maj" and "min" are its groups).
+def cover_rarest_first(
+    order: Ints, box_image: npt.NDArray[np.int32], box_class: npt.NDArray[np.int16], *, num_classes: int, least: int
+) -> Ints:
+    """Return images that hold at least ``least`` boxes of every class, few of them (Sec. 4.1, the LVIS sub-task).
 
-    1. D_s: visit the images with a minority box in a drawn order until every minority class has ``min_instances``
-       boxes (``cover_classes``). All their boxes are shown.
-    2. D_m: of the other images with a majority box, draw round(``labelled_percent`` / 100 * all images with a majority
-       box). Only majority boxes are shown; minority boxes are dropped, or kept as ignore regions.
-    3. D_u: every other image, also those without boxes. No box is shown.
+    Classes are taken by the number of images that show them, the rarest first. One that is still short of boxes gets
+    the next images that show it, in the order given.
 
-    Crowd regions follow their image and class but count nowhere.
+    Args:
+        order: rows of all images in the order in which those of a class are taken.
+        box_image: row of the image of every box that counts, (N,).
+        box_class: row of its class, (N,).
+        num_classes: classes, C.
+        least: boxes wanted of each class, >= 1.
 
     Raises:
-        DataFault: the file holds too few boxes of a minority class; all of those are listed.
-        UsageFault: the options do not fit the data.
+        DataFault: the images hold fewer than ``least`` boxes of a class.
     """
-    data = annotations["train"]
-    minority = minority_rows(options.minority or task.minority, data.classes)
-    counts, of_minority = data.instances(), np.isin(data.box_class, minority)
-    _check_enough(data, minority, options.min_instances)
-
-    order = visiting_order(data.image_ids, options.split_seed, "D_s")
-    cover = options.cover or task.cover
-    d_s = cover_classes(
-        order,
-        data.box_image[counts],
-        data.box_class[counts],
-        classes=minority.tolist(),
-        least=options.min_instances,
-        cover=cover,
-    )
-
-    holds_majority = data.per_image(counts & ~of_minority) > 0
-    free = holds_majority.copy()
-    free[d_s] = False
-    order = visiting_order(data.image_ids, options.split_seed, "D_m")
-    d_m = share_of_images(order[free[order]], percent=options.labelled_percent, of=int(holds_majority.sum()))
-
-    part = np.zeros(len(data.image_ids), np.int8)
-    part[d_s], part[d_m] = 1, 2
-    box_part = part[data.box_image]
-    ignored = (box_part == 2) & of_minority
-    shown = (box_part > 0) & ~ignored if options.dm_minority == "drop" else box_part > 0
-    source = Source(
-        annotations=data,
-        labelled={"D_m": np.flatnonzero(part == 2), "D_s": np.flatnonzero(part == 1)},
-        unlabelled=np.flatnonzero(part == 0),
-        shown=shown,
-        ignored=ignored & shown,
-    )
-    names = tuple(data.classes[row] for row in minority)
-    groups = {"maj": tuple(name for name in data.classes if name not in names), "min": names}
-    return Split(options=replace(options, cover=cover, minority=names), source=source, groups=groups)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    pairs, counts = np.unique(place[box_image] * num_classes + box_class, return_counts=True)
+    places, classes = np.divmod(pairs, num_classes)  # ascending by place: each image's classes stand together
+    by_class = np.argsort(classes, kind="stable")
+    images_of = np.split(by_class, np.cumsum(np.bincount(classes, minlength=num_classes))[:-1])
+    missing = np.full(num_classes, least, np.int64)
+    chosen = np.zeros(len(order), np.bool_)
+    for column in sorted(range(num_classes), key=lambda one: len(images_of[one])):
+        for pair in images_of[column]:
+            if missing[column] <= 0:
+                break
+            if not chosen[places[pair]]:
+                chosen[places[pair]] = True
+                held = slice(*np.searchsorted(places, [places[pair], places[pair] + 1]))
+                missing[classes[held]] -= counts[held]
+        if missing[column] > 0:
+            raise DataFault(
+                f"Class {column} of those to cover has {least - missing[column]} boxes; {least} are wanted."
+            )
+    return order[chosen]
 
 
-def _check_enough(data: Annotations, minority: Ints, least: int) -> None:
-    held = np.bincount(data.box_class[data.instances()], minlength=len(data.classes))
-    short = [f"{data.classes[row]!r} ({held[row]})" for row in minority if held[row] < least]
+def check_enough(
+    path: Path, classes: Sequence[str], counts: npt.NDArray[np.int64], rows: Sequence[int] | Ints, least: int
+) -> None:
+    """Refuse data with too few boxes of a class.
+
+    Args:
+        path: the file, for the message.
+        classes: names of all classes.
+        counts: boxes of each class, (C,).
+        rows: rows of the classes that need them.
+        least: boxes wanted of each.
+
+    Raises:
+        DataFault: the message names every class with fewer.
+    """
+    short = [f"{classes[row]!r} ({counts[row]})" for row in rows if counts[row] < least]
     if short:
         raise DataFault(
-            f"{data.path}: every minority class needs {least} boxes. Fewer have: {', '.join(short)}.",
+            f"{path}: each class to be covered needs {least} boxes. Fewer have: {', '.join(short)}.",
             remedy="lower --min-instances, or leave these classes out of the minority",
         )
+
+
+def thinned(rows: Ints, ids: Ints, options: DrawOptions) -> tuple[Ints, Ints]:
+    """Return the images that enter D_u and those that do not, because ``unlabelled_percent`` is below 100.
+
+    Args:
+        rows: the images outside D_l.
+        ids: ids of all images.
+        options: how the split is drawn.
+    """
+    order = rows[visiting_order(ids[rows], options.split_seed, "D_u")]
+    wanted = round(options.unlabelled_percent / 100 * len(rows))
+    return np.sort(order[:wanted]), np.sort(order[wanted:])
 
 
 def check_options(options: DrawOptions) -> None:
@@ -225,6 +236,12 @@ def check_options(options: DrawOptions) -> None:
             "must be above 0 and at most 100",
         ),
         ("--min-instances", options.min_instances, options.min_instances >= 1, "must be at least 1"),
+        (
+            "--unlabelled-percent",
+            options.unlabelled_percent,
+            0 < options.unlabelled_percent <= 100,
+            "must be above 0 and at most 100",
+        ),
         ("--cover", options.cover, options.cover in (None, "uniform", "useful"), "must be uniform or useful"),
         ("--dm-minority", options.dm_minority, options.dm_minority in ("drop", "ignore"), "must be drop or ignore"),
     )

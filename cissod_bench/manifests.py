@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from cissod_bench import __version__
-from cissod_bench.annotations import Annotations, Bools
+from cissod_bench.annotations import Bools
 from cissod_bench.atomic import folder_appearing, json_bytes
 from cissod_bench.drawing import ALGORITHM
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import Progress, file_sha256
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.split import Source, Split
-from cissod_bench.split_files import FILES, hidden_boxes, write_data_files
+from cissod_bench.split_files import FILES, write_data_files
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -64,7 +65,7 @@ class _Layout(msgspec.Struct):
     counts: dict[str, int]
     boxes: _Boxes
     per_group: dict[str, _OfGroup]
-    imbalance: float
+    imbalance: float | None
     below_minimum: list[str]
     per_class: dict[str, _OfClass]
     groups: dict[str, list[str]]
@@ -105,7 +106,7 @@ def write_split(
         progress: called every few thousand records.
     """
     with folder_appearing(folder) as hidden:
-        files = write_data_files(hidden, split.source, progress)
+        files = write_data_files(hidden, split, progress)
         manifest = describe(split, task, inputs, files)
         (hidden / MANIFEST).write_bytes(json_bytes(manifest))
     return manifest
@@ -120,7 +121,6 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         inputs: role -> annotation file.
         files: data file -> sha256; empty for a split that is not written.
     """
-    classes = list(split.source.annotations.classes)
     return {
         "schema": SCHEMA,
         "task": task.name,
@@ -130,14 +130,18 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         "tool_version": __version__,
         **_counts(split),
         "groups": {group: list(names) for group, names in split.groups.items()},
-        "classes": classes,
+        "views": {
+            view: {group: list(names) for group, names in groups.items()} for view, groups in split.views.items()
+        },
+        "classes": list(split.classes),
         "images": dict(task.images),
+        "naming": task.naming,
         "metric": task.metric,
         "max_dets": task.max_dets,
         "inputs": {role: {"path": one.path, "sha256": one.sha256} for role, one in inputs.items()},
         "val": {"path": inputs["val"].path, "sha256": inputs["val"].sha256},
-        **_rewritten(split.source),
-        "ids_sha256": _ids_sha256(split.source),
+        **_rewritten(split),
+        "ids_sha256": _ids_sha256(split),
         "files": dict(files),
         "split_sha256": split_sha256(files) if files else None,
     }
@@ -149,58 +153,127 @@ def _options(options: DrawOptions) -> Manifest:
 
 def _counts(split: Split) -> Manifest:
     """Return images and boxes of D_l and D_u: in all, a group and a class. Crowd and ignore regions are no boxes."""
-    source, data, options = split.source, split.source.annotations, split.options
-    images = {name: len(rows) for name, rows in source.labelled.items()}
-    shown = source.shown & data.instances() & ~source.ignored
-    hidden = hidden_boxes(source) & data.instances()
-    per_class = _per_class(data, shown)
-    in_d_u = {name: counts["boxes"] for name, counts in _per_class(data, hidden).items()}
-    in_d_l = {name: counts["boxes"] for name, counts in per_class.items()}
-    held = [count for count in in_d_l.values() if count]
+    images = {"D_m": 0, "D_s": 0} if split.parted else {}
+    left_out: dict[str, int] = {}
+    for source in split.sources:
+        for name, rows in source.labelled.items() if split.parted else ():
+            images[name] = images.get(name, 0) + len(rows)
+        for reason, rows in source.left_out.items():
+            left_out[reason] = left_out.get(reason, 0) + len(rows)
+    in_d_l = _per_class(split, _shown)
+    in_d_u = _per_class(split, _hidden)
+    original = _per_class(split, _everything)
+    per_class = {
+        name: {
+            **_named(in_d_l[:, row], "images", "boxes"),
+            **_named(in_d_u[:, row], "unlabelled_images", "unlabelled_boxes"),
+            "original_boxes": int(original[1, row]),
+        }
+        for row, name in enumerate(split.classes)
+    }
+    held = in_d_l[1][in_d_l[1] > 0]
+    labelled = sum(len(rows) for source in split.sources for rows in source.labelled.values())
     return {
-        "counts": {**images, "labelled": sum(images.values()), "unlabelled": len(source.unlabelled)},
-        "boxes": {"labelled": int(shown.sum()), "ignored": int(source.ignored.sum()), "hidden": int(hidden.sum())},
+        "counts": {
+            **(images or {"D_m": 0, "D_s": 0}),
+            "labelled": labelled,
+            "unlabelled": sum(len(source.unlabelled) for source in split.sources),
+        },
+        "left_out": {reason: count for reason, count in left_out.items() if count},
+        "boxes": {
+            "labelled": int(in_d_l[1].sum()),
+            "ignored": sum(int(source.ignored.sum()) for source in split.sources),
+            "hidden": int(in_d_u[1].sum()),
+        },
         "per_group": {
             group: {
                 "classes": len(names),
-                "labelled": sum(in_d_l[name] for name in names),
-                "hidden": sum(in_d_u[name] for name in names),
+                "labelled": sum(per_class[name]["boxes"] for name in names),
+                "hidden": sum(per_class[name]["unlabelled_boxes"] for name in names),
             }
             for group, names in split.groups.items()
         },
-        "imbalance": round(max(held) / min(held), 2),
-        "below_minimum": [name for name in options.minority or () if in_d_l[name] < options.min_instances],
+        "imbalance": round(float(held.max() / held.min()), 2) if len(held) else None,
+        "below_minimum": [name for name in _covered(split) if per_class[name]["boxes"] < split.options.min_instances],
         "per_class": per_class,
     }
 
 
-def _per_class(data: Annotations, boxes: Bools) -> dict[str, dict[str, int]]:
-    """Return class name -> images and boxes, of the chosen boxes."""
-    num = len(data.classes)
-    counts = np.bincount(data.box_class[boxes], minlength=num)
-    pairs = np.unique(data.box_image[boxes].astype(np.int64) * num + data.box_class[boxes])
-    images = np.bincount(pairs % num, minlength=num)
-    return {name: {"images": int(images[row]), "boxes": int(counts[row])} for row, name in enumerate(data.classes)}
+def _covered(split: Split) -> Sequence[str]:
+    """Return the classes of which D_l must hold ``min_instances`` boxes: the minority, or all."""
+    return split.groups.get("min", split.classes)
 
 
-def _rewritten(source: Source) -> Manifest:
-    """Return what became of odd boxes, and the ids of all records that are not the input's bytes."""
-    policy = source.annotations.policy
+def _named(counts: npt.NDArray[np.int64], *names: str) -> dict[str, int]:
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def _shown(source: Source, number: int) -> Bools:
+    return source.shown & source.annotations.instances() & ~source.ignored
+
+
+def _hidden(source: Source, number: int) -> Bools:
+    return source.hidden & source.annotations.instances()
+
+
+def _everything(source: Source, number: int) -> Bools:
+    """Return all boxes of the data set that the split's classes are those of."""
+    return source.annotations.instances() if number == 0 else np.zeros(len(source.shown), np.bool_)
+
+
+def _per_class(split: Split, chosen: Callable[[Source, int], Bools]) -> npt.NDArray[np.int64]:
+    """Return images with, and number of, the chosen boxes of each class, (2, C)."""
+    num = len(split.classes)
+    total = np.zeros((2, num), np.int64)
+    for number, source in enumerate(split.sources):
+        boxes = chosen(source, number)
+        box_class = source.box_class[boxes].astype(np.int64)
+        pairs = np.unique(source.annotations.box_image[boxes].astype(np.int64) * num + box_class)
+        total += np.bincount(pairs % num, minlength=num), np.bincount(box_class, minlength=num)
+    return total
+
+
+def _rewritten(split: Split) -> Manifest:
+    """Return what became of odd boxes, and the ids of all records that are not the input's bytes.
+
+    Records of a further source are all rewritten: their ids are offset and their classes those of the first.
+    """
+    policies = [source.annotations.policy for source in split.sources]
+    data = [source.annotations for source in split.sources]
+    offsets = split.offsets()
     return {
-        "box_policy": policy.counts(),
+        "box_policy": {rule: sum(one.counts()[rule] for one in policies) for rule in policies[0].counts()},
         "rewritten": {
-            "clipped": sorted(policy.clipped),
-            "ignored": sorted(source.annotations.box_ids[source.ignored].tolist()),
+            "clipped": sorted(number for one in policies for number in one.clipped),
+            "ignored": sorted(n for source in split.sources for n in _ids_of_boxes(source, source.ignored)),
+            "swapped": sorted(number for one in data for number in one.image_ids[one.swapped].tolist()),
         },
-        "dropped": {"degenerate": sorted(policy.degenerate), "outside": sorted(policy.outside)},
+        "dropped": {
+            "degenerate": sorted(number for one in policies for number in one.degenerate),
+            "outside": sorted(number for one in policies for number in one.outside),
+        },
+        "offsets": {
+            source.root: {"images": images, "annotations": boxes}
+            for source, (images, boxes) in zip(split.sources, offsets, strict=True)
+            if images or boxes
+        },
     }
 
 
-def _ids_sha256(source: Source) -> dict[str, str]:
+def _ids_of_boxes(source: Source, boxes: Bools) -> list[int]:
+    numbers: list[int] = source.annotations.box_ids[boxes].tolist()
+    return numbers
+
+
+def _ids_sha256(split: Split) -> dict[str, str]:
     """Return part -> hash of its image ids, ascending, one a line."""
+    parts: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for source, (offset, _) in zip(split.sources, split.offsets(), strict=True):
+        for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
+            parts.setdefault(name, []).append(source.annotations.image_ids[rows] + offset)
     hashes = {}
-    for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
-        lines = "".join(f"{number}\n" for number in np.sort(source.annotations.image_ids[rows]).tolist())
+    for name, ids in parts.items():
+        lines = "".join(f"{number}\n" for number in np.sort(np.concatenate(ids)).tolist())
         hashes[name] = hashlib.sha256(lines.encode()).hexdigest()
     return hashes
 

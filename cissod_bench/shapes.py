@@ -236,7 +236,13 @@ def draw_image(key: str, weights: Mapping[str, float], most: int) -> tuple[npt.N
 
 
 def write_shapes(
-    folder: Path, counts: Mapping[str, int], weights: Mapping[str, float], *, seed: int, most: int
+    folder: Path,
+    counts: Mapping[str, int],
+    weights: Mapping[str, float],
+    *,
+    seed: int,
+    most: int,
+    own_weights: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Write ``images/<role>/`` and ``annotations/<role>.json`` for every role, unless they are there.
 
@@ -246,9 +252,11 @@ def write_shapes(
         weights: shape -> how often it is drawn; its classes, in this order.
         seed: other seeds give other images.
         most: shapes an image, 1 to ``most``.
+        own_weights: role -> the weights of that role, where they differ; of the same shapes.
     """
+    own = {role: dict(own) for role, own in (own_weights or {}).items()}
     stamp: dict[str, Any] = {"version": VERSION, "counts": dict(counts), "weights": dict(weights)}
-    stamp |= {"seed": seed, "most": most}
+    stamp |= {"seed": seed, "most": most, **({"own_weights": own} if own else {})}
     if _is_there(folder, stamp):
         return
     with locked(folder):
@@ -256,7 +264,8 @@ def write_shapes(
             return
         with folder_appearing(folder) as hidden:
             for role, count in counts.items():
-                _write_role(hidden, role, count, weights, seed=seed, most=most)
+                of_role = {name: own.get(role, weights)[name] for name in weights}
+                _write_role(hidden, role, count, of_role, seed=seed, most=most)
             (hidden / _STAMP).write_bytes(json_bytes(stamp))
 
 

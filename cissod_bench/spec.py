@@ -22,6 +22,11 @@ AP: TypeAlias = float | None
 
 Cover: TypeAlias = Literal["uniform", "useful"]
 
+Naming: TypeAlias = Literal["file_name", "coco_url", "objects365"]
+"""How an image record names its file below its image folder: "file_name" as it stands; "coco_url" by the last two parts
+of the URL, as LVIS does ("train2017/000000000009.jpg"); "objects365" by ``file_name`` without "images/v1/" or
+"images/v2/", which are folders of the annotators and not of the release."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
@@ -31,10 +36,12 @@ class DrawOptions:
         split_seed: the draw's seed, >= 0. The same seed gives the same bytes.
         cover: how D_s is selected. "uniform" takes every visited image until all minority classes have enough boxes;
             "useful" skips an image that holds no class still short of them.
-        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100].
-        min_instances: boxes every minority class has in D_s at least, >= 1.
+        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100]; without a minority, the
+            share of the images with a box that enters D_l.
+        min_instances: boxes every minority class has in D_s at least, >= 1; without a minority, every class in D_l.
         minority: names of the minority classes; None takes the task's own.
         dm_minority: "drop" leaves the minority boxes of D_m out, "ignore" keeps them as ignore regions (iscrowd 1).
+        unlabelled_percent: share of the images outside D_l that enters D_u, in (0, 100]; the others are in no part.
     """
 
     split_seed: int = 0
@@ -43,6 +50,7 @@ class DrawOptions:
     min_instances: int = 10
     minority: tuple[str, ...] | None = None
     dm_minority: Literal["drop", "ignore"] = "drop"
+    unlabelled_percent: float = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +60,8 @@ class Task:
     Attributes:
         title: as the paper prints it ("MS-COCO split 1"); a literal in the file, because listings read it unimported.
         source: where it is defined ("Sec. 4.1, scenario 1").
-        inputs: role -> annotation file below the data root; "train" is drawn from, "val" is scored. A file that is
-            missing there is looked for with ".gz" behind its name.
+        inputs: role -> annotation file below the data root; "train" is drawn from, "val" is scored, any other is the
+            draw's. A file that is missing there is looked for with ".gz" behind its name.
         images: role -> image folder below the data root. An image record of role R may name its own role in "root".
         groups: score columns after "all", left to right: ("maj", "min") or ("f", "c", "r").
         draw: draws the split from the parsed inputs; all randomness comes from ``options.split_seed``.
@@ -64,7 +72,11 @@ class Task:
         repeat_threshold: t of repeat factor sampling for this task (methods' D_l resampling).
         crs_gamma: gamma of Eq. 10 for this task (Sec. 4.2: 0.5 on MS-COCO, 0.05 elsewhere).
         minority: the task's minority classes by name; empty where groups come from counts.
-        cover: the task's rule for D_s.
+        cover: the task's rule for D_s; None where the task has none to choose.
+        frequency_bounds: where groups come from counts, the images in D_l up to which a class is rare and up to which
+            it is common (Sec. 4.3).
+        naming: how the image records name their files.
+        swapped: files whose annotated width and height are exchanged.
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
         official: role -> where the file officially comes from, for the message when it is missing.
@@ -84,7 +96,10 @@ class Task:
     repeat_threshold: float = 0.1
     crs_gamma: float = 0.5
     minority: tuple[str, ...] = ()
-    cover: Cover = "uniform"
+    cover: Cover | None = "uniform"
+    frequency_bounds: tuple[int, int] = (10, 100)
+    naming: Naming = "file_name"
+    swapped: tuple[str, ...] = ()
     draw_defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
     official: Mapping[str, str] = field(default_factory=dict)

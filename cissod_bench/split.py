@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cissod_bench.annotations import Annotations, Bools
 from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault
 from cissod_bench.spec import DrawOptions
+
+Groups = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,10 @@ class Source:
         unlabelled: the images of D_u.
         shown: the boxes of D_l, bool (N,).
         ignored: shown boxes that become ignore regions (iscrowd 1), bool (N,).
+        left_out: reason -> images that are in no part.
+        root: role of the folder its images lie in; "" for the task's own training images.
+        channels: class of the split for each of the file's classes, (C,), -1 where the split has none: such boxes are
+            in no part. None where the classes are the split's.
     """
 
     annotations: Annotations
@@ -30,6 +39,22 @@ class Source:
     unlabelled: Ints
     shown: Bools
     ignored: Bools
+    left_out: Mapping[str, Ints] = field(default_factory=dict)
+    root: str = ""
+    channels: Ints | None = None
+
+    @cached_property
+    def box_class(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """Class of each box as a row of the split's classes, (N,); -1 where the split has none."""
+        return self.annotations.box_class if self.channels is None else self.channels[self.annotations.box_class]
+
+    @cached_property
+    def hidden(self) -> Bools:
+        """The boxes on images of D_u, bool (N,)."""
+        on_unlabelled = np.zeros(len(self.annotations.image_ids), np.bool_)
+        on_unlabelled[self.unlabelled] = True
+        hidden: Bools = on_unlabelled[self.annotations.box_image]
+        return hidden if self.channels is None else hidden & (self.box_class >= 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +64,10 @@ class Split:
     Groups belong to the split, not to the task: LVIS groups by image counts in D_l.
 
     Attributes:
-        options: how it was drawn; every choice is made (no None left).
-        source: images and boxes.
+        options: how it was drawn; every choice is made (no None left that the task leaves open).
+        sources: images and boxes, a source an annotation file; the first one's classes are the split's.
         groups: group -> names of its classes in channel order.
+        views: view -> other groups to score by, e.g. "official" -> LVIS's own frequencies.
 
     Raises:
         DataFault: D_l and D_u share an image or leave one out, a shown box lies on an image of D_u, or the groups do
@@ -49,18 +75,53 @@ class Split:
     """
 
     options: DrawOptions
-    source: Source
-    groups: Mapping[str, tuple[str, ...]]
+    sources: tuple[Source, ...]
+    groups: Groups
+    views: Mapping[str, Groups] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_images(self.source)
-        _check_boxes(self.source)
-        _check_groups(self.groups, self.source.annotations.classes)
+        for source in self.sources:
+            _check_images(source)
+            _check_boxes(source)
+        for groups in (self.groups, *self.views.values()):
+            _check_groups(groups, self.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in channel order."""
+        return self.sources[0].annotations.classes
+
+    @property
+    def parted(self) -> bool:
+        """Whether D_l has several parts (D_m and D_s), so that each of its images must say which it is in."""
+        return len({name for source in self.sources for name in source.labelled}) > 1
+
+    def offsets(self) -> list[tuple[int, int]]:
+        """Return what is added to the ids of images and boxes of each source, so that no id stands twice.
+
+        It is 0 for the first source and a power of ten for the others: added ids stay legible.
+        """
+        result, top_image, top_box = [], 0, 0
+        for number, source in enumerate(self.sources):
+            images, boxes = source.annotations.image_ids, source.annotations.box_ids
+            offset = (_power_above(top_image, images), _power_above(top_box, boxes)) if number else (0, 0)
+            top_image = max(top_image, int(images.max(initial=0)) + offset[0])
+            top_box = max(top_box, int(boxes.max(initial=0)) + offset[1])
+            result.append(offset)
+        return result
+
+
+def _power_above(top: int, ids: Ints) -> int:
+    """Return the smallest power of ten that lifts all ids above ``top``."""
+    power = 1
+    while power + int(ids.min(initial=0)) <= top:
+        power *= 10
+    return power
 
 
 def _check_images(source: Source) -> None:
     ids = source.annotations.image_ids
-    parts = {**source.labelled, "D_u": source.unlabelled}
+    parts = {**source.labelled, "D_u": source.unlabelled, **source.left_out}
     uses = np.zeros(len(ids), np.int64)
     for rows in parts.values():
         np.add.at(uses, rows, 1)
@@ -71,20 +132,26 @@ def _check_images(source: Source) -> None:
 
 
 def _check_boxes(source: Source) -> None:
-    hidden = np.zeros(len(source.annotations.image_ids), np.bool_)
-    hidden[source.unlabelled] = True
-    leaked = source.shown & hidden[source.annotations.box_image]
+    data = source.annotations
+    in_labelled = np.zeros(len(data.image_ids), np.bool_)
+    for rows in source.labelled.values():
+        in_labelled[rows] = True
+    leaked = source.shown & ~in_labelled[data.box_image]
     if leaked.any():
         box = int(np.argmax(leaked))
-        image = source.annotations.image_ids[source.annotations.box_image[box]]
-        raise DataFault(f"Box {source.annotations.box_ids[box]} on image {image} of D_u is shown; D_u must show none.")
+        image = data.image_ids[data.box_image[box]]
+        raise DataFault(f"Box {data.box_ids[box]} on image {image} outside D_l is shown; only D_l's may be.")
+    if source.channels is not None and (source.shown & (source.box_class < 0)).any():
+        box = int(np.argmax(source.shown & (source.box_class < 0)))
+        raise DataFault(f"Box {data.box_ids[box]} is shown, but its class is none of the split's.")
 
 
 def _check_groups(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
     named = [name for names in groups.values() for name in names]
-    for name in (*classes, *named):
-        count = named.count(name)
-        if name not in classes:
+    known = set(classes)
+    for name in named:
+        if name not in known:
             raise DataFault(f"The class groups name {name!r}, which is no class of the data.")
-        if count != 1:
+    for name in classes:
+        if (count := named.count(name)) != 1:
             raise DataFault(f"Class {name!r} is in {count} class groups; each class must be in exactly one.")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,10 +17,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations import Annotations, Bools
+from cissod_bench.annotations import Annotations
 from cissod_bench.columns import Ints, Spans
 from cissod_bench.json_files import Progress
-from cissod_bench.split import Source
+from cissod_bench.split import Source, Split
 
 LABELLED, UNLABELLED, HIDDEN = "labelled.json", "unlabelled.json", "hidden.json"
 FILES = (LABELLED, UNLABELLED, HIDDEN)
@@ -32,73 +33,112 @@ _RELEASE_BYTES = 64 << 20
 _PAGES_AROUND = 64 << 10  # what the system maps around a byte that is read
 
 
-def hidden_boxes(source: Source) -> Bools:
-    """Return the boxes on images of D_u, bool (N,)."""
-    on_unlabelled = np.zeros(len(source.annotations.image_ids), np.bool_)
-    on_unlabelled[source.unlabelled] = True
-    return on_unlabelled[source.annotations.box_image]
-
-
 class _Rows(NamedTuple):
-    """Rows of the images and of the boxes of one file, each in ascending order of ids."""
+    """Rows of the images and of the boxes of one source, each in ascending order of ids."""
 
     images: Ints
     boxes: Ints
 
 
-def write_data_files(folder: Path, source: Source, progress: Progress | None = None) -> dict[str, str]:
+_NONE = np.empty(0, np.int64)
+
+
+def write_data_files(folder: Path, split: Split, progress: Progress | None = None) -> dict[str, str]:
     """Write ``labelled.json``, ``unlabelled.json`` and ``hidden.json`` and return file name -> sha256.
 
     Args:
         folder: where to; not yet the split's final place.
-        source: the images and boxes.
+        split: the images and boxes.
         progress: called every few thousand records.
     """
-    data = source.annotations
-    shown, hidden = np.flatnonzero(source.shown), np.flatnonzero(hidden_boxes(source))
-    labelled = np.concatenate(list(source.labelled.values()))
-    contents = {
-        LABELLED: _Rows(_by_id(data.image_ids, labelled), _by_id(data.box_ids, shown)),
-        UNLABELLED: _Rows(_by_id(data.image_ids, source.unlabelled), np.empty(0, np.int64)),
-        HIDDEN: _Rows(_by_id(data.image_ids, source.unlabelled), _by_id(data.box_ids, hidden)),
+    return {
+        name: _write(folder / name, split, [_rows(source, name) for source in split.sources], progress)
+        for name in FILES
     }
-    return {name: _write(folder / name, source, rows, progress) for name, rows in contents.items()}
+
+
+def _rows(source: Source, name: str) -> _Rows:
+    """Return what a source gives to one of the files."""
+    data = source.annotations
+    if name == LABELLED:
+        images = np.concatenate([_NONE, *source.labelled.values()])
+        return _Rows(_by_id(data.image_ids, images), _by_id(data.box_ids, np.flatnonzero(source.shown)))
+    images = _by_id(data.image_ids, source.unlabelled)
+    boxes = np.flatnonzero(source.hidden) if name == HIDDEN and len(images) else _NONE
+    return _Rows(images, _by_id(data.box_ids, boxes))
 
 
 def _by_id(ids: Ints, rows: Ints) -> Ints:
     return rows[np.argsort(ids[rows], kind="stable")]
 
 
-def _write(path: Path, source: Source, rows: _Rows, progress: Progress | None) -> str:
-    data = source.annotations
-    part = {int(row): name for name, images in source.labelled.items() for row in images}
-    rewritten = data.clipped | source.ignored
-    total, done = len(rows.images) + len(rows.boxes), 0
+def _write(path: Path, split: Split, rows: Sequence[_Rows], progress: Progress | None) -> str:
+    base = split.sources[0].annotations
+    total, done = sum(len(one.images) + len(one.boxes) for one in rows), 0
+    offsets = split.offsets()
 
-    def image_record(row: int, record: bytes) -> bytes:
-        return add_part(record, part[row]) if row in part else record
-
-    def box_record(row: int, record: bytes) -> bytes:
-        if not rewritten[row]:
-            return record
-        return rewrite_box(record, data.boxes[row] if data.clipped[row] else None, ignore=bool(source.ignored[row]))
-
-    def write(blocks: Iterable[tuple[int, bytes]]) -> None:
+    def write(kind: str, blocks: Iterable[Iterable[tuple[int, bytes]]]) -> None:
         nonlocal done
-        for count, block in blocks:
+        out.write(b'"%s":[' % kind.encode())
+        begun = False
+        for count, block in chain.from_iterable(blocks):
+            out.write(b",\n" if begun else b"\n")
             out.write(block)
+            begun = True
             done += count
             if progress is not None:
                 progress(f"Writing {path.name}", done, total)
+        out.write(b"\n],\n" if begun else b"],\n")
 
     with _HashedFile(path) as out:
-        extras = b"".join(b'"%s":%s,\n' % (key.encode(), text) for key, text in data.extras.items())
-        out.write(b"{" + extras + b'"images":[')
-        write(_blocks(data, data.image_spans, rows.images, image_record))
-        out.write(b'],\n"annotations":[')
-        write(_blocks(data, data.box_spans, rows.boxes, box_record if rewritten.any() else None))
-        out.write(b'],\n"categories":[\n' + b",\n".join(data.categories) + b"\n]}\n")
+        extras = b"".join(b'"%s":%s,\n' % (key.encode(), text) for key, text in base.extras.items())
+        out.write(b"{" + extras)
+        together = list(zip(split.sources, rows, offsets, strict=True))
+        write("images", (_images(split, source, one.images, by) for source, one, by in together))
+        write("annotations", (_boxes(split, source, one.boxes, by) for source, one, by in together))
+        out.write(b'"categories":[\n' + b",\n".join(base.categories) + b"\n]}\n")
     return out.sha256
+
+
+def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+    """Yield (records, text) of the image records, with the part and folder each belongs to."""
+    data = source.annotations
+    part = {int(row): name for name, images in source.labelled.items() for row in images} if split.parted else {}
+    swapped = frozenset(data.swapped.tolist())
+
+    def record(row: int, text: bytes) -> bytes:
+        if row in swapped:
+            text = _replaced(text, width=int(data.widths[row]), height=int(data.heights[row]))
+        if offsets[0]:
+            text = _replaced(text, id=int(data.image_ids[row]) + offsets[0])
+        named = {"part": part.get(row), "root": source.root or None}
+        return add_keys(text, {key: value for key, value in named.items() if value is not None})
+
+    changes = bool(part or swapped or offsets[0] or source.root)
+    return _blocks(data, data.image_spans, rows, record if changes else None)
+
+
+def _boxes(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+    """Yield (records, text) of the box records, rewritten where the policy, the classes or the ids ask for it."""
+    data = source.annotations
+    rewritten = data.clipped | source.ignored
+    category_ids = split.sources[0].annotations.category_ids
+    renumbered = source.channels is not None or any(offsets)
+
+    def record(row: int, text: bytes) -> bytes:
+        if rewritten[row]:
+            text = rewrite_box(text, data.boxes[row] if data.clipped[row] else None, ignore=bool(source.ignored[row]))
+        if not renumbered:
+            return text
+        return _replaced(
+            text,
+            id=int(data.box_ids[row]) + offsets[1],
+            image_id=int(data.image_ids[data.box_image[row]]) + offsets[0],
+            category_id=category_ids[source.box_class[row]],
+        )
+
+    changes = bool(rewritten.any()) or renumbered
+    return _blocks(data, data.box_spans, rows, record if changes else None)
 
 
 def _blocks(data: Annotations, spans: Spans, rows: Ints, change: Change | None) -> Iterator[tuple[int, bytes]]:
@@ -111,20 +151,27 @@ def _blocks(data: Annotations, spans: Spans, rows: Ints, change: Change | None) 
         records: Iterable[bytes] = map(data.file.read, starts.tolist(), stops.tolist())
         if change is not None:
             records = map(change, batch.tolist(), records)
-        yield len(batch), (b",\n" if at else b"\n") + b",\n".join(records)
+        yield len(batch), b",\n".join(records)
         mapped += min(int(stops.max() - starts.min()), int((stops - starts).sum()) + _PAGES_AROUND * len(batch))
         if mapped > _RELEASE_BYTES:
             data.file.release()
             mapped = 0
-    if len(rows):
-        yield 0, b"\n"
 
 
-def add_part(record: bytes, part: str) -> bytes:
-    """Return an image record with its part ("D_m", "D_s") as the first key; the rest stays as it is."""
-    if b'"part"' in record:
-        return msgspec.json.encode({"part": part, **{k: v for k, v in _members(record).items() if k != "part"}})
-    return b'{"part":"' + part.encode() + b'",' + record[1:].lstrip()
+def add_keys(record: bytes, keys: Mapping[str, str]) -> bytes:
+    """Return a record with these keys first ("part": "D_m", "root": "coco"); the rest stays as it is."""
+    if not keys:
+        return record
+    if any(b'"%s"' % key.encode() in record for key in keys):
+        others = {key: value for key, value in _members(record).items() if key not in keys}
+        return msgspec.json.encode({**keys, **others})
+    return msgspec.json.encode(keys)[:-1] + b"," + record[1:].lstrip()
+
+
+def _replaced(record: bytes, **values: int) -> bytes:
+    """Return a record with other whole numbers; the other values keep their bytes."""
+    numbers = {key: msgspec.Raw(b"%d" % value) for key, value in values.items()}
+    return msgspec.json.encode({**_members(record), **numbers})
 
 
 def rewrite_box(record: bytes, box: npt.NDArray[np.float64] | None, *, ignore: bool) -> bytes:

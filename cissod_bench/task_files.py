@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks
-from cissod_bench.drawing import draw_by_minority
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.errors import UsageFault
 from cissod_bench.images import broken_name_rule
 from cissod_bench.spec import Task

@@ -20,7 +20,7 @@ from cissod_bench.manifests import Input, Manifest, describe, split_folder, veri
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.task_files import read_task_file
 
-OPTIONS = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority")
+OPTIONS = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority", "unlabelled_percent")
 """Options of a draw that may differ between splits of one task and seed."""
 
 
@@ -64,7 +64,7 @@ def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOption
         UsageFault: a value is out of its range.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
-    defaults = {"cover": task.cover, "minority": task.minority, **task.draw_defaults}
+    defaults = {"cover": task.cover, "minority": task.minority or None, **task.draw_defaults}
     options = DrawOptions(**{**defaults, **chosen, "split_seed": split_seed})
     check_options(options)
     return options
@@ -179,7 +179,10 @@ def read_inputs(
     """
     # All paths first: a missing file is told before minutes go into reading another one.
     paths = {role: input_path(task, role, root) for role in task.inputs}
-    annotations = {role: stack.enter_context(read_annotations(path, progress=progress)) for role, path in paths.items()}
+    annotations = {
+        role: stack.enter_context(read_annotations(path, naming=task.naming, swapped=task.swapped, progress=progress))
+        for role, path in paths.items()
+    }
     check_classes(annotations["train"], annotations["val"])
     inputs = {role: Input(paths[role].relative_to(root).as_posix(), one.sha256) for role, one in annotations.items()}
     return annotations, inputs
@@ -213,9 +216,10 @@ def _differing(manifest: Mapping[str, Any], options: DrawOptions) -> dict[str, t
     """Return option -> (of the split, asked for) where the two are not the same."""
     classes = manifest["classes"]
     wanted = {name: getattr(options, name) for name in OPTIONS}
+    there = {name: manifest.get(name, getattr(DrawOptions(), name)) for name in OPTIONS}  # older ones lack the newest
     rows = minority_rows(options.minority, classes) if options.minority else ()
     wanted["minority"] = [classes[row] for row in rows]
-    return {name: (manifest[name], value) for name, value in wanted.items() if manifest[name] != value}
+    return {name: (there[name], value) for name, value in wanted.items() if there[name] != value}
 
 
 def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None:

@@ -4,7 +4,7 @@ D_s is drawn by ``uniform``: minority classes keep their natural proportions, so
 the real boxes that meets the released counts (324 images, 1403 minority boxes), which ``useful`` misses by a factor 3.
 """
 
-from cissod_bench.drawing import draw_by_minority
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import Task
 
 COCO = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip (cocodataset.org, MS-COCO 2017)"

@@ -4,7 +4,7 @@ D_s is drawn by ``useful``: on the real boxes that meets the released counts (20
 ``uniform`` needs thousands of images before the rarest class has its ten boxes.
 """
 
-from cissod_bench.drawing import draw_by_minority
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import Task
 
 from .coco_split1 import COCO

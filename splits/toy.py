@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import MappingProxyType
 
-from cissod_bench.drawing import draw_by_minority
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.shapes import write_shapes
 from cissod_bench.spec import Task
 

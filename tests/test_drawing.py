@@ -16,13 +16,13 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.drawing import (
     check_options,
     cover_classes,
-    draw_by_minority,
     minority_rows,
     share_of_images,
     splitmix64,
     visiting_order,
 )
 from cissod_bench.errors import BenchError, DataFault, UsageFault
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.split import Source, Split
 
@@ -155,10 +155,10 @@ def drawn(path: Path, content: dict[str, Any], options: DrawOptions) -> tuple[Sp
     with read_annotations(path) as data:
         split = draw_by_minority(task, {"train": data}, options)
         ids, boxes = data.image_ids, data.box_ids
-        facts = {name: sorted(ids[rows].tolist()) for name, rows in split.source.labelled.items()}
-        facts["D_u"] = sorted(ids[split.source.unlabelled].tolist())
-        facts["shown"] = sorted(boxes[split.source.shown].tolist())
-        facts["ignored"] = sorted(boxes[split.source.ignored].tolist())
+        facts = {name: sorted(ids[rows].tolist()) for name, rows in split.sources[0].labelled.items()}
+        facts["D_u"] = sorted(ids[split.sources[0].unlabelled].tolist())
+        facts["shown"] = sorted(boxes[split.sources[0].shown].tolist())
+        facts["ignored"] = sorted(boxes[split.sources[0].ignored].tolist())
     return split, facts
 
 
@@ -275,7 +275,7 @@ def sound(tmp_path: Path) -> Split:
         shown=np.array([True, True, False, False]),
         ignored=np.zeros(4, np.bool_),
     )
-    return Split(options=DrawOptions(), source=source, groups={"maj": ("ant", "cat"), "min": ("bee", "dog")})
+    return Split(options=DrawOptions(), sources=(source,), groups={"maj": ("ant", "cat"), "min": ("bee", "dog")})
 
 
 @pytest.mark.parametrize(
@@ -284,12 +284,12 @@ def sound(tmp_path: Path) -> Split:
         ({"unlabelled": np.array([1, 2, 3])}, r"Image 2 is in D_m and D_u"),
         ({"unlabelled": np.array([3])}, r"Image 3 is in none of D_m, D_s, D_u"),
         ({"labelled": {"D_m": np.array([0, 1]), "D_s": np.array([0])}}, r"Image 1 is in D_m and D_s"),
-        ({"shown": np.array([True, True, True, False])}, r"Box 13 on image 3 of D_u is shown"),
+        ({"shown": np.array([True, True, True, False])}, r"Box 13 on image 3 outside D_l is shown"),
     ],
 )
 def test_a_split_that_leaks_cannot_be_made(sound: Split, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataFault, match=message):
-        replace(sound, source=replace(sound.source, **changes))
+        replace(sound, sources=(replace(sound.sources[0], **changes),))
 
 
 @pytest.mark.parametrize(

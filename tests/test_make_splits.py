@@ -13,7 +13,7 @@ from split_folders import FILES, content, data_bytes, folder
 
 from cissod_bench.catalogue import load_task
 from cissod_bench.manifests import read_manifest
-from cissod_bench.split_files import add_part, rewrite_box
+from cissod_bench.split_files import add_keys, rewrite_box
 from cissod_bench.tasks import find_task
 
 Call = Callable[..., Any]
@@ -50,7 +50,16 @@ def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco
     names = {one["id"]: one["name"] for one in source["categories"]}
     for name, count in manifest["per_class"].items():
         boxes = [box for box in labelled["annotations"] if names[box["category_id"]] == name]
-        assert count == {"images": len({box["image_id"] for box in boxes}), "boxes": len(boxes)}
+        unseen = [box for box in hidden["annotations"] if names[box["category_id"]] == name]
+        assert count == {
+            "images": len({box["image_id"] for box in boxes}),
+            "boxes": len(boxes),
+            "unlabelled_images": len({box["image_id"] for box in unseen}),
+            "unlabelled_boxes": len(unseen),
+            "original_boxes": sum(
+                names[box["category_id"]] == name and not box.get("iscrowd") for box in source["annotations"]
+            ),
+        }
     assert manifest["groups"] == {"maj": ["circle", "square", "triangle"], "min": ["heart", "arrow"]}
     assert manifest["below_minimum"] == []
 
@@ -190,9 +199,9 @@ def test_a_rewritten_record_keeps_the_bytes_of_its_other_values() -> None:
 
 
 def test_a_part_is_added_or_replaced() -> None:
-    assert add_part(b'{ "id":1}', "D_s") == b'{"part":"D_s","id":1}'
-    assert add_part(b'{"id":1,"part":"D_m"}', "D_s") == b'{"part":"D_s","id":1}'
-    assert json.loads(add_part(b'{"id":1,"file_name":"\\"part\\".jpg"}', "D_m"))["file_name"] == '"part".jpg'
+    assert add_keys(b'{ "id":1}', {"part": "D_s"}) == b'{"part":"D_s","id":1}'
+    assert add_keys(b'{"id":1,"part":"D_m"}', {"part": "D_s"}) == b'{"part":"D_s","id":1}'
+    assert json.loads(add_keys(b'{"id":1,"file_name":"\\"part\\".jpg"}', {"part": "D_m"}))["file_name"] == '"part".jpg'
 
 
 def test_the_minority_can_be_named_in_a_file(split: Call, tmp_path: Path) -> None:
