@@ -59,18 +59,27 @@ def judge(boxes: Floats, sizes: Floats, crowd: Bools) -> Judged:
         sizes: width and height of each box's image, (N, 2).
         crowd: which boxes are crowd regions, (N,).
     """
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, sizes)
-    degenerate = (boxes[:, 2:] <= 0).any(axis=1) & ~crowd
-    outside = (inner_low >= inner_high).any(axis=1) & ~degenerate & ~crowd
-    reach = np.maximum(-low, high - sizes).max(axis=1)
+    low, sides, limits = _coordinates(boxes, sizes)
+    high = low + sides
+    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, limits)
+    degenerate = (sides <= 0).any(axis=0) & ~crowd
+    outside = (inner_low >= inner_high).any(axis=0) & ~degenerate & ~crowd
+    reach = np.maximum(-low, high - limits).max(axis=0)
     clipped = (reach > OUTSIDE_TOLERANCE) & ~degenerate & ~outside & ~crowd
     result = boxes
     if clipped.any():
         result = boxes.copy()
-        inner = np.concatenate([inner_low, inner_high - inner_low], axis=1)[clipped]
+        inner = np.concatenate([inner_low, inner_high - inner_low])[:, clipped].T
         result[clipped] = inner.round(4)  # 640 - 630.37 is 9.629999999999995; the digits behind carry nothing
+        vanished = clipped & (result[:, 2:] <= 0).any(axis=1)
+        outside, clipped = outside | vanished, clipped & ~vanished
     return Judged(result, degenerate, outside, clipped)
+
+
+def _coordinates(boxes: Floats, sizes: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return corners, sides and image sizes, (2, N) each: along the boxes NumPy is several times as fast."""
+    columns = np.ascontiguousarray(boxes.T)
+    return columns[:2], columns[2:], np.ascontiguousarray(sizes.T)
 
 
 def corner_suspects(boxes: Floats, sizes: Floats, crowd: Bools) -> tuple[int, int]:
@@ -78,10 +87,9 @@ def corner_suspects(boxes: Floats, sizes: Floats, crowd: Bools) -> tuple[int, in
 
     The arguments are those of ``judge``.
     """
-    boxes, limits = boxes[~crowd], sizes[~crowd] + OUTSIDE_TOLERANCE
-    low, other = boxes[:, :2], boxes[:, 2:]
-    reaching = (low + other > limits).any(axis=1)
-    corners = ((other > low) & (other <= limits)).all(axis=1)
+    low, other, limits = _coordinates(boxes, sizes + OUTSIDE_TOLERANCE)
+    reaching = (low + other > limits).any(axis=0) & ~crowd
+    corners = ((other > low) & (other <= limits)).all(axis=0) & ~crowd
     return int(reaching.sum()), int(corners.sum())
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from html import escape
 
 from cissod_bench.spec import AP
+from cissod_bench.svg import LABEL_UNIT, document, roles, text
 
-LINE, LABEL_UNIT, GAP, BAR, HEAD, FOOT, PANEL = 19, 6.6, 48, 11, 38, 22, 190  # pixels
+LINE, GAP, BAR, HEAD, FOOT, PANEL = 19, 48, 11, 38, 22, 190  # pixels
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,6 @@ class Panel:
     spreads: Mapping[str, AP]
 
 
-def _text(x: float, y: float, content: str, kind: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
-
-
 def _scale(panels: Sequence[Panel]) -> int:
     """Return the end of the axis: the next multiple of 20 above the longest bar, so that panels compare."""
     longest = max([0.0, *(value for panel in panels for value in panel.values.values() if value is not None)])
@@ -41,7 +38,7 @@ def _bars(panel: Panel, left: float, order: Sequence[tuple[str, int, float]], en
     for name, group, y in order:
         value, spread = panel.values.get(name), panel.spreads.get(name)
         if value is None:
-            parts.append(_text(left + 4, y + 4, "n/a", "value"))
+            parts.append(text(left + 4, y + 4, "n/a", "value"))
             continue
         x = left + PANEL * min(max(value, 0), end) / end
         tip = f"{panel.title}, {name}: {value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
@@ -54,7 +51,7 @@ def _bars(panel: Panel, left: float, order: Sequence[tuple[str, int, float]], en
             low, high = (left + PANEL * min(max(value + sign * spread, 0), end) / end for sign in (-1, 1))
             parts.append(f'<path d="M{low:.1f} {y:.1f}H{high:.1f}" class="whisker"/>')
             reach = max(reach, high)
-        parts.append(_text(reach + 4, y + 4, f"{value:.1f}", "value"))
+        parts.append(text(reach + 4, y + 4, f"{value:.1f}", "value"))
     return parts
 
 
@@ -71,16 +68,17 @@ def class_bars(panels: Sequence[Panel], groups: Mapping[str, Sequence[str]]) -> 
     end = _scale(panels)
     left = [labels + number * (PANEL + GAP) for number in range(len(panels))]
     order: list[tuple[str, int, float]] = []
+    colours = roles(list(groups))
     parts: list[str] = []
     y = float(head)
-    for group, (title, names) in enumerate(groups.items()):
+    for title, names in groups.items():
         y += 16
-        parts.append(_text(0, y, title, "group"))
+        parts.append(text(0, y, title, "group"))
         parts.append(f'<path d="M{labels:.1f} {y - 4:.1f}H{left[-1] + PANEL:.1f}" class="rule"/>')
         y += 4
         for name in names:
-            order.append((name, group, y + LINE / 2))
-            parts.append(_text(labels - 8, y + LINE / 2 + 4, name, "name", "end"))
+            order.append((name, colours[title], y + LINE / 2))
+            parts.append(text(labels - 8, y + LINE / 2 + 4, name, "name", "end"))
             y += LINE
     height, width = y + FOOT, left[-1] + PANEL + GAP
     grid = []
@@ -88,11 +86,8 @@ def class_bars(panels: Sequence[Panel], groups: Mapping[str, Sequence[str]]) -> 
         for tick in range(0, end + 1, 20 if end > 40 else 10):
             at = x + PANEL * tick / end
             grid.append(f'<path d="M{at:.1f} {head}V{y:.1f}" class="{"axis" if tick == 0 else "grid"}"/>')
-            grid.append(_text(at, y + 15, str(tick), "tick", "middle"))
+            grid.append(text(at, y + 15, str(tick), "tick", "middle"))
         name, bracket, detail = panel.title.partition(" (")
-        parts += [_text(x, 14, name, "panel"), _text(x, 28, bracket[1:] + detail, "value")]
+        parts += [text(x, 14, name, "panel"), text(x, 28, bracket[1:] + detail, "value")]
         parts += _bars(panel, x, order, end)
-    return (
-        f'<svg class="bars" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
-        f'role="img" aria-label="AP of every class" xmlns="http://www.w3.org/2000/svg">{"".join(grid + parts)}</svg>'
-    )
+    return document([*grid, *parts], width, height, "AP of every class")

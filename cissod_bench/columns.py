@@ -20,7 +20,8 @@ from cissod_bench.spec import Naming
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-_Id = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+GREATEST_ID = 2**62
+_Id = Annotated[int, msgspec.Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
 

@@ -18,6 +18,8 @@ from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.spec import Cover, DrawOptions
 
+_VISITED_AT_ONCE = 4096  # images
+
 ALGORITHM = 1
 """Version of the draw; it changes when the same seed would give other images."""
 
@@ -98,13 +100,18 @@ def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) ->
     ends = np.append(starts, len(places))[1:]
     missing = np.full(num_classes, least, np.int64)
     chosen: list[int] = []
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        held = columns[start:end]
-        if (missing[held] > 0).any():
-            chosen.append(int(places[start]))
-            np.subtract.at(missing, held, 1)
-            if (missing <= 0).all():
-                break
+    for first in range(0, len(starts), _VISITED_AT_ONCE):
+        begun, ended = (bounds[first : first + _VISITED_AT_ONCE] for bounds in (starts, ends))
+        # A class that is covered stays so: here most images fall out, and few are left to be looked at one by one.
+        short = missing[columns[begun[0] : ended[-1]]] > 0
+        hopeful = np.logical_or.reduceat(short, begun - begun[0])
+        for start, end in zip(begun[hopeful].tolist(), ended[hopeful].tolist(), strict=True):
+            held = columns[start:end]
+            if (missing[held] > 0).any():
+                chosen.append(int(places[start]))
+                np.subtract.at(missing, held, 1)
+        if (missing <= 0).all():
+            break
     if (missing > 0).any():
         column = int(np.argmax(missing > 0))
         raise DataFault(f"Class {column} of those to cover has {least - missing[column]} boxes; {least} are wanted.")

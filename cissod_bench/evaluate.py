@@ -1,12 +1,18 @@
 """Predictions -> AP of every class -> AP of all classes and of every group, from one accumulation.
 
-COCO's AP is the mean of the precision array over IoU thresholds .50:.05:.95, 101 recalls and classes. "maj" and "min"
-restrict the classes (Sec. 4.1 of the paper), which is a choice of columns of the same array: nothing is matched twice.
-A class without a ground-truth box has no AP (None), and means pass over it.
+AP is the mean of the precision array over IoU thresholds .50:.05:.95, 101 recalls and classes. "maj" and "min", or "f",
+"c" and "r", restrict the classes (Sec. 4.1 and 4.3 of the paper), which is a choice of columns of the same array:
+nothing is matched twice, whatever the groups. A class without a ground-truth box has no AP (None), and means pass over
+it.
+
+By LVIS's federated rules ("lvis") a detection counts only in images that are annotated for its class, and is not wrong
+where the class is not exhaustively annotated. Boxes without area do not exist there, crowd regions are boxes like
+others, as in lvis-api.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.detections import read_detections, read_ground_truth
-from cissod_bench.engines import Detections, load_engine
+from cissod_bench.detections import read_detections
+from cissod_bench.engines import load_engine
 from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.ground_truth import read_ground_truth
 from cissod_bench.spec import AP
 
 _IOU_50, _IOU_75 = 0, 5  # places of .50 and .75 among the ten thresholds
@@ -62,14 +69,18 @@ def score(
     """Score detections against a validation file.
 
     Args:
-        ground_truth: COCO annotation file, may be gzipped. Boxes of classes outside the groups are not scored.
+        ground_truth: annotation file, may be gzipped; for "lvis" in LVIS's format. Boxes of classes outside the groups
+            are not scored.
         predictions: COCO result file, may be gzipped, or its list.
         groups: group -> class names; "all" is the mean over the classes of all groups, over every class
             if there are none.
-        engine: "hotcoco" or "pycocotools", which give the same numbers.
-        max_dets: the best-scored detections that count, an image and class.
+        engine: "hotcoco", or the metric's reference, which gives the same numbers: "pycocotools" for "coco", "lvis" for
+            "lvis".
+        max_dets: the best-scored detections that count: of an image and class by COCO's rules, of an image over all
+            classes by LVIS's.
         score_floor: detections at or below it are left out first; None keeps all.
-        metric: "coco". Federated rules ("lvis") have their own scorer, which does not exist here yet.
+        metric: "coco", or "lvis" for federated rules. LVIS's own protocol keeps 300 detections above 1e-4; the paper's
+            tables 100 above .05.
 
     Returns:
         The scores. Equal scores are ordered by image id, then by place in the predictions, so the same file always
@@ -77,18 +88,19 @@ def score(
 
     Raises:
         DataFault: a file is missing or broken, an entry breaks the format, a group names a class the file lacks.
-        UsageFault: unknown engine or metric, or max_dets below 1.
+        UsageFault: unknown engine or metric, an engine that does not know the metric, or max_dets below 1, a
+            score floor that is not finite.
     """
-    if metric != "coco":
-        raise UsageFault(f"There is no scorer for the metric {metric!r} yet; known: 'coco'.")
     if max_dets < 1:
         raise UsageFault(f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead.")
-    accumulate, engine_title = load_engine(engine)
-    truth = read_ground_truth(ground_truth)
+    if score_floor is not None and not math.isfinite(score_floor):
+        raise UsageFault(f"score_floor is a finite score. Got {score_floor} instead.")
+    accumulate, engine_title = load_engine(engine, metric)
+    truth = read_ground_truth(ground_truth, federated=metric == "lvis")
     channels = _group_channels(truth.class_names, groups, ground_truth)
     found = read_detections(predictions, truth)
     if score_floor is not None:
-        found = _above(found, score_floor)
+        found = found.only(found.scores > score_floor)
     precision = accumulate(truth, found, max_dets)
 
     scored = sorted({channel for group in channels.values() for channel in group}) or list(
@@ -117,11 +129,6 @@ def _group_channels(names: Sequence[str], groups: Mapping[str, Sequence[str]], f
                 remedy="score against the validation file the split was drawn for",
             )
     return {group: sorted({place[name] for name in members}) for group, members in groups.items()}
-
-
-def _above(found: Detections, floor: float) -> Detections:
-    kept = found.scores > floor
-    return Detections(found.image[kept], found.channel[kept], found.boxes[kept], found.scores[kept])
 
 
 def _mean(precision: NDArray[np.float64]) -> AP:

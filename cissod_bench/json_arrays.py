@@ -11,7 +11,6 @@ import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -26,6 +25,8 @@ _SPACE = re.compile(rb"[ \t\n\r]*")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 _NEXT_RECORD = re.compile(rb"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 _ARRAY_END = re.compile(rb"\}[ \t\n\r]*\](?=[ \t\n\r]*[,}])")
+_IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r"))
+_USUAL_SPACE = 40  # bytes between two records of an indented file
 _BAD_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|nan|inf)\b")
 
 
@@ -70,15 +71,16 @@ def cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: bool) -
 
 
 def _quick_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]]) -> Cut[T] | None:
-    """Guess from one look where the array ends, or where the window's last whole record does."""
-    closing = _ARRAY_END.search(window)
-    if closing is not None and (found := _decoded(window[: closing.end() - 1], decoder)) is not None:
-        return Cut(*found, closing.end(), True)
+    """Guess from one look where the window's last whole record ends, or else where the array does."""
     for tail in (_TAIL_BYTES, len(window)):
         following = list(_NEXT_RECORD.finditer(window, max(0, len(window) - tail)))
         if following:
-            found = _decoded(window[: following[-1].start() + 1], decoder)
-            return None if found is None else Cut(*found, following[-1].end(), False)
+            if (found := _decoded(window, following[-1].start() + 1, decoder)) is not None:
+                return Cut(*found, following[-1].end(), False)
+            break
+    closing = _ARRAY_END.search(window)
+    if closing is not None and (found := _decoded(window, closing.end() - 1, decoder)) is not None:
+        return Cut(*found, closing.end(), True)
     return None
 
 
@@ -88,10 +90,10 @@ def _slow_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: b
     for end in ends(window):
         begin = skip_space(window, taken)
         if window[begin:end] == b"]" and window[taken - 1 : taken] != b",":
-            return _whole(window[:stop], decoder, end, closed=True)
+            return _whole(window, stop, decoder, end, closed=True)
         if window[begin : begin + 1] != b"{":
             raise BrokenRecordError(count, begin, "an object is expected.")
-        if _decoded(window[begin:end], _ANYTHING) is None:
+        if _decoded(window[begin:end], end - begin, _ANYTHING) is None:
             raise BrokenRecordError(count, begin, f"it is not JSON: {_why(window[begin:end])}.")
         count, stop, taken = count + 1, end, skip_space(window, end)
         if window[taken : taken + 1] == b",":
@@ -102,15 +104,15 @@ def _slow_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: b
         raise BrokenRecordError(count, len(window), "it is not closed.")
     if count == 0 or window[taken - 1 : taken] != b",":
         return None
-    return _whole(window[:stop], decoder, taken, closed=False)
+    return _whole(window, stop, decoder, taken, closed=False)
 
 
 _ANYTHING: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _decoded(inner: bytes, decoder: msgspec.json.Decoder[list[T]]) -> tuple[bytes, list[T]] | None:
-    """Return the array "[" + inner + "]" as text and decoded, or None where it is no JSON."""
-    text = b"[" + inner + b"]"
+def _decoded(window: bytes, stop: int, decoder: msgspec.json.Decoder[list[T]]) -> tuple[bytes, list[T]] | None:
+    """Return the window up to ``stop`` as the text of an array and decoded, or None where it is no JSON."""
+    text = b"".join((b"[", memoryview(window)[:stop], b"]"))
     try:
         return text, decoder.decode(text)
     except msgspec.ValidationError:  # well-formed up to there, so the guess is not at fault
@@ -119,8 +121,8 @@ def _decoded(inner: bytes, decoder: msgspec.json.Decoder[list[T]]) -> tuple[byte
         return None
 
 
-def _whole(inner: bytes, decoder: msgspec.json.Decoder[list[T]], taken: int, *, closed: bool) -> Cut[T]:
-    text = b"[" + inner + b"]"
+def _whole(window: bytes, stop: int, decoder: msgspec.json.Decoder[list[T]], taken: int, *, closed: bool) -> Cut[T]:
+    text = b"[" + window[:stop] + b"]"
     return Cut(text, decoder.decode(text), taken, closed)
 
 
@@ -138,19 +140,39 @@ def _why(text: bytes) -> str:
 def record_spans(text: bytes, count: int) -> tuple[Ints, Ints]:
     """Return starts and lengths of the ``count`` records of an array's text, int64 (count,) each.
 
-    Every gap between two records matches the pattern, so when there are as many matches as gaps they are the gaps.
+    Every gap between two records looks like one, so when there are as many places that do as gaps they are the gaps.
     """
     first = skip_space(text, 1)
-    places = chain.from_iterable(match.span() for match in _NEXT_RECORD.finditer(text))
-    gaps = np.fromiter(places, np.int64).reshape(-1, 2)
-    if len(gaps) == count - 1:
-        starts = np.append(first, gaps[:, 1])
-        return starts, np.append(gaps[:, 0], text.rindex(b"}")) + 1 - starts
+    stops, starts = _gaps(text)
+    if len(stops) == count - 1:
+        starts = np.append(first, starts)
+        return starts, np.append(stops, text.rindex(b"}")) + 1 - starts
     spans = np.empty((count, 2), np.int64)
     for row, record in enumerate(_ANYTHING.decode(text)):  # records that nest arrays of objects
         spans[row] = text.index(b"{", first), len(bytes(record))
         first = int(spans[row].sum())
     return spans[:, 0], spans[:, 1]
+
+
+def _gaps(text: bytes) -> tuple[Ints, Ints]:
+    """Return where a "}" and the "{" behind it stand with nothing but a comma and white space between them."""
+    codes = np.frombuffer(text, np.uint8)
+    stops = np.flatnonzero(codes == ord("}"))
+    commas = _behind_space(text, codes, stops + 1)  # the text ends with "]": nothing runs over its end
+    follows = codes[commas] == ord(",")
+    stops, starts = stops[follows], _behind_space(text, codes, commas[follows] + 1)
+    follows = codes[starts] == ord("{")
+    return stops[follows], starts[follows]
+
+
+def _behind_space(text: bytes, codes: npt.NDArray[np.uint8], places: Ints) -> Ints:
+    """Return the places moved behind the white space that stands there."""
+    for _ in range(_USUAL_SPACE):
+        blank = _IS_SPACE[codes[places]]
+        if not blank.any():
+            return places
+        places = places + blank
+    return np.array([skip_space(text, at) for at in places.tolist()], np.int64)
 
 
 def skip_space(text: bytes | mmap.mmap, at: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mmap
+import os
 import re
 import shutil
 import tempfile
@@ -30,8 +31,9 @@ T = TypeVar("T")
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is done ("Reading instances_val2017.json"), how much of it is done, and how much there is."""
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 _MOST_RECORD_BYTES = 256 << 20
+_HASHED_BYTES = 8 << 20  # between two blocks the hashing thread waits for its turn: they should be few
 
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]+")
@@ -190,7 +192,7 @@ class JsonFile:
             if match is None:  # a quote that nothing closes is a file that ends too early
                 raise self.fault(self.size if text[at : at + 1] == b'"' else at, "a key in quotes is expected.")
             self.check_utf8(match.group(), at)
-            key = msgspec.json.decode(match.group(), type=str)
+            key = self._key(match.group(), at)
             colon = skip_space(text, match.end())
             if text[colon : colon + 1] != b":":
                 raise self.fault(colon, f"':' is expected behind the key {key!r}.")
@@ -207,6 +209,12 @@ class JsonFile:
             at = skip_space(text, at + 1)
         if skip_space(text, at + 1) != self.size:
             raise self.fault(skip_space(text, at + 1), "nothing may follow the closing '}'.")
+
+    def _key(self, text: bytes, at: int) -> str:
+        try:
+            return msgspec.json.decode(text, type=str)
+        except msgspec.DecodeError as error:
+            raise self.fault(at, f"the key is not JSON ({error}).") from None
 
 
 class Member:
@@ -244,8 +252,8 @@ class Member:
             raise self._file.fault(self._start, f"the value of {self.key!r} is not JSON ({error}).") from None
         return value
 
-    def pieces(self, decoder: msgspec.json.Decoder[list[T]], size: int = PIECE_BYTES) -> Iterator[Piece[T]]:
-        """Yield the records of an array of objects in pieces of about ``size`` bytes.
+    def pieces(self, decoder: msgspec.json.Decoder[list[T]], size: int | None = None) -> Iterator[Piece[T]]:
+        """Yield the records of an array of objects in pieces of about ``size`` bytes, ``PIECE_BYTES`` by default.
 
         Raises:
             DataFault: it is no array of objects, it is cut off, or a record is no JSON or lacks what the decoder wants;
@@ -254,6 +262,7 @@ class Member:
         file, text = self._file, self._file._text
         if text[self._start : self._start + 1] != b"[":
             raise file.fault(self._start, f"{self.key!r} must be an array of objects.")
+        size = PIECE_BYTES if size is None else size
         at, first, length = skip_space(text, self._start + 1), 0, size
         closed = text[at : at + 1] == b"]"
         self.end = at + 1
@@ -326,7 +335,8 @@ def _unpacked(path: Path, packed: IO[bytes]) -> IO[bytes]:
 def file_sha256(path: Path) -> str:
     """Return the hash of a file's bytes."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    with open(path, "rb", buffering=0) as stream:
+        block = bytearray(min(os.fstat(stream.fileno()).st_size + 1, _HASHED_BYTES))
+        while count := stream.readinto(block):
+            digest.update(memoryview(block)[:count])
     return digest.hexdigest()

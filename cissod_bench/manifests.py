@@ -18,7 +18,7 @@ from cissod_bench.atomic import folder_appearing, json_bytes
 from cissod_bench.drawing import ALGORITHM
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import Progress, file_sha256
-from cissod_bench.spec import DrawOptions, Task
+from cissod_bench.spec import DrawOptions, Naming, Task
 from cissod_bench.split import Source, Split
 from cissod_bench.split_files import FILES, write_data_files
 
@@ -78,6 +78,34 @@ class _Layout(msgspec.Struct):
     box_policy: dict[str, int]
     files: dict[str, str]
     split_sha256: str
+
+
+class _MoreOfClass(msgspec.Struct):
+    unlabelled_images: int | None = None
+    unlabelled_boxes: int | None = None
+    original_boxes: int | None = None
+
+
+class _Offset(msgspec.Struct):
+    images: int
+    annotations: int
+
+
+class _Optional(msgspec.Struct):
+    """Keys that older manifests lack or that only some splits have, and their types."""
+
+    per_class: dict[str, _MoreOfClass] = {}
+    left_out: dict[str, int] = {}
+    naming: Naming = "file_name"
+    views: dict[str, dict[str, list[str]]] = {}
+    rewritten: dict[str, list[int]] = {}
+    dropped: dict[str, list[int]] = {}
+    offsets: dict[str, _Offset] = {}
+    ids_sha256: dict[str, str] = {}
+    unlabelled_percent: float = 100.0
+    imported: bool = False
+    imported_files: dict[str, _File] = {}
+    hidden_boxes: str = ""
 
 
 @dataclass(frozen=True)
@@ -304,6 +332,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataFault(message, remedy="update cissod-bench")
     try:
         rule = _broken_rule(msgspec.convert(manifest, _Layout))
+        msgspec.convert(manifest, _Optional)
     except msgspec.ValidationError as error:
         rule = str(error)
     if rule:

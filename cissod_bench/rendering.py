@@ -6,6 +6,7 @@ Names of classes, methods and runs come from users and files; every format escap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from rich.console import Console
@@ -19,12 +20,16 @@ from cissod_bench.tables import DASH, Cell, Report, Row, Runs, Table
 Files = Mapping[str, str]
 """File name -> text."""
 
+FIGURES = "figures"  # the folder of the figures for print, beside the other files
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs text that starts with one of these
 
 
 def render_markdown(reports: Sequence[Report], runs: Runs) -> Files:
-    """Return a Markdown file a report: its tables with the paper's rows under ours, notes and unfinished runs."""
-    return {f"{report.name}.md": "\n".join(_markdown_lines(report)) + "\n" for report in reports}
+    """Return a Markdown file a report: its tables with the paper's rows under ours, notes, figures, unfinished runs."""
+    told = [report for report in reports if report.tables or report.figures or report.notes or report.unfinished]
+    pages = {f"{report.name}.md": "\n".join(_markdown_lines(report)) + "\n" for report in told}
+    return {**pages, **{name: data.decode() for name, data in draw_figures(reports, "svg").items()}}
 
 
 def _markdown_lines(report: Report) -> list[str]:
@@ -33,6 +38,10 @@ def _markdown_lines(report: Report) -> list[str]:
         lines += [f"## {_markdown(table.title)}", "", f"{_markdown(table.scale)}", "", *_markdown_table(table), ""]
         lines += [f"* {_markdown(note)}" for note in table.notes] + [""] * bool(table.notes)
     lines += [_markdown(note) for note in report.notes]
+    for figure in report.figures:
+        lines += ["", f"## {_markdown(figure.title)}", "", _markdown(figure.scale), ""]
+        lines += [f"![{_markdown(figure.title)}]({FIGURES}/{figure.stem}.svg)", ""] if figure.files else []
+        lines.append(_markdown(figure.caption))
     if report.unfinished:
         lines += ["", "Not averaged:", ""]
         lines += [f"* {_markdown(str(folder))}: {record.status}" for folder, record in report.unfinished]
@@ -44,16 +53,19 @@ def _markdown_table(table: Table) -> list[str]:
     heads = [
         f"{block.title} {column}" if several else column for block in table.blocks for column in [*block.columns, "n"]
     ]
-    lines = [["", *map(_markdown, heads)], ["---", *["---:"] * len(heads)]]
+    lines = [
+        ["", *map(_markdown, [*table.heads, *heads])],
+        ["---", *[":---:"] * len(table.heads), *["---:"] * len(heads)],
+    ]
     for row in table.rows:
         title = _markdown(row.title) if row.competitor else f"*{_markdown(row.title)}* (reference)"
         cells = [[table.cell(row, block, column) for column in block.columns] for block in table.blocks]
         seeds = [str(table.seeds(row, block) or DASH) for block in table.blocks]
         measured = [[_bold(cell.text, cell.best) for cell in part] + [n] for part, n in zip(cells, seeds, strict=True)]
-        lines.append([title, *(text for part in measured for text in part)])
+        lines.append([title, *map(_markdown, row.checks), *(text for part in measured for text in part)])
         if table.in_paper(row):
             printed = [[_bold(cell.printed, cell.paper_best) for cell in part] + [""] for part in cells]
-            lines.append([f"{title}, paper", *(text for part in printed for text in part)])
+            lines.append([f"{title}, paper", *("" for _ in row.checks), *(text for part in printed for text in part)])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -66,6 +78,22 @@ def _markdown(text: str) -> str:
     plain = " ".join(text.split())
     escaped = "".join(f"\\{letter}" if letter in "\\`*_[]|#" else letter for letter in plain)
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def draw_figures(reports: Sequence[Report], kind: str) -> Mapping[str, bytes]:
+    """Return every figure that is drawn for print, file name -> bytes of a PNG or SVG file."""
+    drawn = (figure.files for report in reports for figure in report.figures if figure.files)
+    return {f"{FIGURES}/{name}": data for files in drawn for name, data in files(kind).items()}
+
+
+def notes_once(reports: Sequence[Report]) -> list[Report]:
+    """Return reports that are read one after another: without notes that an earlier one has."""
+    seen: set[str] = set()
+    found = []
+    for report in reports:
+        found.append(replace(report, notes=tuple(note for note in report.notes if note not in seen)))
+        seen.update(report.notes)
+    return found
 
 
 def render_csv(reports: Sequence[Report], runs: Runs) -> Files:
@@ -125,7 +153,9 @@ def print_rich(report: Report, console: Console) -> None:
         for note in table.notes:
             console.print(Text(f"  {note}", style="dim"))
         console.print()
-    for note in report.notes if report.tables else ():
+    for figure in report.figures:
+        console.print(Text.assemble((figure.title, "bold"), f"  {figure.scale}"))
+    for note in report.notes:
         console.print(Text(note, style="dim"))
     for folder, record in report.unfinished:
         state = record.status if not is_scored(record) and record.status != "done" else "done, without scores"
@@ -135,6 +165,8 @@ def print_rich(report: Report, console: Console) -> None:
 def _grid(table: Table) -> Grid:
     grid = Grid(header_style="bold")
     grid.add_column("")
+    for head in table.heads:
+        grid.add_column(Text(f"\n{head}" if len(table.blocks) > 1 else head), justify="center")
     for block in table.blocks:
         for number, column in enumerate(block.columns):
             above = block.title if len(table.blocks) > 1 and number == 0 else ""
@@ -153,6 +185,7 @@ def _grid_row(table: Table, row: Row) -> list[Text]:
     paper = table.in_paper(row)
     texts = [Text(row.title, style="" if row.competitor else "italic")]
     texts[0].append("\n  paper" if paper else "", style="dim")
+    texts += [Text(check) for check in row.checks]
     for block in table.blocks:
         texts += [_grid_cell(table.cell(row, block, column), paper) for column in block.columns]
         texts.append(Text(str(table.seeds(row, block) or DASH), style="dim"))
@@ -167,7 +200,7 @@ def _grid_cell(cell: Cell, paper: bool) -> Text:
 
 
 def _html(reports: Sequence[Report], runs: Runs) -> Files:
-    return {"report.html": html.render_html(reports, runs)}
+    return {"report.html": html.render_html(notes_once(reports), runs)}
 
 
 RENDERERS: Mapping[str, Callable[[Sequence[Report], Runs], Files]] = {

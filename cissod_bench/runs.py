@@ -19,10 +19,13 @@ from cissod_bench.spec import RunRecord
 
 RECORD = "run.json"
 LOG = "log.jsonl"
+PSEUDO_LABELS = "pseudo_labels.jsonl"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pth"
 PREDICTIONS = "predictions.json.gz"
 STUDENT_PREDICTIONS = "predictions_student.json.gz"
+RESULTS = (RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, PREDICTIONS, STUDENT_PREDICTIONS)
+"""What a run leaves and a new start removes."""
 
 _REPEAT = "delete the file and repeat the run, which continues from its checkpoint"
 _DECODER = msgspec.json.Decoder(RunRecord)

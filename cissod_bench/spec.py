@@ -77,6 +77,7 @@ class Task:
             it is common (Sec. 4.3).
         naming: how the image records name their files.
         swapped: files whose annotated width and height are exchanged.
+        absent: files that the annotations name and the release lacks.
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
         official: role -> where the file officially comes from, for the message when it is missing.
@@ -100,6 +101,7 @@ class Task:
     frequency_bounds: tuple[int, int] = (10, 100)
     naming: Naming = "file_name"
     swapped: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     draw_defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
     official: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.annotations import Annotations, Bools
-from cissod_bench.columns import Ints
+from cissod_bench.columns import GREATEST_ID, Ints
 from cissod_bench.errors import DataFault
 from cissod_bench.spec import DrawOptions
 
@@ -100,6 +100,9 @@ class Split:
         """Return what is added to the ids of images and boxes of each source, so that no id stands twice.
 
         It is 0 for the first source and a power of ten for the others: added ids stay legible.
+
+        Raises:
+            DataFault: the ids of the files are so large that there is no room above them.
         """
         result, top_image, top_box = [], 0, 0
         for number, source in enumerate(self.sources):
@@ -107,6 +110,10 @@ class Split:
             offset = (_power_above(top_image, images), _power_above(top_box, boxes)) if number else (0, 0)
             top_image = max(top_image, int(images.max(initial=0)) + offset[0])
             top_box = max(top_box, int(boxes.max(initial=0)) + offset[1])
+            if max(top_image, top_box) > GREATEST_ID:
+                first, path = self.sources[0].annotations.path, source.annotations.path
+                message = f"{path}: its ids are to be lifted above those of {first}, and would exceed {GREATEST_ID}."
+                raise DataFault(message, remedy="give the records of both files smaller ids")
             result.append(offset)
         return result
 

@@ -29,7 +29,7 @@ Change: TypeAlias = Callable[[int, bytes], bytes]
 """Takes a record's row and bytes and returns the bytes to write."""
 
 _BATCH = 4096
-_RELEASE_BYTES = 64 << 20
+_RELEASE_BYTES = 32 << 20
 _PAGES_AROUND = 64 << 10  # what the system maps around a byte that is read
 
 
@@ -69,7 +69,7 @@ def _rows(source: Source, name: str) -> _Rows:
 
 
 def _by_id(ids: Ints, rows: Ints) -> Ints:
-    return rows[np.argsort(ids[rows], kind="stable")]
+    return rows[np.argsort(ids[rows])]
 
 
 def _write(path: Path, split: Split, rows: Sequence[_Rows], progress: Progress | None) -> str:
@@ -114,7 +114,7 @@ def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) 
         named = {"part": part.get(row), "root": source.root or None}
         return add_keys(text, {key: value for key, value in named.items() if value is not None})
 
-    changes = bool(part or swapped or offsets[0] or source.root)
+    changes = bool(offsets[0] or source.root) or not (part.keys() | swapped).isdisjoint(rows.tolist())
     return _blocks(data, data.image_spans, rows, record if changes else None)
 
 
@@ -152,7 +152,7 @@ def _blocks(data: Annotations, spans: Spans, rows: Ints, change: Change | None) 
         if change is not None:
             records = map(change, batch.tolist(), records)
         yield len(batch), b",\n".join(records)
-        mapped += min(int(stops.max() - starts.min()), int((stops - starts).sum()) + _PAGES_AROUND * len(batch))
+        mapped += int((stops - starts).sum()) + _PAGES_AROUND * len(np.unique(starts // _PAGES_AROUND))
         if mapped > _RELEASE_BYTES:
             data.file.release()
             mapped = 0

@@ -6,16 +6,19 @@ Every table is a tidy pandas frame (a line a cell, numbers as numbers) with the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cissod_bench.spec import AP, RunRecord
 
 Runs = Sequence[tuple[Path, RunRecord]]
+Splits = Sequence[Mapping[str, Any]]
+"""Manifests of splits."""
 
 DASH = "–"  # nothing ran
 UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
@@ -59,6 +62,7 @@ class Row:
         mark: a number where rows differ in their settings only (a note says in which), else "".
         title: as printed.
         competitor: False for the reference rows, which stand apart and are never the best.
+        checks: check marks of the parts that are on, below ``Table.heads``.
     """
 
     method: str
@@ -66,6 +70,7 @@ class Row:
     mark: str
     title: str
     competitor: bool = True
+    checks: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -127,6 +132,8 @@ class Figure:
         large: better folded away until it is asked for.
         svg: the drawing, safe to embed: every name in it is escaped; "" where it would be too large to read.
         data: the tidy frame it was drawn from.
+        stem: what its files are called, without the ending.
+        files: draws it for print: "png" or "svg" -> file name -> bytes; None where there is only the page's drawing.
     """
 
     title: str
@@ -135,6 +142,8 @@ class Figure:
     svg: str
     data: pd.DataFrame
     large: bool = False
+    stem: str = ""
+    files: Callable[[str], Mapping[str, bytes]] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,8 @@ class Table:
         cells: the tidy frame, columns ``CELL_COLUMNS``; "source" is "measured" or "paper".
         notes: what a reader has to know, a sentence each.
         figures: drawings of what lies behind its cells.
+        heads: above the check marks of its rows; none where rows have none.
+        head: above the titles of its rows.
     """
 
     name: str
@@ -160,6 +171,8 @@ class Table:
     cells: pd.DataFrame
     notes: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    heads: tuple[str, ...] = ()
+    head: str = "Method"
 
     @cached_property
     def _values(self) -> dict[tuple[object, ...], tuple[AP, AP, int]]:
@@ -228,6 +241,7 @@ class Report:
         figures: those that belong to no table, in the order of reading.
         notes: how to read the tables.
         unfinished: runs that were met and not averaged.
+        order: its place among the reports, ascending; the paper's own come first.
     """
 
     name: str
@@ -236,13 +250,16 @@ class Report:
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     unfinished: tuple[tuple[Path, RunRecord], ...] = ()
+    order: int = 100
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """File stem -> tidy frame of all tables, and of all figures where there are any."""
         figures = [*(figure for table in self.tables for figure in table.figures), *self.figures]
         found = {self.name: [table.cells.assign(table=table.name) for table in self.tables]}
-        found[f"{self.name}_figures"] = [figure.data.assign(figure=figure.title) for figure in figures]
+        found[f"{self.name}_figures"] = [
+            figure.data.assign(figure=figure.title) for figure in figures if len(figure.data)
+        ]
         return {stem: pd.concat(frames, ignore_index=True) for stem, frames in found.items() if frames}
 
 

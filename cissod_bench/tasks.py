@@ -232,12 +232,14 @@ def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None
 
 def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, split_seed: int) -> None:
     """Refuse a split that is not of this task, seed and data."""
+    imported = bool(manifest.get("imported"))
     for name, wanted in (("task", task.name), ("split_seed", split_seed), ("algorithm", ALGORITHM)):
-        if manifest[name] != wanted:
+        if manifest[name] != wanted and not (imported and name == "algorithm"):
             raise UsageFault(
                 f"{folder} holds a split with {name} {manifest[name]!r}; asked for is {wanted!r}.", remedy=_REMEDY
             )
-    if manifest["inputs"].keys() != task.inputs.keys():
+    roles, known = manifest["inputs"].keys(), task.inputs.keys()
+    if not (roles <= known if imported else roles == known):  # an import may have had the val file alone
         there, asked = ", ".join(sorted(manifest["inputs"])), ", ".join(sorted(task.inputs))
         raise DataFault(f"{folder} was drawn from inputs {there}; the task has {asked}.", remedy=_REMEDY)
     for role, one in manifest["inputs"].items():

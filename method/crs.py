@@ -225,6 +225,11 @@ class ClassRebalancing:
         confident = self.pool.scores > theta[self.pool.labels]
         return self.labelled + len(np.unique(self.pool.box_images[confident])) + 0.01
 
+    def statistics(self) -> dict[str, float]:
+        """Return how many images of D_u the pool holds, and their share; a collective call."""
+        self.share()
+        return {"pool": len(self.pool.images), "pool_coverage": len(self.pool.images) / self.unlabelled}
+
     def state(self) -> dict[str, Any]:
         """Return the shared pool and the numbers of the running generation, for a checkpoint."""
         self.share()

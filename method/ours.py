@@ -247,6 +247,15 @@ class Ours(Parts):
         if self.rebalancing is not None:
             logs.update(self.rebalancing.numbers)
 
+    def statistics(self, context: Context) -> dict[str, Tensor | float]:
+        """Return the class weights and how many images of D_u the pool holds."""
+        numbers: dict[str, Tensor | float] = {}
+        if self.balance is not None:
+            numbers["w"] = self.balance.weights[:-1]
+        if self.rebalancing is not None:
+            numbers |= self.rebalancing.statistics()
+        return numbers
+
     def _by_group(self, title: str, values: Tensor) -> dict[str, Tensor]:
         return {f"{title}_{name}": mean for name, mean in zip(self.group_names, self.groups @ values, strict=True)}
 

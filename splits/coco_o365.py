@@ -15,7 +15,7 @@ from cissod_bench.annotations import Annotations
 from cissod_bench.columns import Ints
 from cissod_bench.drawing import check_enough, cover_classes, share_of_images, thinned, visiting_order
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.scenarios import NOT_DRAWN, boxes_of_classes
+from cissod_bench.scenarios import NOT_DRAWN
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.split import Source, Split
 
@@ -67,7 +67,6 @@ def draw(task: Task, annotations: Mapping[str, Annotations], options: DrawOption
     objects, coco = annotations["train"], annotations["coco"]
     channels = _channels(coco, objects)
     minority = np.setdiff1d(np.arange(len(objects.classes)), channels)
-    check_enough(objects.path, objects.classes, boxes_of_classes(objects), minority, options.min_instances)
     sources = (_objects365(task, objects, minority, options), _coco(coco, channels, options))
     groups = {
         "maj": tuple(name for row, name in enumerate(objects.classes) if row not in minority),
@@ -79,10 +78,12 @@ def draw(task: Task, annotations: Mapping[str, Annotations], options: DrawOption
 def _objects365(task: Task, data: Annotations, minority: Ints, options: DrawOptions) -> Source:
     """Return D_s and D_u."""
     images = len(data.image_ids)
-    absent = frozenset(MISSING)
+    absent = frozenset(task.absent)
     missing = np.fromiter((name in absent for name in data.file_names), np.bool_, images)
     order = visiting_order(data.image_ids, options.split_seed, "D_s")
     wanted = data.instances() & ~missing[data.box_image] & np.isin(data.box_class, minority)
+    held = np.bincount(data.box_class[wanted], minlength=len(data.classes))
+    check_enough(data.path, data.classes, held, minority, options.min_instances)
     cover = options.cover or task.cover
     assert cover is not None  # the task has a rule
     d_s = cover_classes(
@@ -168,5 +169,6 @@ TASK = Task(
     draw_defaults={"labelled_percent": 100.0},
     naming="objects365",
     swapped=SWAPPED,
+    absent=MISSING,
     official={"train": OBJECTS365, "val": OBJECTS365, "coco": COCO},
 )

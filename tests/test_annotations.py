@@ -167,6 +167,7 @@ def test_a_file_without_boxes_is_sound(tmp_path: Path) -> None:
         ([200, 10, 20, 20], None, "outside"),
         ([-30, 10, 20, 20], None, "outside"),
         ([10, 80, 20, 20], None, "outside"),
+        ([-9.99999, 10, 10, 20], None, "outside"),
         ([90, 10, 10.5, 20], [90, 10, 10.5, 20], None),
         ([-0.5, 10, 20, 20], [-0.5, 10, 20, 20], None),
         ([90, 10, 10.51, 20], [90, 10, 10, 20], "clipped"),

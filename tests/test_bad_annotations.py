@@ -94,6 +94,8 @@ CASES: dict[str, tuple[Callable[[bytes], bytes | None], tuple[str, ...]]] = {
     "not utf-8 in a field of no interest": (raw(b'{"id":2,', b'{"note":"\xe9","id":2,'), ("line 1", "not UTF-8")),
     "not utf-8 in a class": (raw(b"arrow", b"\xe9rrow"), ("line 1", "not UTF-8")),
     "not utf-8 in a key": (raw(b"categories", b"\xe9ategories"), ("line 1", "not UTF-8")),
+    "a control character in a key": (raw(b'"categories"', b'"cat\negories"'), ("the key is not JSON", "invalid character")),
+    "half a surrogate pair in a key": (raw(b'"categories"', b'"\\ud800"'), ("the key is not JSON",)),
     "a number among records": (text(lambda one: one["annotations"].insert(1, 5)), ("annotations[1]", "object")),
     "no images": (drop("images"), ("the key 'images' is missing",)),
     "no annotations": (drop("annotations"), ("the key 'annotations' is missing",)),
@@ -141,7 +143,7 @@ CASES: dict[str, tuple[Callable[[bytes], bytes | None], tuple[str, ...]]] = {
     "corner pairs": (text(corners), ("annotations[*].bbox", "[x, y, width, height]", "x2 - x1")),
     "no box of a minority class": (
         text(lambda one: one.update(annotations=[box for box in one["annotations"] if box["category_id"] != 5])),
-        ("every minority class needs 3 boxes", "'arrow' (0)"),
+        ("each class to be covered needs 3 boxes", "'arrow' (0)"),
     ),
     "a record nested without end": (
         raw(b'{"id":2,', b'{"x":' + b"[" * 10_000 + b"]" * 10_000 + b',"id":2,'), ("images[0]", "nests too deeply")

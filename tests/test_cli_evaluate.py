@@ -97,6 +97,65 @@ def test_evaluate_json_has_the_promised_keys(call: Call, split: Path, engine: st
     assert value["engine"].startswith(engine)
 
 
+@pytest.fixture
+def lvis_split(split: Path, tmp_path: Path) -> Path:
+    """Return the same split as that of a federated task, with official groups beside its own."""
+    images = [{"id": i, "neg_category_ids": [1, 2], "not_exhaustive_category_ids": []} for i in (1, 2)]
+    val = tmp_path / "data" / "val.json"
+    val.write_text(json.dumps(VAL | {"images": images}))
+    manifest = json.loads((split / "manifest.json").read_text())
+    source = {"path": "val.json", "sha256": hashlib.sha256(val.read_bytes()).hexdigest()}
+    groups = {"groups": {"f": [], "c": ["disc"], "r": ["star"]}, "minority": [], "metric": "lvis", "naming": "coco_url"}
+    views = {"official": {"f": ["star"], "c": ["disc"], "r": []}}
+    manifest |= {**groups, "views": views, "inputs": {"val": source}, "val": source}
+    (split / "manifest.json").write_text(json.dumps(manifest))
+    return split
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "lvis"])
+def test_evaluate_scores_a_federated_split_by_its_own_or_the_official_groups(
+    call: Call, lvis_split: Path, engine: str
+) -> None:
+    words = ("--json", "evaluate", "--predictions", "found.json", "--split", lvis_split, "--engine", engine)
+    own, official = (json.loads(call(*words, "--groups", view).out) for view in ("split", "official"))
+    assert list(own) == list(official) == ["all", "f", "c", "r", "per_class", "engine"]
+    assert [own[key] for key in "fcr"] == [None, pytest.approx(100), 0]
+    assert [official[key] for key in "fcr"] == [0, pytest.approx(100), None]
+    assert own["all"] == official["all"] == pytest.approx(50)
+    assert own["engine"].startswith(f"{engine} ")
+
+
+def test_evaluate_prints_the_classes_by_the_groups_asked_for(call: Call, lvis_split: Path) -> None:
+    words = ("evaluate", "--predictions", "found.json", "--split", lvis_split, "--per-class", "--groups", "official")
+    out = call(*words).out
+    assert "official groups" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert next(line for line in lines if "star" in line)[3] == "f"
+
+
+def test_evaluate_takes_the_number_and_floor_of_detections_from_the_split_or_the_caller(
+    call: Call, lvis_split: Path, tmp_path: Path
+) -> None:
+    weak = FOUND[0] | {"score": 0.04}
+    (tmp_path / "found.json").write_text(json.dumps([weak, weak | {"category_id": 2, "score": 0.045}]))
+    words = ("--json", "evaluate", "--predictions", "found.json", "--split", lvis_split)
+    file = lvis_split / "manifest.json"
+    manifest = json.loads(file.read_text())
+
+    def ap_of_discs(*more: str) -> float:
+        value: float = json.loads(call(*words, *more).out)["c"]
+        return value
+
+    assert ap_of_discs() == pytest.approx(100)
+    assert ap_of_discs("--max-dets", "1") == 0
+    assert ap_of_discs("--score-floor", "0.05") == 0
+    file.write_text(json.dumps(manifest | {"max_dets": 1}))
+    assert ap_of_discs() == 0
+    file.write_text(json.dumps(manifest | {"score_floor": 0.05}))
+    assert ap_of_discs() == 0
+    assert ap_of_discs("--max-dets", "300", "--score-floor", "0.0001") == pytest.approx(100)
+
+
 def test_evaluate_takes_another_ground_truth(call: Call, split: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps(VAL | {"annotations": VAL["annotations"][:1]}))
@@ -128,6 +187,9 @@ def test_evaluate_refuses_a_validation_file_the_split_was_not_drawn_for(
         ),
         (["--predictions", "found.json", "--split", "SPLIT", "--engine", "hotcoca"], 2, "Did you mean 'hotcoco'"),
         (["--predictions", "found.json", "--split", "SPLIT", "--max-dets", "0"], 2, "at least 1"),
+        (["--predictions", "found.json", "--split", "SPLIT", "--score-floor", "nan"], 2, "a finite score"),
+        (["--predictions", "found.json", "--split", "SPLIT", "--engine", "lvis"], 2, "the metric 'coco'"),
+        (["--predictions", "found.json", "--split", "SPLIT", "--groups", "official"], 2, "has no class groups 'offi"),
         (["--predictions", "data/val.json", "--split", "SPLIT"], 3, "Expected `array`, got `object`"),
         (["--split", "SPLIT"], 2, "--predictions"),
     ],

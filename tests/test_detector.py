@@ -16,6 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from cissod_bench.errors import EnvironmentFault
+from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context, Parts
 from cissod_bench.training.pseudo_labels import project
@@ -273,6 +274,34 @@ def test_pseudo_labels_land_on_the_same_pixels_in_the_strong_view() -> None:
         assert len(one.boxes) > 0
         mirrored = torch.stack([96 - one.boxes[:, 2], one.boxes[:, 1], 96 - one.boxes[:, 0], one.boxes[:, 3]], dim=1)
         torch.testing.assert_close(other.boxes, mirrored)
+
+
+def test_b16_with_1203_classes_only_candidates_are_decoded_and_background_scores_need_no_box() -> None:
+    torch.manual_seed(0)
+    names = [f"class {number}" for number in range(1203)]
+    detector = SemiSupervisedDetector(faster_rcnn(TINY, 1203), Parts(1203, TINY.theta), TINY, {"all": names}, names)
+    with torch.no_grad():
+        detector.teacher.roi_head.bbox_head.fc_cls.weight.normal_(0, 4.0)
+    regressed, decoded, candidates = [], [], []
+    head = detector.teacher.roi_head.bbox_head
+    head.fc_reg.register_forward_hook(lambda _, inputs, __: regressed.append(len(inputs[0])))
+    own = head.bbox_coder.decode
+
+    def decode(boxes: torch.Tensor, deltas: torch.Tensor, **limits: Any) -> torch.Tensor:
+        decoded.append(deltas.shape)
+        return own(boxes, deltas, **limits)
+
+    head.bbox_coder.decode = decode
+    activation = detector.parts.activation
+    detector.parts.activation = lambda logits: candidates.append(activation(logits)) or candidates[-1]
+    detector(batch(), context())
+    (first, background), images = candidates, 2
+    assert len(regressed) == 2, "boxes are regressed for the detections and for their jittered copies"
+    assert len(background) > 0, "scores are asked for the student's background RoIs, too"
+    sizes = [shape[0] for shape in decoded]
+    assert sum(sizes[:images]) == int((first[:, :-1] > TINY.score_floor).sum()) > 0
+    assert max(sizes) <= TINY.max_dets * TINY.jitter_times < first[:, :-1].numel() / images
+    assert all(shape[1] == 4 for shape in decoded), "one class a box"
 
 
 def test_prediction_is_in_original_pixels_and_leaves_the_modes_as_they_were() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -226,6 +227,17 @@ def test_a_stop_request_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path
     again = tiny_training(tmp_path, "supervised", "iterations=5", "generations=1")
     assert again.resume()
     assert again.position.iteration == 2
+
+
+def test_an_error_that_somebody_keeps_leaves_no_worker_behind(tmp_path: Path) -> None:
+    """The frames that an error holds would hold a loader whose worker, deaf to SIGTERM, is waited for at exit."""
+    before = multiprocessing.active_children()
+    training = tiny_training(tmp_path, "supervised", "iterations=50", "generations=1", "workers=1")
+    training.stop = lambda: training.position.iteration == 2
+    with pytest.raises(Interrupted) as kept:
+        training.run()
+    assert kept.tb is not None
+    assert multiprocessing.active_children() == before
 
 
 def test_sigterm_is_noticed() -> None:

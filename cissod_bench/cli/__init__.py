@@ -17,9 +17,12 @@ from cissod_bench.errors import BenchError, unknown_name
 COMMANDS = {
     "make-splits": "Draw the labelled and unlabelled annotation files of the sub-tasks.",
     "run": "Train a method on a sub-task, score it and write its run folder.",
+    "sweep": "Run methods x tasks x seeds as a queue that can be stopped, continued and shared.",
     "report": "Collect runs into the paper's tables, in the terminal and as files.",
     "demo": "Toy task from nothing to a table: splits, training, scores, report.",
     "evaluate": "Score a predictions file against a split's classes.",
+    "splits": "List, show, verify, compare, plot and import splits.",
+    "data": "Check the annotation files and images of the sub-tasks.",
     "tasks": "List the sub-tasks.",
     "methods": "List the methods.",
     "presets": "List the presets (scale) and profiles (constants).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +37,27 @@ if TYPE_CHECKING:
     "--engine",
     default="hotcoco",
     show_default=True,
-    metavar="hotcoco|pycocotools",
-    help="Scorer; the numbers are equal.",
+    metavar="hotcoco|pycocotools|lvis",
+    help="Scorer; the numbers are equal. pycocotools knows COCO's rules only, lvis LVIS's only.",
 )
-@click.option("--max-dets", type=int, help="Scored detections an image and class.  [default: the split's]")
+@click.option(
+    "--groups",
+    "view",
+    default="split",
+    show_default=True,
+    metavar="split|official",
+    help="Class groups: the split's, by its labelled images, or those of the data set's authors.",
+)
+@click.option(
+    "--max-dets",
+    type=int,
+    help="Scored detections, an image and class; by LVIS's rules an image.  [default: the split's]",
+)
+@click.option(
+    "--score-floor",
+    type=float,
+    help="Leave out detections at or below this score.  [default: the split's, if it names one]",
+)
 @click.option("--per-class", is_flag=True, help="Print the AP of every class; so does -v.")
 @data_root_option
 @work_dir_option
@@ -52,32 +69,60 @@ def command(
     split: Path,
     ground_truth: Path | None,
     engine: str,
+    view: str,
     max_dets: int | None,
+    score_floor: float | None,
     per_class: bool,
     data_root: Path,
     work_dir: Path,
 ) -> None:
-    """Score predictions against the validation file of a split: AP of all classes and of each group."""
+    """Score predictions against the validation file of a split: AP of all classes and of each group.
+
+    By COCO's or LVIS's rules, as the split's task has it. The paper's LVIS table keeps 100 detections an image above
+    .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
+    """
     from cissod_bench.evaluate import score
     from cissod_bench.manifests import read_manifest
 
     manifest = read_manifest(split)
+    groups = _groups(manifest, split, view)
     truth = ground_truth or _validation_file(manifest, split, data_root, work_dir)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scores = score(
             truth,
             predictions,
-            groups=manifest["groups"],
+            groups=groups,
             engine=engine,
-            max_dets=max_dets if max_dets is not None else manifest.get("max_dets", 100),
-            metric=manifest.get("metric", "coco"),
+            max_dets=manifest["max_dets"] if max_dets is None else max_dets,
+            score_floor=manifest.get("score_floor") if score_floor is None else score_floor,
+            metric=manifest["metric"],
         )
     for warning in caught:
         output.warn(str(warning.message))
     output.result({**scores.columns, "per_class": dict(scores.per_class), "engine": scores.engine})
     if not output.json:
-        _print(scores, manifest, per_class or output.verbosity > 0)
+        title = f"{manifest['title']}, AP in points ({scores.engine})"
+        _print(
+            scores, f"{title}, {view} groups" if view != "split" else title, groups, per_class or output.verbosity > 0
+        )
+
+
+def _groups(manifest: Mapping[str, Any], split: Path, view: str) -> Mapping[str, Sequence[str]]:
+    """Return the class groups of a view: "split" for those of the draw, else one of the manifest's further views.
+
+    Raises:
+        UsageFault: the split has no such view.
+    """
+    from cissod_bench.errors import UsageFault
+
+    views: dict[str, Mapping[str, Sequence[str]]] = {**manifest.get("views", {}), "split": manifest["groups"]}
+    if view not in views:
+        raise UsageFault(
+            f"{split} has no class groups {view!r}; it has: {', '.join(views)}. Only LVIS has official ones.",
+            remedy="leave --groups out for the groups of the split",
+        )
+    return views[view]
 
 
 def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, work_dir: Path) -> Path:
@@ -110,7 +155,7 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
     return found
 
 
-def _print(scores: Scores, manifest: Mapping[str, Any], per_class: bool) -> None:
+def _print(scores: Scores, title: str, groups: Mapping[str, Sequence[str]], per_class: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -121,11 +166,11 @@ def _print(scores: Scores, manifest: Mapping[str, Any], per_class: bool) -> None
     console = Console()
     table = Table(*scores.columns, "AP50", "AP75")
     table.add_row(*map(points, scores.columns.values()), points(scores.ap50), points(scores.ap75))
-    console.print(Text(f"{manifest.get('title', manifest['task'])}, AP in points ({scores.engine})", style="bold"))
+    console.print(Text(title, style="bold"))
     console.print(table)
     if per_class:
         classes = Table("class", "group", "AP")
-        for group, names in manifest["groups"].items():
+        for group, names in groups.items():
             for name in names:
                 classes.add_row(Text(name), Text(group), points(scores.per_class[name]))
         console.print(classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
-from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.errors import BenchError, DataFault, UsageFault
 
 if TYPE_CHECKING:
     from cissod_bench.json_files import Progress
@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     type=click.Choice(["drop", "ignore"]),
     help="Minority boxes of D_m: left out, or kept as ignore regions.  [default: drop]",
 )
+@click.option(
+    "--unlabelled-percent",
+    type=float,
+    help="Share of the images outside D_l that enters D_u.  [default: 100]",
+)
 @click.option("--force", is_flag=True, help="Draw again where a split is there.")
 @click.option("--dry-run", is_flag=True, help="Read and draw, but write nothing.")
 @data_root_option
@@ -71,6 +76,7 @@ def command(
     min_instances: int | None,
     minority_file: Path | None,
     dm_minority: str | None,
+    unlabelled_percent: float | None,
     force: bool,
     dry_run: bool,
     data_root: Path,
@@ -80,7 +86,7 @@ def command(
 
     Writes labelled.json, unlabelled.json, hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same
     split seed gives the same bytes. A split that is there is verified and kept, unless an option given here is not its
-    own: then --force is needed.
+    own: then --force is needed. Where several splits are asked for, one that cannot be drawn stops none of the others.
     """
     from cissod_bench.tasks import draw_options, dry_split, ensure_split, find_task
 
@@ -90,22 +96,41 @@ def command(
         "min_instances": min_instances,
         "minority": read_names(minority_file) if minority_file is not None else None,
         "dm_minority": dm_minority,
+        "unlabelled_percent": unlabelled_percent,
     }
     tasks = [find_task(name) for name in dict.fromkeys(names)] or _available(output, data_root)
     chosen = [name for name, value in given.items() if value is not None]
     planned = [(task, draw_options(task, split_seed=seed, **given)) for task in tasks for seed in dict.fromkeys(seeds)]
     results = []
+    faults: dict[str, BenchError] = {}
     for task, options in planned:
-        with shown_progress(output) as progress:
-            if dry_run:
-                drawn = dry_split(task, data_root, work_dir, options, progress=progress)
-            else:
-                drawn = ensure_split(
-                    task, data_root, work_dir, options, given=chosen, force=force, progress=progress, say=output.say
-                )
+        try:
+            with shown_progress(output) as progress:
+                if dry_run:
+                    drawn = dry_split(task, data_root, work_dir, options, progress=progress)
+                else:
+                    drawn = ensure_split(
+                        task, data_root, work_dir, options, given=chosen, force=force, progress=progress, say=output.say
+                    )
+        except (DataFault, UsageFault) as fault:  # of one task's data or options; the other splits are still drawn
+            faults[f"{task.name}, split seed {options.split_seed}"] = fault
+            continue
         output.say(summary(drawn, dry_run=dry_run))
         results.append({"dir": str(drawn.folder), **drawn.manifest})
-    output.result(results)
+    if results:
+        output.result(results)
+    _raise(faults, len(planned))
+
+
+def _raise(faults: Mapping[str, BenchError], planned: int) -> None:
+    """Raise the faults of splits, if there are any, as one of the worst one's kind."""
+    if not faults:
+        return
+    worst = max(faults.values(), key=lambda fault: fault.exit_code)
+    if planned == 1:
+        raise worst
+    listed = "".join(f"\n{split}: {fault}" for split, fault in faults.items())
+    raise type(worst)(f"{len(faults)} of {planned} splits could not be drawn:{listed}")
 
 
 def _available(output: Output, data_root: Path) -> list[Task]:
@@ -148,21 +173,24 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
     """Return what was drawn as a few lines of text."""
     manifest = drawn.manifest
     counts, boxes, below = manifest["counts"], manifest["boxes"], manifest["below_minimum"]
-    how = "not written" if dry_run else "drawn" if drawn.fresh else "already there, hashes verified"
-    parts = " + ".join(f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled"))
-    named = f" ({', '.join(below)})" if below else ""
+    new = "imported" if manifest.get("imported") else "drawn"
+    how = "not written" if dry_run else new if drawn.fresh else "already there, hashes verified"
+    named = [name for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
+    parts = f"  ({' + '.join(f'{name} {counts[name]:,}' for name in named)})" if named else ""
+    short = f" ({', '.join(below)})" if below else ""
     lines = [
         f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
-        f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes  ({parts})",
+        f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes{parts}",
         f"  D_u  {counts['unlabelled']:>11,} images  {boxes['hidden']:>11,} hidden boxes",
     ]
     for group, one in manifest["per_group"].items():
         shown = f"{one['classes']:>11,} classes {one['labelled']:>11,} boxes in D_l, {one['hidden']:,} hidden in D_u"
         lines.append(f"  {group:<4} {shown}")
-    lines.append(f"  classes below {manifest['min_instances']} boxes: {len(below)}{named}")
+    lines.append(f"  classes below {manifest['min_instances']} boxes: {len(below)}{short}")
     lines.append(f"  imbalance in D_l {_ratio(manifest)}")
     lines += _other_options(drawn)
     lines += _policy(manifest)
+    lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.get("left_out", {}).items()]
     lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
     lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
     return "\n".join(lines)
@@ -170,6 +198,8 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
 
 def _other_options(drawn: SplitOnDisk) -> list[str]:
     """Return a line on options of a split found there that are not the task's own, if there are any."""
+    if drawn.manifest.get("imported"):
+        return [] if drawn.fresh else ["  imported, drawn by others; --force draws one in its place"]
     told = [
         f"{name} {', '.join(there) if isinstance(there, list) else there}"
         for name, (there, _) in drawn.differing.items()

@@ -1,4 +1,4 @@
-"""cissod-bench report: runs -> the paper's tables, in the terminal and as files."""
+"""cissod-bench report: runs -> the paper's tables and figures, in the terminal and as files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from cissod_bench.cli.common import Output, global_options, pass_output, work_di
 if TYPE_CHECKING:
     from cissod_bench.tables import Report
 
-FORMATS = ("rich", "md", "csv", "html")
+FORMATS = ("rich", "md", "csv", "html", "png", "svg")
+DRAWN = ("png", "svg")
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
 
 
@@ -25,18 +26,18 @@ _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squee
     default="rich,html",
     show_default=True,
     metavar=",".join(FORMATS),
-    help='What to make; "rich" is the table in the terminal.',
+    help='What to make; "rich" is for the terminal, "png" and "svg" are the figures for print.',
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
 @work_dir_option
 @global_options
 @pass_output
 def command(output: Output, runs: Path | None, formats: str, out: Path | None, work_dir: Path) -> None:
-    """Collect runs into the paper's tables: mean ± std over seeds, the paper's numbers beside them."""
+    """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them."""
     from cissod_bench.atomic import write_bytes
     from cissod_bench.catalogue import list_reports, load_report
     from cissod_bench.errors import DataFault
-    from cissod_bench.rendering import RENDERERS
+    from cissod_bench.rendering import RENDERERS, draw_figures
     from cissod_bench.runs import find_runs
 
     chosen = _formats(formats)
@@ -46,18 +47,44 @@ def command(output: Output, runs: Path | None, formats: str, out: Path | None, w
         raise DataFault(
             f"{place}: there is no run to report on.", remedy="cissod-bench run --method soft-teacher --task toy"
         )
-    reports = [load_report(name)(found) for name in list_reports()]
-    folder = out or work_dir / "reports"
-    written = []
+    splits = _splits(output, work_dir)
+    reports = sorted((load_report(name)(found, splits) for name in list_reports()), key=lambda report: report.order)
+    files: dict[str, bytes] = {}
     for name in chosen:
-        for file, text in RENDERERS[name](reports, found).items() if name in RENDERERS else ():
-            write_bytes(folder / file, text.encode())
-            written.append(folder / file)
+        files |= draw_figures(reports, name) if name in DRAWN else {}
+        files |= (
+            {file: text.encode() for file, text in RENDERERS[name](reports, found).items()} if name in RENDERERS else {}
+        )
+    folder = out or work_dir / "reports"
+    for file, data in files.items():
+        write_bytes(folder / file, data)
     if "rich" in chosen and not output.json:
         _print(reports)
-    for path in written:
-        output.say(f"Written: {path}")
-    output.result(_value(reports, written))
+    for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
+        output.say(line)
+    output.result(_value(reports, [folder / file for file in files]))
+
+
+def _told(folder: Path, files: list[str], drawn: bool) -> list[str]:
+    """Return a line a file and one for all figures, or how to have them where there are some."""
+    figures = [file for file in files if "/" in file]
+    lines = [f"Written: {folder / file}" for file in files if "/" not in file]
+    if figures:
+        return [*lines, f"Written: {len(figures)} files of figures below {(folder / figures[0]).parent}"]
+    return [*lines, "Figures for print: --format svg,png"] if drawn else lines
+
+
+def _splits(output: Output, work_dir: Path) -> list[dict[str, Any]]:
+    """Return the manifests of the splits below the work folder; those that cannot be read are named."""
+    from cissod_bench.split_list import find_splits
+
+    manifests = []
+    for split in find_splits(work_dir):
+        if split.manifest is None:
+            output.warn(f"Passed over: {split.fault}")
+        else:
+            manifests.append(split.manifest)
+    return manifests
 
 
 def _formats(text: str) -> list[str]:
@@ -78,10 +105,10 @@ def _formats(text: str) -> list[str]:
 def _print(reports: list[Report]) -> None:
     from rich.console import Console
 
-    from cissod_bench.rendering import print_rich
+    from cissod_bench.rendering import notes_once, print_rich
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    for report in reports:
+    for report in notes_once(reports):
         print_rich(report, console)
 
 

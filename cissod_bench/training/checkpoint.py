@@ -32,6 +32,7 @@ class Position:
         start: its first iteration.
         copies: source -> how often each of its images is drawn in it; empty for once each.
         skipped: iterations whose loss was not finite.
+        statistics: counters of the running generation's pseudo labels; nothing that training reads.
     """
 
     iteration: int = 0
@@ -39,6 +40,7 @@ class Position:
     start: int = 0
     copies: dict[int, npt.NDArray[np.int32]] = field(default_factory=dict)
     skipped: int = 0
+    statistics: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -68,6 +70,7 @@ def save(
         "start": position.start,
         "copies": {str(source): torch.from_numpy(times) for source, times in position.copies.items()},
         "skipped": position.skipped,
+        "statistics": position.statistics,
         "identity": identity,
         "student": detector.student.state_dict(),
         "teacher": detector.teacher.state_dict(),
@@ -134,4 +137,6 @@ def load(
     optimiser.load_state_dict(state["optimiser"])
     scaler.load_state_dict(state["scaler"])
     copies = {int(source): times.numpy() for source, times in state["copies"].items()}
-    return Position(state["iteration"], state["generation"], state["start"], copies, state["skipped"])
+    return Position(
+        state["iteration"], state["generation"], state["start"], copies, state["skipped"], state.get("statistics", {})
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ class Source:
     Attributes:
         names: file names, joined; image i's is ``names[name_ends[i - 1]:name_ends[i]]`` in UTF-8.
         name_ends: shape (I,).
-        folder: the image folder.
+        folders: the image folders of the task, the same for all sources of a run.
+        image_folder: place in ``folders`` of the one each image lies in, shape (I,).
         image_ids: shape (I,).
         sizes: width and height in pixels, shape (I, 2).
         box_ends: image i's boxes are rows ``box_ends[i - 1]:box_ends[i]``, shape (I,).
@@ -43,7 +46,8 @@ class Source:
 
     names: bytes
     name_ends: npt.NDArray[np.int64]
-    folder: Path
+    folders: tuple[Path, ...]
+    image_folder: npt.NDArray[np.int8]
     image_ids: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int32]
     box_ends: npt.NDArray[np.int64]
@@ -58,7 +62,7 @@ class Source:
         """Return the path of an image, inside its folder."""
         begin = int(self.name_ends[index - 1]) if index else 0
         name = self.names[begin : int(self.name_ends[index])].decode("utf-8")
-        return safe_path(self.folder, name)
+        return safe_path(self.folders[self.image_folder[index]], name)
 
     def box_rows(self, index: int) -> slice:
         """Return the rows of an image's boxes."""
@@ -79,53 +83,89 @@ class Source:
 
     def without_boxes(self) -> Source:
         """Return the same images with no box: what training may know of D_u (B10)."""
-        return _with_boxes(self, np.zeros(len(self), np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+        none = np.zeros(0, np.int64)
+        return replace(
+            self,
+            box_ends=np.zeros(len(self), np.int64),
+            boxes=np.zeros((0, 4), np.float32),
+            labels=none,
+            ignored=none.astype(np.bool_),
+        )
 
     def __add__(self, other: Source) -> Source:
         """Return the images of both, e.g. of D_l and of D_u with its hidden boxes."""
-        if self.folder != other.folder:
-            raise ValueError(f"Sources of one split share their image folder. Got {self.folder} and {other.folder}.")
-        columns = ("image_ids", "sizes", "boxes", "labels", "ignored")
+        if self.folders != other.folders:
+            raise ValueError(f"Sources of one run share their image folders. Got {self.folders} and {other.folders}.")
+        columns = ("image_folder", "image_ids", "sizes", "boxes", "labels", "ignored")
         joined: dict[str, Any] = {c: np.concatenate([getattr(self, c), getattr(other, c)]) for c in columns}
         return Source(
             names=self.names + other.names,
             name_ends=np.concatenate([self.name_ends, other.name_ends + len(self.names)]),
             box_ends=np.concatenate([self.box_ends, other.box_ends + len(self.boxes)]),
-            folder=self.folder,
+            folders=self.folders,
             **joined,
         )
 
 
-def _with_boxes(source: Source, ends: Any, boxes: Any, labels: Any, ignored: Any) -> Source:
-    return Source(
-        source.names, source.name_ends, source.folder, source.image_ids, source.sizes,
-        np.asarray(ends, np.int64), np.asarray(boxes, np.float32), np.asarray(labels, np.int64),
-        np.asarray(ignored, np.bool_),
-    )  # fmt: skip
-
-
-def source_of(annotations: Annotations, folder: Path) -> Source:
+def source_of(annotations: Annotations, folders: Mapping[str, Path], role: str) -> Source:
     """Return the columns of an annotation file that training needs.
 
     Args:
         annotations: as read; channels are its categories in the order of their ids.
-        folder: where the images lie.
+        folders: role -> folder of images; a record's ``root`` is the role of its own.
+        role: of the records that name no root: "train" or "val".
+
+    Raises:
+        DataFault: a record names a role that has no folder, or a folder that images lie in is missing.
     """
+    image_folder = _places(annotations, folders, role)
+    _check_folders(annotations, tuple(folders.values()), image_folder)
     names = [name.encode("utf-8") for name in annotations.file_names]
     order = np.argsort(annotations.box_image, kind="stable")
     counts = np.bincount(annotations.box_image, minlength=len(names))
     boxes = annotations.boxes[order]
+    boxes[:, 2:] += boxes[:, :2]
     return Source(
         names=b"".join(names),
         name_ends=np.cumsum([len(n) for n in names], dtype=np.int64),
-        folder=folder,
+        folders=tuple(folders.values()),
+        image_folder=image_folder,
         image_ids=np.asarray(annotations.image_ids, np.int64),
         sizes=np.stack([annotations.widths, annotations.heights], axis=1).astype(np.int32),
         box_ends=np.cumsum(counts, dtype=np.int64),
-        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32),
+        boxes=boxes.astype(np.float32),
         labels=annotations.box_class[order].astype(np.int64),
         ignored=annotations.crowd[order].astype(np.bool_),
     )
+
+
+def _places(annotations: Annotations, folders: Mapping[str, Path], role: str) -> npt.NDArray[np.int8]:
+    """Return the place in ``folders`` of every image's folder."""
+    known = {**{name: place for place, name in enumerate(folders)}, "": list(folders).index(role)}
+    for number, root in enumerate(annotations.roots):
+        if root not in known:
+            first = int(np.argmax(annotations.image_root == number))
+            raise DataFault(
+                f"{annotations.path}: images[{first}].root must be a role of the task's image folders "
+                f"({', '.join(folders)}). Got {root!r}."
+            )
+    places = np.array([known[root] for root in annotations.roots], np.int8)
+    return places[annotations.image_root] if len(places) else np.zeros(len(annotations.image_ids), np.int8)
+
+
+def _check_folders(annotations: Annotations, folders: Sequence[Path], image_folder: npt.NDArray[np.int8]) -> None:
+    """Refuse images in a folder that is not there: without one of its archives a data set looks whole from above."""
+    parents = (name.rpartition("/")[0] for name in annotations.file_names)
+    images = Counter(zip(image_folder.tolist(), parents, strict=True))
+    missing = {folders[place] / parent: count for (place, parent), count in images.items()}
+    missing = {folder: count for folder, count in missing.items() if not folder.is_dir()}
+    if missing:
+        folder, count = next(iter(missing.items()))
+        others = f" (and {len(missing) - 1} more folders)" if len(missing) > 1 else ""
+        raise DataFault(
+            f"The image folder {folder} is missing{others}; {annotations.path} has {count} images in it.",
+            remedy="unpack the images of all archives, or pass the folder that holds them as --data-root",
+        )
 
 
 @contextmanager
@@ -154,6 +194,8 @@ class ViewsDataset(Dataset[dict[str, Any]]):
         self.sources, self.views = tuple(sources), tuple(tuple(v) for v in views)
         self.settings = settings
         self._pipelines: dict[View, Any] = {}
+        for view in {view for own in self.views for view in own}:
+            self._pipeline(view)  # what is imported here is not imported by every worker of every generation
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
@@ -209,6 +251,20 @@ def _sound(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return batch
 
 
+class _Pieces:
+    """Hands a loader some images of source 0 in pieces; 1.7 million draws at once would take half a gigabyte."""
+
+    def __init__(self, indices: Sequence[int], size: int) -> None:
+        self.indices, self.size = indices, size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for at in range(0, len(self.indices), self.size):
+            yield [Draw(0, index, 0) for index in self.indices[at : at + self.size]]
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.size)
+
+
 class _Positions:
     """Hands a loader the sampler's batches from one iteration to another."""
 
@@ -228,34 +284,38 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[str, list[Any]], None, None]:
+    """Yield the batches of some draws, each a list of `Draw`."""
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=draws,
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_main_process,
+    )
+    # Workers are forks, which share a page until one of them writes to it. The garbage collector writes to every object
+    # there is, so whoever ran it would copy them all: 100 MB a process.
+    gc.freeze()
+    try:
+        yield from map(_sound, loader)
+    finally:
+        gc.unfreeze()
+
+
 def training_batches(
     dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int
-) -> Iterator[dict[str, list[Any]]]:
+) -> Generator[dict[str, list[Any]], None, None]:
     """Yield the batches of iterations begin to end of the current generation.
 
     A loader ends with its generation, so no batch drawn by the last generation's copies is left in a queue, whatever
     the number of workers.
     """
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=_Positions(sampler, begin, end),
-        collate_fn=collate,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
-    )
-    yield from map(_sound, loader)
+    yield from _loaded(dataset, _Positions(sampler, begin, end), workers)
 
 
 def scoring_batches(
     dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int
-) -> Iterator[dict[str, list[Any]]]:
+) -> Generator[dict[str, list[Any]], None, None]:
     """Yield batches of the "test" views of source 0's images."""
-    draws = [[Draw(0, i, 0) for i in indices[at : at + batch]] for at in range(0, len(indices), batch)]
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=draws,
-        collate_fn=collate,
-        num_workers=min(workers, len(draws)),
-        worker_init_fn=_leave_signals_to_the_main_process,
-    )
-    yield from map(_sound, loader)
+    draws = _Pieces(indices, batch)
+    yield from _loaded(dataset, draws, min(workers, len(draws)))

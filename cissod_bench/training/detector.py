@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmdet.structures import DetDataSample
@@ -29,6 +29,8 @@ from cissod_bench.training.registry import build_model
 from cissod_bench.training.settings import Settings
 
 Losses = dict[str, Tensor]
+Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
+"""Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
 
 
 @dataclass
@@ -54,11 +56,15 @@ class PseudoLabels:
 
 @dataclass
 class TeacherPass:
-    """What the student's losses need of the teacher: its features and views, and its pseudo labels."""
+    """What the student's losses need of the teacher: its features and views, and its pseudo labels.
+
+    ``confident`` are the detections above the initial threshold in the original images, for who judges them.
+    """
 
     features: tuple[Tensor, ...]
     views: list[DetDataSample]
     pseudo: list[PseudoLabels]
+    confident: list[Detections]
 
 
 def _homography(sample: DetDataSample, device: torch.device) -> Tensor:
@@ -97,6 +103,7 @@ class SemiSupervisedDetector(nn.Module):
         self.teacher.requires_grad_(False)
         self.parts = parts
         self.settings = settings
+        self.observer: Observer | None = None
         self.train()
 
     def to_device(self, device: torch.device) -> SemiSupervisedDetector:
@@ -159,15 +166,13 @@ class SemiSupervisedDetector(nn.Module):
         confident = [scores > self.settings.initial_threshold for _, _, scores in found]
         kept = [(b[k], c[k]) for (b, c, _), k in zip(found, confident, strict=True)]
         uncertainties = self._uncertainties(features, views, kept)
-        pseudo = []
-        for detections, keep, u, view in zip(originals, confident, uncertainties, strong, strict=True):
+        pseudo, sure = [], [one.kept(keep) for one, keep in zip(originals, confident, strict=True)]
+        for detections, u, view in zip(sure, uncertainties, strong, strict=True):
             sample = view["data_samples"]
-            boxes = project(detections.boxes[keep], _homography(sample, u.device), *sample.img_shape)
+            boxes = project(detections.boxes, _homography(sample, u.device), *sample.img_shape)
             inside = large_enough(boxes)
-            pseudo.append(
-                PseudoLabels(boxes[inside], detections.labels[keep][inside], detections.scores[keep][inside], u[inside])
-            )
-        return TeacherPass(features, views, pseudo)
+            pseudo.append(PseudoLabels(boxes[inside], detections.labels[inside], detections.scores[inside], u[inside]))
+        return TeacherPass(features, views, pseudo, sure)
 
     # Steps 6-8: the student on the strong views.
     def unsupervised_losses(self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, context: Context) -> Losses:
@@ -178,6 +183,8 @@ class SemiSupervisedDetector(nn.Module):
         _supervise(samples, [p.instances(p.scores > limits.rpn_threshold) for p in teacher.pseudo])
         losses, proposals = self._rpn_losses(features, samples)
         theta = self.parts.thresholds(context)
+        if self.observer is not None:
+            self.observer(teacher.confident, theta)
         _supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
         losses["loss_cls"] = self._unsupervised_classification(features, proposals, samples, teacher, context)
         _supervise(samples, [p.instances(p.uncertainty < limits.box_threshold) for p in teacher.pseudo])

@@ -1,9 +1,10 @@
-"""log.jsonl: a line of numbers every few iterations; a resumed run drops the lines after its checkpoint."""
+"""log.jsonl and pseudo_labels.jsonl: a line every few iterations; a resumed run drops those after its checkpoint."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from cissod_bench.atomic import write_bytes
@@ -23,14 +24,14 @@ def rewind(path: Path, iteration: int) -> None:
     write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
-def _plain(value: float) -> float | None:
-    """Return a number that JSON can hold: NaN and Infinity become null."""
-    if not math.isfinite(value):
-        return None
-    return round(value, 6) if isinstance(value, float) else value
+def _plain(value: float | str | None) -> float | str | None:
+    """Return a value that JSON can hold: NaN and Infinity become null."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
 
 
-def append(path: Path, line: dict[str, float]) -> None:
+def append(path: Path, line: Mapping[str, float | str | None]) -> None:
     """Add a line."""
     rounded = {name: _plain(value) for name, value in line.items()}
     with path.open("a", encoding="utf-8") as stream:

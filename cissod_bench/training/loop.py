@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from cissod_bench.training.data import ViewsDataset, training_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.parts import Context, Detections
 from cissod_bench.training.predict import detections
+from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import Settings, learning_rate
 
 Log = Callable[[dict[str, float]], None]
+Report = Callable[[Line], None]
 
 
 def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
@@ -56,6 +58,8 @@ class Training:
         identity: what the run is; a checkpoint of another is refused.
         log: takes a line of numbers every ``log_every`` iterations.
         stop: tells whether the run was asked to stop (SIGTERM).
+        statistics: judges the pseudo labels of every generation; nothing comes back from it.
+        report: takes its lines at the end of every generation, on rank 0.
     """
 
     def __init__(
@@ -70,9 +74,13 @@ class Training:
         identity: dict[str, str],
         log: Log = lambda line: None,
         stop: Callable[[], bool] = lambda: False,
+        statistics: PseudoLabelStatistics | None = None,
+        report: Report = lambda line: None,
     ) -> None:
         self.detector, self.dataset, self.sampler, self.settings = detector, dataset, sampler, settings
         self.seed, self.file, self.identity, self.log, self.stop = seed, file, identity, log, stop
+        self.statistics, self.report = statistics, report
+        detector.observer = statistics.observe if statistics is not None else None
         self.device = next(detector.student.parameters()).device
         self.amp = settings.amp and self.device.type == "cuda"
         self.optimiser = make_optimiser(settings, detector.student)
@@ -94,6 +102,8 @@ class Training:
         if not distributed.broadcast(self.file.exists()):
             return False
         self.position = checkpoint.load(self.file, self.detector, self.optimiser, self.scaler, self.identity)
+        if self.statistics is not None:
+            self.statistics.load(self.position.statistics)
         self._set_copies()
         return True
 
@@ -135,21 +145,38 @@ class Training:
     def _train_to(self, end: int) -> None:
         begin, settings = self.position.iteration, self.settings
         clock = time.perf_counter()
-        batches = training_batches(self.dataset, self.sampler, begin, end, settings.workers)
-        for iteration, batch in zip(range(begin, end), batches, strict=True):
-            line = self.step(batch, iteration)
-            self.position.iteration = done = iteration + 1
-            if done % settings.log_every == 0 or done == settings.iterations:
-                numbers = {name: float(value) for name, value in line.items()}
-                now = time.perf_counter()
-                numbers["seconds"], clock = now - clock, now
-                self.log({"iteration": done, "generation": self.position.generation, **numbers})
-            if done % settings.checkpoint_every == 0 or done == settings.iterations:
-                self.save()
-            if self._asked_to_stop():
-                self.save()
-                raise Interrupted(f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written.",
-                                  remedy="repeat the same command to continue")  # fmt: skip
+        with closing(training_batches(self.dataset, self.sampler, begin, end, settings.workers)) as batches:
+            # Closed whatever happens: an error that is still being told at exit would keep workers waiting for ever.
+            for iteration, batch in zip(range(begin, end), batches, strict=True):
+                line = self.step(batch, iteration)
+                self.position.iteration = done = iteration + 1
+                if done % settings.log_every == 0 or done == settings.iterations:
+                    numbers = {name: float(value) for name, value in line.items()}
+                    now = time.perf_counter()
+                    numbers["seconds"], clock = now - clock, now
+                    self.log({"iteration": done, "generation": self.position.generation, **numbers})
+                if done == generation_start(self.position.generation + 1, settings.iterations, settings.generations):
+                    self._end_generation()
+                if done % settings.checkpoint_every == 0 or done == settings.iterations:
+                    self.save()
+                if self._asked_to_stop():
+                    self.save()
+                    words = f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written."
+                    raise Interrupted(words, remedy="repeat the same command to continue")
+
+    def _end_generation(self) -> None:
+        """Report how good the pseudo labels were; before the checkpoint, so that none is reported twice."""
+        if self.statistics is None:
+            return
+        place = self.position
+        numbers: dict[str, Any] = {"pool": None, "pool_coverage": None}
+        for source, name in enumerate(("labelled", "unlabelled")):
+            times = place.copies.get(source)
+            numbers[f"copies_{name}"] = None if times is None else float(times.mean())
+            numbers[f"copies_{name}_max"] = None if times is None else int(times.max())
+        numbers |= self.detector.parts.statistics(self._context(place.iteration - 1))
+        for line in self.statistics.end_generation(numbers):
+            self.report({"generation": place.generation + 1, "iteration": place.iteration, **line})
 
     def _asked_to_stop(self) -> bool:
         """Tell whether a rank was asked to stop; all ranks agree, so that none waits for another."""
@@ -193,6 +220,8 @@ class Training:
         """Write the checkpoint (rank 0)."""
         extra: dict[str, Any] = {}
         self.detector.parts.before_save_checkpoint(extra)
+        if self.statistics is not None:
+            self.position.statistics = self.statistics.state()
         if distributed.rank() == 0:
             checkpoint.save(self.file, self.position, self.detector, self.optimiser, self.scaler, self.identity, extra)
         distributed.barrier()

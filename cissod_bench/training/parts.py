@@ -8,7 +8,7 @@ teacher) and is never averaged by the teacher's update.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -75,6 +75,10 @@ class Detections:
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+
+    def kept(self, keep: Tensor) -> Detections:
+        """Return the chosen ones, bool (M,)."""
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
 
 class Parts(nn.Module):
@@ -151,6 +155,14 @@ class Parts(nn.Module):
     # 6
     def after_iteration(self, context: Context) -> None:
         """Update the state once an iteration, after the optimiser's step, with sums over all ranks."""
+
+    def statistics(self, context: Context) -> dict[str, Tensor | float]:
+        """Return numbers for ``pseudo_labels.jsonl``, which no training reads: ("w", "pool", "pool_coverage").
+
+        Called at the end of every generation on every rank. Tensors of shape (n,) become a mean a group, with its least
+        and greatest value.
+        """
+        return {}
 
     # 7
     def before_save_checkpoint(self, state: dict[str, Any]) -> None:

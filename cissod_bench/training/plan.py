@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cissod_bench import tasks
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.runs import run_folder
-from cissod_bench.spec import Method, Task
+from cissod_bench.spec import Method, Naming, Task
 from cissod_bench.training.settings import PROFILES, Settings, preset, with_changes
 
 # How often a checkpoint or a log line is written, by how many workers images are read and how many are scored at once
@@ -30,8 +30,7 @@ class Plan:
         split: the split's folder.
         manifest: its manifest.
         val: the annotation file that is scored.
-        train_images: image folder of D_l and D_u.
-        val_images: image folder of the scored images.
+        images: role -> image folder: "train" of D_l and D_u, "val" of the scored images, others by an image's ``root``.
         folder: the run's folder.
         command: the command line.
     """
@@ -47,8 +46,7 @@ class Plan:
     split: Path
     manifest: Mapping[str, Any]
     val: Path
-    train_images: Path
-    val_images: Path
+    images: Mapping[str, Path]
     folder: Path
     command: tuple[str, ...] = ()
 
@@ -61,6 +59,11 @@ class Plan:
     def groups(self) -> dict[str, list[str]]:
         """Group -> names of its classes."""
         return {name: list(members) for name, members in self.manifest["groups"].items()}
+
+    @property
+    def naming(self) -> Naming:
+        """How image records name their files; a split from before there was a choice says nothing of it."""
+        return cast(Naming, self.manifest.get("naming", "file_name"))
 
     @property
     def split_sha256(self) -> str:
@@ -141,7 +144,7 @@ def make_plan(
     settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.is_toy:  # before a large split is drawn for nothing
-        _image_folder(task, "train", root)
+        image_folders(task, root)
     options = tasks.draw_options(task, split_seed=split_seed)
     drawn = tasks.ensure_split(task, data_root, work_dir, options, any_options=True, say=say)
     return Plan(
@@ -156,19 +159,28 @@ def make_plan(
         split=drawn.folder,
         manifest=drawn.manifest,
         val=tasks.input_path(task, "val", root),
-        train_images=_image_folder(task, "train", root),
-        val_images=_image_folder(task, "val", root),
+        images=image_folders(task, root),
         folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
         command=tuple(command),
     )
 
 
-def _image_folder(task: Task, role: str, root: Path) -> Path:
-    folder = root / task.images[role]
-    if not folder.is_dir():
-        origin = task.official.get(f"{role}_images") or task.official.get(role)
-        raise DataFault(
-            f"The folder of the {role} images is missing: {folder}.",
-            remedy=f"get it from {origin}" if origin else "pass the folder that holds it as --data-root",
-        )
-    return folder
+def image_folders(task: Task, root: Path) -> dict[str, Path]:
+    """Return role -> image folder.
+
+    Args:
+        task: the sub-task.
+        root: what its folders are relative to.
+
+    Raises:
+        DataFault: one is missing; the message says where its images officially come from.
+    """
+    folders = {role: root / path for role, path in task.images.items()}
+    for role, folder in folders.items():
+        if not folder.is_dir():
+            origin = task.official.get(f"{role}_images") or task.official.get(role)
+            raise DataFault(
+                f"The folder of the {role} images is missing: {folder}.",
+                remedy=f"get it from {origin}" if origin else "pass the folder that holds it as --data-root",
+            )
+    return folders

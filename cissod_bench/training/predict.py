@@ -1,90 +1,119 @@
-"""Detections of a trained detector on the images that are scored, as a COCO result file."""
+"""Detections of a trained detector: on the images that are scored, as a COCO result file; on D_u, for a method.
+
+They become packed text image by image, 25 bytes a detection. As a list of Python's dicts, 100 detections on each of
+the 80,000 images of Objects365 would take 4.6 GB (measured on 8,000).
+"""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 
-from cissod_bench.atomic import write_bytes
+from cissod_bench.atomic import replacing
 from cissod_bench.training.data import Source, ViewsDataset, scoring_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.parts import Context, Detections
 from cissod_bench.training.settings import Settings
 
+_PIECE = 10_000  # detections that are turned into text at once
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's word for a gzip header, which it writes without a time
 
-@torch.no_grad()
+
 def predict(
     detector: SemiSupervisedDetector,
     source: Source,
-    category_ids: tuple[int, ...],
     settings: Settings,
     *,
     teacher: bool,
     progress: Callable[[int], None] = lambda images: None,
-) -> list[dict[str, Any]]:
-    """Return detections in COCO's result format.
+) -> Iterator[Detections]:
+    """Yield the detections on every image of a source.
 
     Args:
         detector: as trained.
         source: the images that are scored.
-        category_ids: category id of every channel.
         settings: the run's.
         teacher: the teacher's detections, else the student's.
         progress: told how many images were done since the last call.
     """
-    dataset = ViewsDataset([source.without_boxes()], [("test",)], settings)
-    context = Context(settings.iterations, settings.iterations)
-    found: list[dict[str, Any]] = []
-    for batch in scoring_batches(dataset, range(len(source)), settings.test_batch, settings.workers):
-        results = detector.predict(batch["test"], context, teacher=teacher)
-        for view, (boxes, labels, scores) in zip(batch["test"], results, strict=True):
-            found += _records(view["data_samples"].img_id, boxes, labels, scores, category_ids)
-        progress(len(results))
-    return found
+    for found in detections(detector, source, settings, range(len(source)), teacher=teacher):
+        yield found
+        progress(1)
 
 
 @torch.no_grad()
 def detections(
-    detector: SemiSupervisedDetector, source: Source, settings: Settings, indices: Sequence[int]
+    detector: SemiSupervisedDetector,
+    source: Source,
+    settings: Settings,
+    indices: Sequence[int],
+    *,
+    teacher: bool = True,
 ) -> Iterator[Detections]:
-    """Yield the teacher's detections on some images of a source, each in the view that images are scored in.
+    """Yield the detections on some images of a source, each in the view that images are scored in.
 
     Args:
         detector: as trained so far.
         source: e.g. D_u; its boxes, if it has any, are not read.
         settings: the run's.
         indices: rows of the source.
+        teacher: the teacher's detections, else the student's.
     """
     dataset = ViewsDataset([source.without_boxes()], [("test",)], settings)
     context = Context(settings.iterations, settings.iterations)
-    for batch in scoring_batches(dataset, indices, settings.test_batch, settings.workers):
-        results = detector.predict(batch["test"], context, teacher=True)
-        for view, found in zip(batch["test"], results, strict=True):
-            sample = view["data_samples"]
-            yield Detections(sample.img_id, sample.img_index, *found)
+    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers)) as batches:
+        for batch in batches:
+            results = detector.predict(batch["test"], context, teacher=teacher)
+            for view, found in zip(batch["test"], results, strict=True):
+                sample = view["data_samples"]
+                yield Detections(sample.img_id, sample.img_index, *found)
 
 
-def _records(
-    image_id: int, boxes: torch.Tensor, labels: torch.Tensor, scores: torch.Tensor, category_ids: tuple[int, ...]
-) -> list[dict[str, Any]]:
-    corners = boxes.double().cpu()
+def _records(found: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return detections in COCO's result format."""
+    corners = found.boxes.double().cpu()
     xywh = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
     return [
         {
-            "image_id": image_id,
+            "image_id": found.image_id,
             "category_id": category_ids[label],
             "bbox": [round(value, 3) for value in box],
             "score": round(score, 6),
         }
-        for box, label, score in zip(xywh, labels.tolist(), scores.double().tolist(), strict=True)
+        for box, label, score in zip(xywh, found.labels.tolist(), found.scores.double().tolist(), strict=True)
     ]
 
 
-def write_predictions(path: Path, found: list[dict[str, Any]]) -> None:
-    """Write a result file, gzipped; the same detections give the same bytes."""
-    write_bytes(path, gzip.compress(msgspec.json.encode(found), 6, mtime=0))
+def _text(records: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
+    """Yield the JSON array of all records in pieces."""
+    before, waiting = b"[", list[dict[str, Any]]()
+    for some in records:
+        waiting += some
+        if len(waiting) >= _PIECE:
+            yield before + msgspec.json.encode(waiting)[1:-1]
+            before, waiting = b",", []
+    yield before + msgspec.json.encode(waiting)[1:] if waiting or before == b"[" else b"]"
+
+
+def write_predictions(path: Path, found: Iterable[Detections], category_ids: Sequence[int]) -> None:
+    """Write a COCO result file, gzipped; the same detections give the same bytes.
+
+    What is held meanwhile is the packed text: the file is opened when it is complete, so that a run that is
+    killed while it predicts leaves nothing behind.
+
+    Args:
+        path: the file.
+        found: detections, image by image.
+        category_ids: category id of every channel.
+    """
+    packer = zlib.compressobj(6, wbits=_GZIP)
+    packed = [packer.compress(piece) for piece in _text(_records(one, category_ids) for one in found)]
+    packed.append(packer.flush())
+    with replacing(path) as stream:
+        stream.writelines(packed)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,11 +26,13 @@ from cissod_bench.spec import RunFacts, RunRecord
 from cissod_bench.training import distributed, log, provenance
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.judging import read_hidden
 from cissod_bench.training.loop import Training
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.plan import FREE_SETTINGS, Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import predict, write_predictions
 from cissod_bench.training.progress import Bar
+from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import departures
 
@@ -81,7 +84,7 @@ def _only_worker(folder: Path) -> Iterator[None]:
 
 def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
     if restart and distributed.rank() == 0:
-        for name in (runs.RECORD, runs.LOG, runs.CHECKPOINT, runs.PREDICTIONS, runs.STUDENT_PREDICTIONS):
+        for name in runs.RESULTS:
             (plan.folder / name).unlink(missing_ok=True)
     # Every rank must take the same way, so the first one reads the folder for all.
     record = distributed.broadcast(_record(plan) if distributed.rank() == 0 else None)
@@ -195,14 +198,28 @@ def sources(plan: Plan) -> tuple[Source, Source]:
 
     For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
     """
-    with read_annotations(plan.split / "labelled.json") as file:
-        labelled = source_of(file, plan.train_images)
-    with read_annotations(plan.split / "unlabelled.json") as file:
-        unlabelled = source_of(file, plan.train_images).without_boxes()
+    labelled, unlabelled = (_part(plan, name) for name in ("labelled.json", "unlabelled.json"))
     if plan.method.images == "oracle":
-        with read_annotations(plan.split / "hidden.json") as file:
-            labelled = labelled + source_of(file, plan.train_images)
-    return labelled, unlabelled
+        labelled = labelled + _part(plan, "hidden.json")
+    return labelled, unlabelled.without_boxes()
+
+
+def _part(plan: Plan, name: str) -> Source:
+    with read_annotations(plan.split / name, naming=plan.naming) as file:
+        return source_of(file, plan.images, "train")
+
+
+def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
+    """Return the images that are scored and the category id of every channel.
+
+    Raises:
+        DataFault: the file has other classes than the split, or a folder of its images is missing.
+    """
+    # The split's files hold the right sizes; those of this one are as they were published.
+    with read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped) as file:
+        if file.classes != plan.classes:
+            raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
+        return source_of(file, plan.images, "val"), file.category_ids
 
 
 def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
@@ -211,7 +228,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     Args:
         plan: the run.
         device: of the detector.
-        hooks: ``log`` and ``stop`` of `Training`.
+        hooks: ``log``, ``report`` and ``stop`` of `Training`.
 
     Raises:
         DataFault: D_l or D_u has no image.
@@ -248,8 +265,17 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     identity = {**plan.identity(), "number of processes": str(distributed.world_size())}
     file = plan.folder / runs.CHECKPOINT
     return Training(
-        detector.to_device(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity, **hooks
-    )
+        detector.to_device(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity,
+        statistics=statistics(plan), **hooks
+    )  # fmt: skip
+
+
+def statistics(plan: Plan) -> PseudoLabelStatistics | None:
+    """Return what judges the run's pseudo labels, None where there are none."""
+    if plan.method.images != "semi":
+        return None
+    hidden = partial(read_hidden, plan.split / "hidden.json", plan.classes, plan.naming)
+    return PseudoLabelStatistics(plan.groups, plan.classes, hidden)
 
 
 def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]) -> None:
@@ -265,7 +291,12 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
             log.append(plan.folder / runs.LOG, line)
             bar[0].advance(int(line["iteration"]) - bar[0].done, note_of(line))
 
-    training = prepare(plan, device, log=take, stop=stop)
+    def report(line: Line) -> None:
+        if main:
+            log.append(plan.folder / runs.PSEUDO_LABELS, line)
+
+    scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
+    training = prepare(plan, device, log=take, report=report, stop=stop)
     record.departures |= training.detector.parts.departures()
     record.data = {"labelled": training.sampler.sizes[0], "unlabelled": training.sampler.sizes[1]}
     if training.resume():
@@ -273,7 +304,8 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     else:
         training.save()  # iteration 0: a run that dies early continues like any other
     if main:
-        log.rewind(plan.folder / runs.LOG, training.position.iteration)
+        for name in (runs.LOG, runs.PSEUDO_LABELS):
+            log.rewind(plan.folder / name, training.position.iteration)
     begun, first = time.perf_counter(), training.position.iteration
     with Bar("train", plan.settings.iterations, done=first, stream=stream, quiet=quiet or not main) as shown:
         bar.append(shown)
@@ -286,7 +318,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     if training.position.iteration > first:
         record.timings["iterations_per_second"] = (training.position.iteration - first) / seconds
     if main:
-        _score(plan, record, training.detector, stream, quiet)
+        _score(plan, record, training.detector, scored, stream, quiet)
     distributed.barrier()
 
 
@@ -302,18 +334,21 @@ def note_of(line: Mapping[str, float]) -> str:
     return "  ".join(words)
 
 
-def _score(plan: Plan, record: RunRecord, detector: SemiSupervisedDetector, stream: Any, quiet: bool) -> None:
+def _score(
+    plan: Plan,
+    record: RunRecord,
+    detector: SemiSupervisedDetector,
+    scored: tuple[Source, tuple[int, ...]],
+    stream: Any,
+    quiet: bool,
+) -> None:
     """Predict with teacher and student on the scored images and fill in their AP."""
-    with read_annotations(plan.val) as file:
-        source, category_ids = source_of(file, plan.val_images), file.category_ids
-        if file.classes != plan.classes:
-            raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
-    settings = plan.settings
+    source, category_ids = scored
     begun = time.perf_counter()
     with Bar("predict", 2 * len(source), stream=stream, quiet=quiet) as bar:
         for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
-            found = predict(detector, source, category_ids, settings, teacher=who == "teacher", progress=bar.advance)
-            write_predictions(plan.folder / name, found)
+            found = predict(detector, source, plan.settings, teacher=who == "teacher", progress=bar.advance)
+            write_predictions(plan.folder / name, found, category_ids)
     record.timings["predict"] = time.perf_counter() - begun
     begun = time.perf_counter()
     for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):

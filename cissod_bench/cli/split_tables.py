@@ -1,0 +1,200 @@
+"""What ``cissod-bench splits`` prints: tables of splits, of one split, and of what two of them differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cissod_bench.split_diff import IdsDiffer, SplitsDiffer
+
+_HASH = 12  # hexadecimal digits of a hash that tell splits apart
+_POLICY = {
+    "degenerate": "without area, dropped",
+    "outside": "outside their image, dropped",
+    "clipped": "clipped to their image",
+    "crowd": "crowd regions, not counted",
+}
+
+
+def print_list(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of splits, and below it the folders that hold none.
+
+    Args:
+        rows: from ``split_list.row``.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table("task", "seed", "images in D_l", "in D_u", "sha256", "other options")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    table.columns[5].overflow = "fold"
+    for one in rows:
+        if not one["fault"]:
+            how = "imported" if one["imported"] else _options(one["options"])
+            numbers = (str(one["split_seed"]), f"{one['labelled']:,}", f"{one['unlabelled']:,}")
+            table.add_row(Text(one["task"]), *numbers, one["split_sha256"][:_HASH], Text(how))
+    if table.row_count:
+        console.print(table)
+    for one in rows:
+        if one["fault"]:
+            console.print(Text(f"broken: {one['fault']}", "bold red"), soft_wrap=True)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in options.items()) or "-"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value[:3])) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
+    return str(value)
+
+
+def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Print what a manifest says: facts, groups and every class."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for key, text in _facts(folder, manifest):  # unwrapped, so that a hash can be copied in one piece
+        console.print(Text.assemble((f"{key:<17}", "dim"), text), soft_wrap=True)
+    groups = _table(("group", "classes", "boxes in D_l", "hidden in D_u"))
+    for group, one in manifest["per_group"].items():
+        groups.add_row(Text(group), *map(_number, (one["classes"], one["labelled"], _hidden(manifest, one["hidden"]))))
+    console.print(groups)
+    _print_classes(console, manifest)
+
+
+def _facts(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield name and value of each line above the tables."""
+    counts, boxes = manifest["counts"], manifest["boxes"]
+    parts = [f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
+    yield "split", f"{manifest['title']} ({manifest['task']}), split seed {manifest['split_seed']}"
+    yield "folder", str(folder)
+    yield "D_l", f"{counts['labelled']:,} images, {boxes['labelled']:,} boxes{_bracketed(' + '.join(parts))}"
+    yield "D_u", f"{counts['unlabelled']:,} images, {_number(_hidden(manifest, boxes['hidden']))} hidden boxes"
+    if boxes["ignored"]:
+        yield "ignore regions", f"{boxes['ignored']:,} minority boxes of D_m"
+    for reason, count in manifest.get("left_out", {}).items():
+        yield "in no part", f"{count:,} images {reason}"
+    if manifest["imbalance"] is not None:
+        yield "imbalance", f"{manifest['imbalance']:,} : 1 between the classes of D_l"
+    if manifest["below_minimum"]:
+        yield "below minimum", f"{len(manifest['below_minimum'])} classes: {_short(manifest['below_minimum'])}"
+    odd = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest["box_policy"].items() if count]
+    yield "odd boxes", "; ".join(odd) or "none"
+    for root, one in manifest.get("offsets", {}).items():
+        yield "offsets", f"{root}: {one['images']:,} is added to the ids of images, {one['annotations']:,} of boxes"
+    yield from _origin(manifest)
+    for view, groups in manifest.get("views", {}).items():
+        yield f"view {view}", ", ".join(f"{group} {len(names)}" for group, names in groups.items())
+    for name, sha256 in manifest["files"].items():
+        yield name, f"sha256 {sha256}"
+    yield "split", f"sha256 {manifest['split_sha256']}"
+
+
+def _origin(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield how the split came to be: drawn with which options, or imported, and from which files."""
+    if manifest.get("imported"):
+        yield "imported", "others drew it and published it as annotation files"
+        for role, one in manifest.get("imported_files", {}).items():
+            yield f"given {role}", f"{one['path']}  sha256 {one['sha256']}"
+    else:
+        keys = ("cover", "labelled_percent", "min_instances", "dm_minority", "unlabelled_percent")
+        told = [f"{key} {manifest[key]}" for key in keys if manifest.get(key) is not None]
+        yield "drawn with", f"{', '.join(told)}; cissod-bench {manifest.get('tool_version', '?')}"
+    for role, one in manifest["inputs"].items():
+        yield f"input {role}", f"{one['path']}  sha256 {one['sha256']}"
+
+
+def _bracketed(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _hidden(manifest: Mapping[str, Any], count: int) -> int | None:
+    """Return a count of hidden boxes, None where an imported split came without them."""
+    return None if manifest.get("hidden_boxes") == "unknown" else count
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _table(header: tuple[str, ...], text_columns: int = 1) -> Any:
+    from rich.table import Table
+
+    table = Table(*header)
+    for column in table.columns[text_columns:]:
+        column.justify = "right"
+    return table
+
+
+def _print_classes(console: Console, manifest: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from cissod_bench.split_list import class_rows
+
+    keys = ("images", "boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
+    header = ("class", "group", "images in D_l", "boxes", "images in D_u", "hidden boxes", "in the data set")
+    table = _table(header, text_columns=2)
+    for one in class_rows(manifest):
+        table.add_row(Text(one["class"]), Text(one["group"]), *(_number(one[key]) for key in keys))
+    console.print(table)
+
+
+def print_difference(a: Path, b: Path, found: SplitsDiffer) -> None:
+    """Print what two splits differ in, A left and B right; only what differs."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if found.equal:
+        console.print(Text(f"Equal: {a} and {b}."), soft_wrap=True)
+        return
+    console.print(Text(f"A  {a}\nB  {b}"), soft_wrap=True)
+    for title, pairs in (("differs", found.facts), ("count", found.counts)):
+        if pairs:
+            table = _table((title, "A", "B"))
+            for key, (one, other) in pairs.items():
+                table.add_row(Text(key), Text(_value(one)), Text(_value(other)))
+            console.print(table)
+    sets: tuple[tuple[str, Mapping[str, tuple[Any, Any]]], ...] = (("input", found.inputs), ("", found.files))
+    for what, hashes in sets:
+        for name, (one, other) in hashes.items():
+            head = f"{what} {name}: sha256 ".lstrip()
+            console.print(Text(f"{head}A {_value(one)}\n{' ' * len(head)}B {_value(other)}"), soft_wrap=True)
+    for group, (one, other) in found.groups.items():
+        told = [f"{who} alone {_short(names)}" for who, names in (("A", one), ("B", other)) if names]
+        console.print(Text(f"group {group}: {'; '.join(told)}"), soft_wrap=True)
+    _print_ids(console, {"images": found.images, "boxes": found.boxes})
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else _short(value)
+
+
+def _print_ids(console: Console, kinds: Mapping[str, Mapping[str, IdsDiffer]]) -> None:
+    """Print how many ids differ in each data file, and below the table the first of them."""
+    from rich.text import Text
+
+    table = _table(("ids", "in both", "A alone", "B alone", "other record"))
+    table.columns[0].no_wrap = True
+    lines: list[str] = []
+    for kind, files in kinds.items():
+        for name, ids in files.items():
+            table.add_row(f"{kind} of {name}", *map(_number, (ids.both, ids.only_a, ids.only_b, ids.changed)))
+            first = (("A alone", ids.first_a), ("B alone", ids.first_b), ("other record", ids.first_changed))
+            told = [f"{what} {', '.join(map(str, numbers))}" for what, numbers in first if numbers]
+            lines.append(f"{kind} of {name}, the first: {'; '.join(told)}")
+    if lines:
+        console.print(table)
+        console.print(Text("\n".join(lines)), soft_wrap=True)

@@ -1,0 +1,132 @@
+"""The validation file that is scored against, checked and read into columns; COCO's format or LVIS's.
+
+COCO's is ``{"images", "categories", "annotations"}`` with boxes as x, y, width, height. LVIS adds to every image the
+classes it is known to lack and those whose boxes are not all annotated. The file may be gzipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.errors import DataFault
+from cissod_bench.scored_boxes import Federated, GroundTruth, areas
+from cissod_bench.scored_json import DECODING_ERRORS, Box, Id, checked, columns_of, read_bytes, require, undecoded
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Id
+
+
+class _FederatedImage(_Image, gc=False):
+    neg_category_ids: list[Id] | None = None
+    not_exhaustive_category_ids: list[Id] | None = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: Id
+    bbox: Box
+    iscrowd: int | bool = 0
+
+
+class _FederatedAnnotation(_Annotation, gc=False):
+    area: float | None = None
+    ignore: int | bool = 0
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: Id
+    name: str
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+class _FederatedFile(msgspec.Struct):
+    images: list[_FederatedImage]
+    categories: list[_Category]
+    annotations: list[_FederatedAnnotation]
+
+
+_AnyFile: TypeAlias = _File | _FederatedFile
+_RULE = "a validation file is {images: [{id}], categories: [{id, name}], annotations: [{image_id, category_id, bbox}]}"
+_FILE = msgspec.json.Decoder(_File)
+_FEDERATED_FILE = msgspec.json.Decoder(_FederatedFile)
+
+
+def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
+    """Return the boxes of a validation file.
+
+    Args:
+        path: the file. Annotations without ``iscrowd`` are none.
+        federated: whether to read what LVIS's rules need: of every image ``neg_category_ids`` and
+            ``not_exhaustive_category_ids``, of annotations ``area`` (the box's where it is missing) and ``ignore``.
+
+    Raises:
+        DataFault: the file is missing or broken, an id stands twice or points nowhere, a name stands twice, a box is
+            not finite or has a negative side, an image lacks a federated field; names the file and the place.
+    """
+    raw = read_bytes(path)
+    decoder: Any = _FEDERATED_FILE if federated else _FILE
+    try:
+        file: _AnyFile = decoder.decode(raw)
+    except DECODING_ERRORS as error:
+        raise undecoded(path, raw, error, _RULE) from None
+    image_ids = _sorted_ids([image.id for image in file.images], f"{path}: images")
+    classes = sorted(file.categories, key=attrgetter("id"))
+    class_ids = _sorted_ids([category.id for category in classes], f"{path}: categories")
+    names = tuple(category.name for category in classes)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataFault(f"{path}: categories: the name {twice!r} stands twice; classes are told apart by name.")
+    columns = columns_of(file.annotations)
+    image, channel = checked(columns, image_ids, class_ids, f"{path}: annotations")
+    crowd = np.fromiter(map(attrgetter("iscrowd"), file.annotations), np.bool_, len(image))
+    more = _federated(file, class_ids, columns.boxes, path) if isinstance(file, _FederatedFile) else None
+    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more)
+
+
+def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:
+    unique, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
+    if len(unique) < len(ids):
+        raise DataFault(f"{where}: the id {unique[counts > 1][0]} stands twice.")
+    return unique
+
+
+def _federated(file: _FederatedFile, class_ids: NDArray[np.int64], boxes: NDArray[np.float64], path: Path) -> Federated:
+    channel_of = {category: channel for channel, category in enumerate(class_ids.tolist())}
+    images = sorted(enumerate(file.images), key=lambda numbered: numbered[1].id)
+    absent, incomplete = (
+        [_channels(getattr(image, key), channel_of, f"{path}: images[{index}] (id {image.id})", key)
+         for index, image in images]
+        for key in ("neg_category_ids", "not_exhaustive_category_ids")
+    )  # fmt: skip
+    own = (np.nan if annotation.area is None else annotation.area for annotation in file.annotations)
+    area = np.fromiter(own, np.float64, len(boxes))
+    area = np.where(np.isnan(area), areas(boxes), area)
+    require(area >= 0, f"{path}: annotations", lambda i: f"the area is {area[i]}; it is 0 or more")
+    ignored = np.fromiter(map(attrgetter("ignore"), file.annotations), np.bool_, len(boxes))
+    return Federated(absent, incomplete, area, ignored)
+
+
+def _channels(ids: Sequence[int] | None, channel_of: dict[int, int], where: str, key: str) -> list[int]:
+    """Return the channels of the classes an image lists."""
+    if ids is None:
+        raise DataFault(
+            f"{where} lacks {key}, which every image of a validation file has for the metric 'lvis'.",
+            remedy="score against a file in the format of LVIS v1, or use the metric 'coco'",
+        )
+    unknown = [category for category in ids if category not in channel_of]
+    if unknown:
+        raise DataFault(f"{where}.{key}: the category id {unknown[0]} is not among the file's {len(channel_of)}.")
+    return [channel_of[category] for category in ids]

@@ -1,0 +1,60 @@
+"""Fig. 4: log10 of the boxes a class, in the original data set, in D_l and hidden in D_u, all tasks side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cissod_bench.distribution_chart import distribution_chart
+from cissod_bench.distributions import Manifests, distribution_files, distribution_frame, panels, paper_order
+from cissod_bench.errors import DataFault
+from cissod_bench.tables import Figure, Report, Runs
+
+CAPTION = (
+    "Classes sorted by their boxes in the original data set; the index is no class id. Area: original data set. Bars: "
+    "boxes hidden in D_u. Marks: boxes in D_l, by group; the strips below show which classes a group has. Where a "
+    "class has no box, which has no logarithm, its bar or mark stands at “none”."
+)
+
+
+def build(runs: Runs, splits: Manifests = ()) -> Report:
+    """Return Fig. 4 of one split a task: one that was run, else the one with the lowest split seed.
+
+    Args:
+        runs: (folder, record).
+        splits: manifests of the splits that were found. One without the counts, which an older version wrote, is left
+            out and said to be.
+    """
+    chosen, notes = [], []
+    for manifest in _one_a_task(runs, splits):
+        try:
+            distribution_frame([manifest])
+        except DataFault as fault:
+            notes.append(f"Fig. 4 leaves out {manifest['task']}. {fault.message} {fault.remedy}")
+        else:
+            chosen.append(manifest)
+    figures = (_figure(chosen),) if chosen else ()
+    return Report("distributions", "Boxes of every class", figures=figures, notes=tuple(notes), order=4)
+
+
+def _one_a_task(runs: Runs, splits: Manifests) -> list[Mapping[str, Any]]:
+    """Return one manifest a task, in the figure's order."""
+    drawn = {record.split_sha256 for _, record in runs}
+    first: dict[str, Mapping[str, Any]] = {}
+    for manifest in sorted(splits, key=lambda one: (one["split_sha256"] not in drawn, one["split_seed"])):
+        first.setdefault(manifest["task"], manifest)
+    return paper_order(list(first.values()))
+
+
+def _figure(chosen: Manifests) -> Figure:
+    seeds = sorted({manifest["split_seed"] for manifest in chosen})
+    each = ", ".join(f"{manifest['title']} {manifest['split_seed']}" for manifest in chosen)
+    return Figure(
+        "Figure 4: Boxes of every class",
+        f"split seed {seeds[0]}" if len(seeds) == 1 else f"split seeds: {each}",
+        CAPTION,
+        distribution_chart(panels(chosen)),
+        distribution_frame(chosen),
+        stem="distributions",
+        files=lambda kind: distribution_files(chosen, kind),
+    )

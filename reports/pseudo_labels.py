@@ -1,0 +1,153 @@
+"""Fig. 3: precision and recall of pseudo labels a group and generation, and what a method's own state did meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cissod_bench import catalogue
+from cissod_bench.averaging import by_scale, departing, is_scored, newest, scale_words
+from cissod_bench.catalogue import Entry
+from cissod_bench.curve_chart import curve_chart
+from cissod_bench.curves import BASELINE, CurvePanel, curve_files, looks
+from cissod_bench.errors import DataFault
+from cissod_bench.pseudo_label_lines import adapts, averaged, line_frame, quality_panels, read_lines, state_panels
+from cissod_bench.spec import RunRecord
+from cissod_bench.table_plan import method_place, method_title, task_layouts
+from cissod_bench.tables import Figure, Report, Runs, Splits
+
+QUALITY = (
+    "Pseudo labels that training used, over all images of D_u that it saw in a generation, against their hidden "
+    "boxes: same class, IoU of at least 0.5. Precision: the share of pseudo labels that are right; a gap, where there "
+    "is none. Recall: the share of hidden boxes that are found. Generations without unlabelled images have no point. "
+    "Mean over n training seeds; the band is one standard deviation."
+)
+STATE = (
+    "At the end of each generation, mean over n training seeds. Weight and threshold: mean over a group's classes; the "
+    "band reaches from the least to the greatest class. Copies: times that an image is drawn where others are drawn "
+    "once, mean and most over images. Pool: images of D_u whose pseudo labels are remembered."
+)
+_LOOKS = (("ours", 0), ("soft-teacher", BASELINE))
+
+
+@dataclass(frozen=True, eq=False)
+class _Entrant:
+    """A method as it was run on one split at one scale.
+
+    Attributes:
+        name: the method's, with a number where it was run with several settings; what files are called.
+        title: as the legend prints it, with the number of training seeds.
+        method: the method.
+        frame: its lines, averaged over the seeds.
+    """
+
+    name: str
+    title: str
+    method: str
+    frame: pd.DataFrame
+
+
+def build(
+    runs: Runs,
+    splits: Splits = (),
+    methods: Mapping[str, Entry] | None = None,
+    tasks: Mapping[str, Entry] | None = None,
+) -> Report:
+    """Return Fig. 3 of every scale, task and split whose runs noted how good their pseudo labels were.
+
+    Below it stands a figure a method that has class weights, thresholds that move, or a pool.
+
+    Args:
+        runs: (folder, record); those that are done and no variants are read.
+        splits: not needed here.
+        methods: what the catalogue lists, for titles.
+        tasks: what the catalogue lists, for titles.
+    """
+    methods = catalogue.list_methods() if methods is None else methods
+    tasks = catalogue.list_tasks() if tasks is None else tasks
+    folders = {id(record): folder for folder, record in runs}
+    figures: list[Figure] = []
+    notes: list[str] = []
+    for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
+        for task, (title, _) in task_layouts(at_scale, tasks).items():
+            draws = sorted({record.split_sha256 for record in at_scale if record.task == task})
+            for draw in draws:
+                own = [record for record in at_scale if (record.task, record.split_sha256) == (task, draw)]
+                entrants = _entrants(own, folders, methods, notes)
+                end = "" if len(draws) == 1 else f" ({draw[:8]})"
+                figures += _figures(own[0], entrants, title + end, end) if entrants else []
+    return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
+
+
+def _entrants(
+    records: Sequence[RunRecord], folders: Mapping[int, Path], methods: Mapping[str, Entry], notes: list[str]
+) -> list[_Entrant]:
+    """Return the methods in the paper's order; a run whose file cannot be read is noted and left out."""
+    together: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for record in records:
+        try:
+            lines = read_lines(folders[id(record)])
+        except DataFault as fault:
+            notes.append(f"Fig. 3 leaves out a run. {fault}")
+            continue
+        if lines:
+            keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
+            together.setdefault((record.method, departing(record)), []).append(line_frame(lines, keys))
+    found = []
+    for method in sorted({method for method, _ in together}, key=method_place):
+        runs = [together[key] for key in sorted(together) if key[0] == method]
+        for number, frames in enumerate(runs, start=1):
+            mark = f" [{number}]" if len(runs) > 1 else ""
+            title = f"{method_title(methods, method)}{mark} (n = {len(frames)})"
+            found.append(_Entrant(method + mark, title, method, averaged(frames).assign(method=method, title=title)))
+    return found
+
+
+def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: str) -> list[Figure]:
+    """Return Fig. 3 of one split at one scale, and what the methods' own states did."""
+    frame = pd.concat([one.frame for one in entrants], ignore_index=True)
+    groups = [group for group in record.groups if group in set(frame["group"])]
+    scale = scale_words(record)
+    stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}"
+    panels = quality_panels(frame, _looks(entrants), groups)
+    figures = [_quality(panels, len(groups), frame, f"Figure 3: Pseudo labels, {title}", scale, _safe(stem))]
+    for one in entrants:
+        if adapts(one.frame):
+            own = f"Weights, thresholds, copies and pool: {one.title}, {title}"
+            figures.append(_state(state_panels(one.frame, groups), own, scale, _safe(f"{stem}_{one.name}")))
+    return figures
+
+
+def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
+    """Return title -> look: the paper's method and its baseline have their own, the others what is left."""
+    kept = dict(_LOOKS)
+    free = iter(looks(len(entrants), list(kept.values())))
+    return {one.title: kept.pop(one.method) if one.method in kept else next(free) for one in entrants}
+
+
+def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:
+    """Return Fig. 3 of so many groups, print in one row where there is room, and in a column with a row a group."""
+    by_group = [panel for place in range(number) for panel in panels[place::number]]
+    drawn = {"": (panels, number if number > 2 else 2 * number), "_column": (by_group, 2)}
+    drawing = curve_chart(panels, number, "Precision and recall of pseudo labels")
+    return Figure(title, scale, QUALITY, drawing, frame, stem=stem, files=lambda kind: curve_files(stem, drawn, kind))
+
+
+def _state(panels: list[CurvePanel], title: str, scale: str, stem: str) -> Figure:
+    """Return what a method's own state did; its numbers are among those of Fig. 3."""
+    drawn = {"": (panels, len(panels)), "_column": (panels, 2)}
+    drawing = curve_chart(panels, 2, "Weights, thresholds, copies and pool")
+    none = pd.DataFrame()
+    return Figure(title, scale, STATE, drawing, none, stem=stem, files=lambda kind: curve_files(stem, drawn, kind))
+
+
+def _safe(text: str) -> str:
+    """Return text as a file's name. Names come from files; those that had to be changed stay different by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+    odd = re.search(r"[^A-Za-z0-9_\[\]() -]", text)
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if odd else plain
