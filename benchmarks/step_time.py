@@ -2,9 +2,10 @@
 
 Both sides of a comparison have the same weights, images and random draws and take turns, each being the first of a pair
 every other time; what is compared is the median of the pairs' ratios. A step is forward, backward, the optimiser, the
-teacher's update and the method's state; images are drawn and copied before the clock starts. The learning rate is next
-to nothing, so that the work stays the same, and thresholds are set so that the random teacher finds about as many
-pseudo labels an image as a trained one. Memory is the peak of a process of its own (on a GPU, of what torch allocated).
+teacher's update and the method's state; images are drawn and copied before the clock starts, and the start of a
+generation and checkpoints are left out. The learning rate is next to nothing, so that the work stays the same, and
+thresholds are set so that the random teacher finds about as many pseudo labels an image as a trained one. Memory is the
+peak of a process of its own (on a GPU, of what torch allocated).
 
 Wanted: at most 1.05 for ours, 1.03 for Soft Teacher. Run ``.venv/bin/python benchmarks/step_time.py`` from the root of
 the repository; ``--preset full --device cuda`` is the paper's detector, ``--help`` lists the rest.
@@ -45,7 +46,7 @@ from cissod_bench.training.loop import Training, make_optimiser
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context
 from cissod_bench.training.pseudo_statistics import PseudoLabelStatistics
-from cissod_bench.training.sampler import TwoSourceSampler
+from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import Settings, preset
 
 Batch: TypeAlias = dict[str, list[dict[str, Any]]]
@@ -240,9 +241,7 @@ def step_of(side: str, settings: Settings, classes: int, device: torch.device) -
 
 
 def seeded(step: Step, batch: Batch, iteration: int) -> Tensor:
-    """Do a step on a copy of a batch, from the random state that `Training.step` gives it."""
-    from cissod_bench.training.sampler import mix
-
+    """Do a step from the random state that `Training.step` gives it."""
     torch.manual_seed(int(mix(0, 0xC3, iteration, 0)[0] >> 1))
     return step(batch, iteration)
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks
-from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.errors import UsageFault
 from cissod_bench.images import broken_name_rule
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

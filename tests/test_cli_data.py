@@ -19,7 +19,6 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.data_check import DataCheck
 from cissod_bench.image_check import Named, decoded
 from cissod_bench.overlaps import box_signatures
-from cissod_bench.spec import Task
 from cissod_bench.tasks import find_task
 
 Call = Callable[..., Any]

@@ -110,3 +110,11 @@ def test_every_image_is_predicted_once_in_its_order_by_the_model_that_is_asked(t
         assert [one.image_id for one in some] == source.image_ids.tolist()
         assert [one.image_index for one in some] == list(range(len(source)))
     assert any(not torch.equal(a.scores, b.scores) for a, b in zip(*found.values(), strict=True))
+
+
+def test_files_that_the_release_lacks_are_not_looked_for(tmp_path: Path) -> None:
+    training = tiny_training(tmp_path, "soft-teacher", "test_batch=4")
+    source = training.dataset.sources[0]
+    source.file(1).unlink()
+    found = predict(training.detector, source, training.settings, teacher=True, absent=(source.name(1),))
+    assert [one.image_index for one in found] == [0, *range(2, len(source))]

@@ -12,8 +12,8 @@ import pytest
 
 from cissod_bench.annotations import Annotations, read_annotations
 from cissod_bench.catalogue import load_task
-from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.manifests import split_sha256
+from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.split import Split
 from cissod_bench.split_files import write_data_files
 from cissod_bench.tasks import draw_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,15 +159,16 @@ def plot_command(
     from cissod_bench.split_list import find_split, find_splits, read_split
 
     if places:
-        manifests = [read_split(find_split(place, split_seed, work_dir)) for place in dict.fromkeys(places)]
+        manifests: Sequence[Mapping[str, Any]] = [
+            read_split(find_split(place, split_seed, work_dir)) for place in dict.fromkeys(places)
+        ]
     else:
         found = find_splits(work_dir)
         for one in found:
             if one.manifest is None:
                 output.warn(f"{one.folder} is left out. {one.fault}")
-        manifests = paper_order(
-            [one.manifest for one in found if one.manifest is not None and one.manifest["split_seed"] == split_seed]
-        )
+        of_seed = [one.manifest for one in found if one.manifest and one.manifest["split_seed"] == split_seed]
+        manifests = paper_order(of_seed)
     if not manifests:
         raise DataFault(f"There is no split with split seed {split_seed} below {work_dir}.", remedy=_NONE)
     named = tuple(name.strip() for name in formats.split(","))

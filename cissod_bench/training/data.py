@@ -58,11 +58,14 @@ class Source:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def name(self, index: int) -> str:
+        """Return the name of an image below its folder."""
+        begin = int(self.name_ends[index - 1]) if index else 0
+        return self.names[begin : int(self.name_ends[index])].decode("utf-8")
+
     def file(self, index: int) -> Path:
         """Return the path of an image, inside its folder."""
-        begin = int(self.name_ends[index - 1]) if index else 0
-        name = self.names[begin : int(self.name_ends[index])].decode("utf-8")
-        return safe_path(self.folders[self.image_folder[index]], name)
+        return safe_path(self.folders[self.image_folder[index]], self.name(index))
 
     def box_rows(self, index: int) -> slice:
         """Return the rows of an image's boxes."""

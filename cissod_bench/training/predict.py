@@ -7,7 +7,7 @@ the 80,000 images of Objects365 would take 4.6 GB (measured on 8,000).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def predict(
     settings: Settings,
     *,
     teacher: bool,
+    absent: Collection[str] = (),
     progress: Callable[[int], None] = lambda images: None,
 ) -> Iterator[Detections]:
     """Yield the detections on every image of a source.
@@ -40,9 +41,12 @@ def predict(
         source: the images that are scored.
         settings: the run's.
         teacher: the teacher's detections, else the student's.
+        absent: files that the release of the data lacks; their boxes stay undetected.
         progress: told how many images were done since the last call.
     """
-    for found in detections(detector, source, settings, range(len(source)), teacher=teacher):
+    rows = range(len(source))
+    indices = [row for row in rows if source.name(row) not in absent] if absent else rows
+    for found in detections(detector, source, settings, indices, teacher=teacher):
         yield found
         progress(1)
 

@@ -347,7 +347,14 @@ def _score(
     begun = time.perf_counter()
     with Bar("predict", 2 * len(source), stream=stream, quiet=quiet) as bar:
         for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
-            found = predict(detector, source, plan.settings, teacher=who == "teacher", progress=bar.advance)
+            found = predict(
+                detector,
+                source,
+                plan.settings,
+                teacher=who == "teacher",
+                absent=plan.task.absent,
+                progress=bar.advance,
+            )
             write_predictions(plan.folder / name, found, category_ids)
     record.timings["predict"] = time.perf_counter() - begun
     begun = time.perf_counter()
