@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cissod_bench.catalogue import Entry, command_name, list_methods, load_metho
 from cissod_bench.errors import unknown_name
 from cissod_bench.spec import Task
 from cissod_bench.tasks import find_task
-from cissod_bench.training.settings import PROFILES, preset, with_changes
+from cissod_bench.training.settings import PROFILES, resolved
 
 IDENTITY = ("task", "method", "variant", "preset", "profile", "split_seed", "seed")
 """What names a run: fields of a `Cell` and of a `RunRecord`."""
@@ -90,9 +90,7 @@ def _variants(entry: Entry, wanted: str) -> Mapping[str, Any]:
 
 def _settings(task: Task, preset_name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the settings a run resolves to, as its record holds them."""
-    chosen = preset(preset_name, task_iterations=task.iterations)
-    settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(resolved(task, preset_name, changes))))
     return plain
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from cissod_bench import tasks
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.runs import run_folder
 from cissod_bench.spec import Method, Naming, Task
-from cissod_bench.training.settings import PROFILES, Settings, preset, with_changes
+from cissod_bench.training.settings import PROFILES, Settings, resolved
 
 # How often a checkpoint or a log line is written, by how many workers images are read and how many are scored at once
 # changes no number: a run may be continued with other values.
@@ -140,8 +140,7 @@ def make_plan(
     preset_name = preset_name or ("mini" if task.is_toy else "full")
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
-    chosen = preset(preset_name, task_iterations=task.iterations)
-    settings = with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
+    settings = resolved(task, preset_name, changes)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.is_toy:  # before a large split is drawn for nothing
         image_folders(task, root)

@@ -67,7 +67,7 @@ def _only_worker(folder: Path) -> Iterator[None]:
         return
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1, poll_interval=0.05)  # a look at it, as a sweep takes, lasts an instant
     except Timeout:
         raise UsageFault(
             f"Another process is working in {folder}.", remedy="wait for it, or pass another --seed"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from cissod_bench.errors import UsageFault, unknown_name
+from cissod_bench.spec import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +310,21 @@ def checked(settings: Settings) -> Settings:
         if not holds:
             raise UsageFault(f"Setting {rule} instead.")
     return settings
+
+
+def resolved(task: Task, preset_name: str, changes: Sequence[str] = ()) -> Settings:
+    """Return the settings of a run: a preset at the task's length and limits, with the user's changes.
+
+    Args:
+        task: the sub-task.
+        preset_name: one of `PRESETS`.
+        changes: as `with_changes` takes them.
+
+    Raises:
+        UsageFault: a name or value does not exist.
+    """
+    chosen = preset(preset_name, task_iterations=task.iterations)
+    return with_changes(replace(chosen, max_dets=task.max_dets, score_floor=task.score_floor), changes)
 
 
 def departures(
