@@ -19,7 +19,7 @@ from cissod_bench.scenarios import NOT_DRAWN
 from cissod_bench.spec import DrawOptions, Task
 from cissod_bench.split import Source, Split
 
-from .coco_split1 import COCO
+from .coco_split1 import COCO, TRAIN_IMAGES
 
 OBJECTS365 = "https://www.objects365.org/download.html (Objects365 version 2, after registration)"
 
@@ -170,5 +170,5 @@ TASK = Task(
     naming="objects365",
     swapped=SWAPPED,
     absent=MISSING,
-    official={"train": OBJECTS365, "val": OBJECTS365, "coco": COCO},
+    official={"train": OBJECTS365, "val": OBJECTS365, "coco": COCO, "coco_images": TRAIN_IMAGES},
 )

@@ -8,6 +8,8 @@ from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import Task
 
 COCO = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip (cocodataset.org, MS-COCO 2017)"
+TRAIN_IMAGES = "http://images.cocodataset.org/zips/train2017.zip (cocodataset.org)"
+VAL_IMAGES = "http://images.cocodataset.org/zips/val2017.zip (cocodataset.org)"
 
 TASK = Task(
     title="MS-COCO split 1",
@@ -24,5 +26,5 @@ TASK = Task(
         "dog", "horse", "sheep", "cow", "bottle", "chair", "couch", "potted plant", "dining table", "tv",
     ),
     cover="uniform",
-    official={"train": COCO, "val": COCO},
+    official={"train": COCO, "val": COCO, "train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES},
 )  # fmt: skip

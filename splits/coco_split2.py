@@ -7,7 +7,7 @@ D_s is drawn by ``useful``: on the real boxes that meets the released counts (20
 from cissod_bench.scenarios import draw_by_minority
 from cissod_bench.spec import Task
 
-from .coco_split1 import COCO
+from .coco_split1 import COCO, TRAIN_IMAGES, VAL_IMAGES
 
 TASK = Task(
     title="MS-COCO split 2",
@@ -27,5 +27,5 @@ TASK = Task(
         "vase", "hair drier", "toothbrush",
     ),
     cover="useful",
-    official={"train": COCO, "val": COCO},
+    official={"train": COCO, "val": COCO, "train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES},
 )  # fmt: skip

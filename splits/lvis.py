@@ -11,7 +11,7 @@ val2017's. So a detector trained on MS-COCO has seen most of the val images, wit
 from cissod_bench.scenarios import draw_by_frequency
 from cissod_bench.spec import Task
 
-from .coco_split1 import COCO
+from .coco_split1 import TRAIN_IMAGES, VAL_IMAGES
 
 LVIS = "https://www.lvisdataset.org/dataset (LVIS v1)"
 
@@ -30,5 +30,10 @@ TASK = Task(
     frequency_bounds=(10, 100),  # Sec. 4.3
     draw_defaults={"min_instances": 1},
     naming="coco_url",
-    official={"train": LVIS, "val": LVIS, "train_images": COCO, "val_images": COCO},
+    official={
+        "train": LVIS,
+        "val": LVIS,
+        "train_images": TRAIN_IMAGES,
+        "val_images": f"{TRAIN_IMAGES} and {VAL_IMAGES}",
+    },
 )
