@@ -127,7 +127,7 @@ def loader_memory() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux to measure shared memory")
-@pytest.mark.parametrize(("lists", "least", "most"), [(False, -10, 8), (True, 15, 1000)], ids=["columns", "lists"])
+@pytest.mark.parametrize(("lists", "least", "most"), [(False, -10, 12), (True, 15, 1000)], ids=["columns", "lists"])
 def test_workers_share_columns_and_would_copy_lists(
     loader_memory: ModuleType, tmp_path: Path, lists: bool, least: float, most: float
 ) -> None:
