@@ -357,11 +357,20 @@ def learning_rate_for(settings: Settings, world_size: int) -> float:
     return settings.lr * settings.images_per_gpu * world_size / settings.reference_images
 
 
-def learning_rate(iteration: int, settings: Settings, world_size: int) -> float:
-    """Return the learning rate of an iteration: linear warm-up, then / 10 after each milestone (Sec. 4.2)."""
+def learning_rate(iteration: int, settings: Settings, world_size: int, span: tuple[int, int] | None = None) -> float:
+    """Return the learning rate of an iteration: linear warm-up, then / 10 after each milestone (Sec. 4.2).
+
+    Args:
+        iteration: optimiser steps done before it.
+        settings: the run's.
+        world_size: processes.
+        span: first and last + 1 iteration of the running stage, whose milestones count from its begin; None is the
+            whole run. Only the first stage has a warm-up.
+    """
+    begin, end = span or (0, settings.iterations)
     base = learning_rate_for(settings, world_size)
-    passed = sum(iteration >= share * settings.iterations for share in settings.milestones)
+    passed = sum(iteration - begin >= share * (end - begin) for share in settings.milestones)
     rate = base * 0.1**passed
-    if iteration < settings.warmup_iterations:
+    if iteration < settings.warmup_iterations and begin == 0:
         rate *= settings.warmup_factor + (1 - settings.warmup_factor) * iteration / settings.warmup_iterations
     return rate
