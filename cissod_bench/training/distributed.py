@@ -78,6 +78,26 @@ def gather_objects(value: T) -> list[T]:
     return box
 
 
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks one below the other, by rank, on every rank; the tensor itself in one process.
+
+    Args:
+        rows: this rank's, shape (its number, ...); only the first size may differ between ranks.
+    """
+    if not is_distributed():
+        return rows
+    own = torch.tensor([len(rows)], device=rows.device)
+    numbers = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(numbers, own)
+    lengths = [int(number) for number in numbers]
+    # Ranks exchange pieces of one size: what a rank lacks is filled up and cut off again.
+    piece = rows.new_zeros(max(lengths), *rows.shape[1:])
+    piece[: len(rows)] = rows
+    pieces = [torch.empty_like(piece) for _ in lengths]
+    dist.all_gather(pieces, piece)
+    return torch.cat([one[:length] for one, length in zip(pieces, lengths, strict=True)])
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if is_distributed():
