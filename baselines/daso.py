@@ -11,7 +11,7 @@ Equations are cited by their paragraph in Sec. 3.3 of that paper ("DASO, blendin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
