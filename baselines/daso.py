@@ -282,7 +282,7 @@ class Daso(Parts):
         finite = torch.isfinite(features).all(dim=1)
         features, labels = features[finite], labels[finite]
         push(self.queue, self.pushed, features, labels)
-        classes = labels.unique()
+        classes = torch.bincount(labels, minlength=self.num_classes).nonzero()[:, 0]
         self.prototypes[classes] = mean_features(self.queue[classes], self.pushed[classes]).to(self.prototypes.dtype)
 
 
