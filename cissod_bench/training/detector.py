@@ -99,6 +99,7 @@ class SemiSupervisedDetector(nn.Module):
         place = {name: number for number, members in enumerate(groups.values()) for name in members}
         self.register_buffer("group_of", torch.tensor([place[name] for name in classes]), persistent=False)
         self.student = build_model(parts.model_config(copy.deepcopy(model)))
+        parts.change_model(self.student)
         self.teacher = copy.deepcopy(self.student)
         self.teacher.requires_grad_(False)
         self.parts = parts

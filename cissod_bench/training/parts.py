@@ -101,6 +101,12 @@ class Parts(nn.Module):
         """Return the detector's mmdet settings, changed where the method needs another head."""
         return config
 
+    def change_model(self, model: nn.Module) -> None:
+        """Change the built student, with its initial weights, before the teacher is copied from it.
+
+        Modules added here are the student's, so that the teacher averages their parameters.
+        """
+
     def departures(self) -> dict[str, list[Any]]:
         """Return the method's constants that are not the paper's: name -> [the paper's value, the value used]."""
         return {}
@@ -178,3 +184,9 @@ class Parts(nn.Module):
 def parts_for(facts: Any) -> Parts:
     """Return Soft Teacher's parts: the choice of a method that changes nothing in them."""
     return Parts(len(facts.classes), facts.settings.theta)
+
+
+def group_means(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
+    """Return the matrix that averages a vector over the classes of each group, shape (groups, n)."""
+    members = torch.tensor([[float(name in own) for name in classes] for own in map(set, groups.values())])
+    return members / members.sum(dim=1, keepdim=True).clamp(min=1)
