@@ -24,8 +24,8 @@ from cissod_bench.repeat_factors import labelled_copies
 from cissod_bench.spec import Method, RunFacts
 from cissod_bench.training.parts import Context, Copies, Parts, group_means
 
-# The loss has no released code; later papers restate it with these values, its best ones: LVIS mask AP 14.2, 25.4, 25.7,
-# 24.8, 23.6 with s = 10, 20, 30, 40, 50, and 24.1 without margins.
+# The loss has no released code; later papers restate it with these values, its best ones: LVIS mask AP is 14.2, 25.4,
+# 25.7, 24.8, 23.6 with s = 10, 20, 30, 40, 50, and 24.1 without margins.
 SCALE = 30.0
 ALPHA = 0.5
 # Ours: mmdet initialises a classifier like this, so that |W_j| is about 0.32 with 1024 features.
@@ -149,7 +149,7 @@ class CategoryAwareMargins(Parts):
         """Return |W_j| of the student, never the teacher's, shape (K,)."""
         assert context.student is not None
         weight = context.student.get_parameter("roi_head.bbox_head.fc_cls.weight")
-        return weight.detach().norm(dim=1)
+        return torch.linalg.vector_norm(weight.detach(), dim=1)
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context

@@ -1,4 +1,4 @@
-"""EQLv2 (Tan et al., CVPR 2021) on Soft Teacher: n + 1 sigmoid classifiers, re-weighted by what gradients each has seen.
+"""EQLv2 (Tan et al., CVPR 2021) on Soft Teacher: n + 1 sigmoid classifiers, weighted by the gradients each has seen.
 
 With one-hot targets y over K = n + 1 channels, the last one background, and e_rj = |sigmoid(x_rj) - y_rj|:
 
@@ -120,7 +120,10 @@ def class_gradients(logits: Tensor, targets: Tensor, weights: Tensor, label_weig
 
 
 def scores(logits: Tensor) -> Tensor:
-    """Return sigmoid(x_j) (1 - sigmoid(x_n)) and, last, P(background) = sigmoid(x_n); rows need not sum to 1, (R, K)."""
+    """Return sigmoid(x_j) (1 - sigmoid(x_n)) and, last, P(background) = sigmoid(x_n), in [0, 1], shape (R, K).
+
+    Rows do not sum to 1.
+    """
     probabilities = logits.sigmoid()
     background = probabilities[:, -1:]
     return torch.cat([probabilities[:, :-1] * (1 - background), background], dim=1)
