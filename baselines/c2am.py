@@ -149,7 +149,8 @@ class CategoryAwareMargins(Parts):
         """Return |W_j| of the student, never the teacher's, shape (K,)."""
         assert context.student is not None
         weight = context.student.get_parameter("roi_head.bbox_head.fc_cls.weight")
-        return torch.linalg.vector_norm(weight.detach(), dim=1)
+        norms: Tensor = torch.linalg.vector_norm(weight.detach(), dim=1)
+        return norms
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context
