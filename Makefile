@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format wheel clean
+.PHONY: help setup demo test quick check format tables wheel clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -12,7 +12,7 @@ help:  ## list these targets
 setup:  ## make .venv ready (scripts/setup.sh explains its settings)
 	@sh scripts/setup.sh
 
-demo: setup  ## toy task from nothing to a table
+demo: setup  ## toy task from nothing to a table, Soft Teacher and ours
 	@$(BIN)/cissod-bench demo
 
 test: setup  ## all tests
@@ -30,6 +30,9 @@ check: setup  ## lint, format, types, layout rules
 format: setup  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: setup  ## fill the pages' tables from the runs kept below results/
+	@$(BIN)/python scripts/tables.py
 
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
