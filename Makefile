@@ -1,6 +1,7 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Both set .venv up first, which happens once.
 VENV ?= .venv
 BIN := $(VENV)/bin
+TESTS := -n auto --maxprocesses 8  # a process a core; each takes about 1 GB
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
@@ -16,10 +17,10 @@ demo: setup  ## toy task from nothing to a table, Soft Teacher and ours
 	@$(BIN)/cissod-bench demo
 
 test: setup  ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TESTS)
 
 quick: setup  ## the tests that take less than about 5 s each
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow"
 
 check: setup  ## lint, format, types, layout rules
 	$(BIN)/ruff check .
