@@ -113,6 +113,10 @@ class Task:
         return self.prepare is not None
 
 
+USES_UNLABELLED = frozenset({"semi", "promoted"})
+"""Values of `Method.images` with which a teacher labels D_u."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A row of the paper's Tables 1-3.
@@ -125,8 +129,9 @@ class Method:
         reported: task name -> score columns printed in the paper, points, e.g. {"coco-split1": {"all": 23.6}}.
         variants: variant name -> the fields of the method's settings it changes (two at most, see Tables 4-5).
         reported_variants: variant name -> what `reported` is for the method as it stands (Tables 4-5).
-        images: what it trains on. "semi": D_l with boxes and D_u without; "labelled": D_l only; "oracle": D_l and D_u
-            with the hidden boxes of D_u, an upper bound and never a competitor.
+        images: what it trains on. "semi": D_l with boxes and D_u without; "promoted": likewise, and images of D_u may
+            join D_l with their pseudo labels (`Parts.promoted`); "labelled": D_l only; "oracle": D_l and D_u with the
+            hidden boxes of D_u, an upper bound and never a competitor.
         competitor: False for the reference rows, which reports set apart.
         name: filled in by the catalogue from the file's name.
     """
@@ -138,7 +143,7 @@ class Method:
     reported: Mapping[str, Mapping[str, AP]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reported_variants: Mapping[str, Mapping[str, Mapping[str, AP]]] = field(default_factory=dict)
-    images: Literal["semi", "labelled", "oracle"] = "semi"
+    images: Literal["semi", "promoted", "labelled", "oracle"] = "semi"
     competitor: bool = True
     name: str = ""
 

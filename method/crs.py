@@ -12,11 +12,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cissod_bench.repeat_factors import class_factors, copies_of
-from cissod_bench.training import distributed
 from cissod_bench.training.parts import Detections
+from cissod_bench.training.pool import Pool, PoolKeeper
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -33,87 +32,6 @@ class Constants:
 
     pool_from: float
     only_pseudo_labelled: bool
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Pseudo labels of unlabelled images as columns: 10 bytes a box.
-
-    Attributes:
-        images: rows of D_u that were looked at, int32, shape (V,); ascending and each once after `merge`.
-        iterations: when, int32, shape (V,).
-        ends: image v's boxes are ``ends[v - 1]:ends[v]``, int64, shape (V,).
-        labels: channels in [0, n), int16, shape (B,).
-        scores: p, float32, shape (B,).
-    """
-
-    images: npt.NDArray[np.int32]
-    iterations: npt.NDArray[np.int32]
-    ends: Ints
-    labels: npt.NDArray[np.int16]
-    scores: npt.NDArray[np.float32]
-
-    @property
-    def counts(self) -> Ints:
-        """Boxes an image, shape (V,)."""
-        return np.diff(self.ends, prepend=0)
-
-    @property
-    def box_images(self) -> npt.NDArray[np.int32]:
-        """The image of every box, shape (B,)."""
-        return np.repeat(self.images, self.counts)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the columns as tensors, for a checkpoint."""
-        return {name: torch.from_numpy(column) for name, column in vars(self).items()}
-
-
-def pool_of(images: Sequence[int], iterations: Sequence[int], boxes: Sequence[Sequence[tuple[int, float]]]) -> Pool:
-    """Return a pool of images, when each was looked at, and the (label, score) of its boxes."""
-    flat = [box for own in boxes for box in own]
-    return Pool(
-        np.array(images, np.int32),
-        np.array(iterations, np.int32),
-        np.cumsum([len(own) for own in boxes], dtype=np.int64),
-        np.array([label for label, _ in flat], np.int16),
-        np.array([score for _, score in flat], np.float32),
-    )
-
-
-def observed(detections: Sequence[Detections], iteration: int, floor: float) -> Pool:
-    """Return one look at some images: the detections with score > floor of each, none for an image that has none."""
-    scores, labels = (torch.cat([getattr(one, name) for one in detections]) for name in ("scores", "labels"))
-    kept = scores > floor
-    owners = np.repeat(np.arange(len(detections)), [len(one.scores) for one in detections])[kept.cpu().numpy()]
-    return Pool(
-        np.array([one.image_index for one in detections], np.int32),
-        np.full(len(detections), iteration, np.int32),
-        np.cumsum(np.bincount(owners, minlength=len(detections)), dtype=np.int64),
-        labels[kept].cpu().numpy().astype(np.int16),
-        scores[kept].float().cpu().numpy(),
-    )
-
-
-def merge(pools: Sequence[Pool]) -> Pool:
-    """Return the latest look at every image; of looks in the same iteration the one in the earlier pool.
-
-    With the pools in the order of their ranks the result does not depend on how images were spread over ranks.
-    """
-    images, iterations, labels, scores = (
-        np.concatenate([getattr(pool, name) for pool in pools]) for name in ("images", "iterations", "labels", "scores")
-    )
-    counts = np.concatenate([pool.counts for pool in pools])
-    ends = np.cumsum(counts, dtype=np.int64)
-    order = np.lexsort((np.arange(len(images)), -iterations.astype(np.int64), images))
-    first = np.ones(len(order), np.bool_)
-    first[1:] = images[order][1:] != images[order][:-1]
-    kept = order[first]
-    new_ends = np.cumsum(counts[kept], dtype=np.int64)
-    boxes = np.repeat(ends[kept] - new_ends, counts[kept]) + np.arange(counts[kept].sum())
-    return Pool(images[kept], iterations[kept], new_ends, labels[boxes], scores[boxes])
-
-
-EMPTY = pool_of([], [], [])
 
 
 def sampling_epsilon(gamma: float, generation: int, generations: int) -> float:
@@ -175,26 +93,24 @@ class ClassRebalancing:
         floor: float,
         iterations: int,
     ) -> None:
-        self.gamma, self.floor = gamma, floor
+        self.gamma = gamma
         self.labelled_counts, self.labelled, self.unlabelled = labelled_counts, labelled, unlabelled
         self.only_pseudo_labelled = constants.only_pseudo_labelled
-        self.start = constants.pool_from * iterations
-        self.pool = EMPTY
+        self.keeper = PoolKeeper(floor, constants.pool_from * iterations)
         self.numbers: dict[str, float] = {}
-        self._own: list[Pool] = []
+
+    @property
+    def pool(self) -> Pool:
+        """What all ranks had seen when they last shared it."""
+        return self.keeper.pool
 
     def observe(self, detections: Sequence[Detections], iteration: int) -> None:
         """Let the teacher's detections replace what the pool holds of these images."""
-        if iteration < self.start:
-            return
-        self._own.append(observed(detections, iteration, self.floor))
-        if len(self._own) == 1024:  # an iteration each: few arrays, and few looks that a later one replaces
-            self._own = [merge(self._own)]
+        self.keeper.observe(detections, iteration)
 
     def share(self) -> None:
-        """Bring what the ranks have seen since the last call together; all ranks hold the same pool afterwards."""
-        self.pool = merge([self.pool, *distributed.gather_objects(merge([EMPTY, *self._own]))])
-        self._own = []
+        """Bring what the ranks have seen since the last call together; a collective call."""
+        self.keeper.share()
 
     def copies(self, theta: Floats, generation: int, generations: int, since: int) -> npt.NDArray[np.int32]:
         """Return how often each image of D_u is drawn in a generation, shape (N_u,), each >= 1.
@@ -232,10 +148,9 @@ class ClassRebalancing:
 
     def state(self) -> dict[str, Any]:
         """Return the shared pool and the numbers of the running generation, for a checkpoint."""
-        self.share()
-        return {"pool": self.pool.tensors(), "numbers": self.numbers}
+        return {"pool": self.keeper.state(), "numbers": self.numbers}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.pool = Pool(**{name: column.numpy() for name, column in state["pool"].items()})
-        self.numbers, self._own = dict(state["numbers"]), []
+        self.keeper.load(state["pool"])
+        self.numbers = dict(state["numbers"])

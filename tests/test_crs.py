@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cissod_bench.repeat_factors import class_factors, copies_of
 from cissod_bench.training import distributed
 from cissod_bench.training.parts import Detections
+from cissod_bench.training.pool import EMPTY, Pool, merge, pool_of
 from method import crs
 from method.profiles import DEFAULT, OFFICIAL, Profile
 
 LABELLED, UNLABELLED = 100, 900
 LABELLED_COUNTS = [60, 5, 2]
 THETA = np.array([0.9, 0.6, 0.5])
-POOL = crs.pool_of(
+POOL = pool_of(
     range(5), [0] * 5, [[(0, 0.95), (1, 0.70)], [(0, 0.99)], [(2, 0.92), (2, 0.65)], [], [(1, 0.8)]]
 )  # fmt: skip
 
@@ -37,7 +38,7 @@ def sampling(profile: Profile = DEFAULT, **fields: Any) -> crs.ClassRebalancing:
     return crs.ClassRebalancing(profile.crs, **fields)
 
 
-def entries(pool: crs.Pool) -> list[tuple[int, int, list[tuple[int, float]]]]:
+def entries(pool: Pool) -> list[tuple[int, int, list[tuple[int, float]]]]:
     """The pool as (image, iteration, boxes)."""
     boxes = np.split(np.stack([pool.labels, pool.scores], axis=1), pool.ends[:-1]) if len(pool.images) else []
     return [
@@ -60,7 +61,7 @@ def test_worked_counts_factors_rates_and_copies() -> None:
 
 def test_worked_numbers_of_the_released_codes_count() -> None:
     state = sampling(OFFICIAL)
-    state.pool = POOL
+    state.keeper.pool = POOL
     copies = state.copies(THETA, 5, 10, since=0)
     # N_u counts the four images with a pseudo label: S = (1, 1.927340877, 2.944061820).
     rates = [0.1 * 1.927340877, 0.09, 0.42 * 2.94406182, 0.0, 0.2 * 1.927340877]
@@ -76,7 +77,7 @@ def test_worked_numbers_at_the_scale_of_coco() -> None:
 
 def test_generation_0_draws_every_image_once() -> None:
     state = sampling()
-    state.pool = POOL
+    state.keeper.pool = POOL
     assert (state.copies(THETA, 0, 10, since=0) == 1).all()
 
 
@@ -88,13 +89,13 @@ def test_factors_rise_with_the_generation_and_fall_with_the_images(t: int, count
 
 
 def test_boxes_at_the_threshold_count_for_nothing() -> None:
-    pool = crs.pool_of([0, 1], [0, 0], [[(2, 0.5)], [(2, 0.75)]])
+    pool = pool_of([0, 1], [0, 0], [[(2, 0.5)], [(2, 0.75)]])
     assert crs.images_of_classes(pool, THETA, [0, 0, 0]).tolist() == [0, 0, 1]
     np.testing.assert_allclose(crs.image_rates(pool, np.ones(3), THETA, 3), [0, 0.25, 0])
 
 
 def test_an_image_counts_once_a_class_however_many_boxes_it_has() -> None:
-    pool = crs.pool_of([7], [0], [[(2, 0.9), (2, 0.8), (1, 0.7)]])
+    pool = pool_of([7], [0], [[(2, 0.9), (2, 0.8), (1, 0.7)]])
     assert crs.images_of_classes(pool, THETA, [0, 0, 0]).tolist() == [0, 1, 1]
 
 
@@ -136,7 +137,7 @@ looks = st.lists(look, min_size=1, max_size=25, unique_by=lambda one: one[0])
 @settings(max_examples=60, deadline=None)
 def test_pool_and_copies_do_not_depend_on_ranks_order_or_when_they_were_shared(windows: list[Any], data: Any) -> None:
     """An iteration shows an image once here; several ranks in any order, sharing now and then or only at the end."""
-    one, ranks, merged = sampling(), [sampling() for _ in range(3)], crs.EMPTY
+    one, ranks, merged = sampling(), [sampling() for _ in range(3)], EMPTY
     for iteration, window in enumerate(windows):
         one.observe([seen(index, *boxes) for index, boxes in window], iteration)
         placed: list[list[Detections]] = [[], [], []]
@@ -146,13 +147,13 @@ def test_pool_and_copies_do_not_depend_on_ranks_order_or_when_they_were_shared(w
             if own:
                 rank.observe(own, iteration)
         if data.draw(st.booleans()):
-            merged = crs.merge([merged, *(crs.merge([crs.EMPTY, *rank._own]) for rank in ranks)])
+            merged = merge([merged, *(merge([EMPTY, *rank.keeper._own]) for rank in ranks)])
             for rank in ranks:
-                rank._own = []
+                rank.keeper._own = []
     one.share()
-    merged = crs.merge([merged, *(crs.merge([crs.EMPTY, *rank._own]) for rank in ranks)])
+    merged = merge([merged, *(merge([EMPTY, *rank.keeper._own]) for rank in ranks)])
     assert entries(merged) == entries(one.pool)
-    ranks[0].pool = merged
+    ranks[0].keeper.pool = merged
     for generation in (1, 9):
         expected = one.copies(THETA, generation, 10, since=0)
         np.testing.assert_array_equal(ranks[0].copies(THETA, generation, 10, since=0), expected)
@@ -160,14 +161,14 @@ def test_pool_and_copies_do_not_depend_on_ranks_order_or_when_they_were_shared(w
 
 
 def test_of_two_looks_in_one_iteration_the_lower_ranks_counts() -> None:
-    low, high = crs.pool_of([4], [7], [[(0, 0.75)]]), crs.pool_of([4], [7], [[(1, 0.875)]])
-    assert entries(crs.merge([crs.EMPTY, low, high])) == [(4, 7, [(0, 0.75)])]
-    later = crs.pool_of([4], [8], [[(2, 0.5625)]])
-    assert entries(crs.merge([crs.EMPTY, low, high, later])) == [(4, 8, [(2, 0.5625)])]
+    low, high = pool_of([4], [7], [[(0, 0.75)]]), pool_of([4], [7], [[(1, 0.875)]])
+    assert entries(merge([EMPTY, low, high])) == [(4, 7, [(0, 0.75)])]
+    later = pool_of([4], [8], [[(2, 0.5625)]])
+    assert entries(merge([EMPTY, low, high, later])) == [(4, 8, [(2, 0.5625)])]
 
 
 def test_sharing_gathers_the_looks_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = crs.pool_of([2], [5], [[(1, 0.75)]])
+    other = pool_of([2], [5], [[(1, 0.75)]])
     monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, other])
     state = sampling()
     state.observe([seen(1, (0, 0.875))], 5)
@@ -203,7 +204,7 @@ def test_many_iterations_are_kept_in_few_arrays() -> None:
     state = sampling()
     for iteration in range(3000):
         state.observe([seen(iteration % 50, (iteration % 3, 0.75))], iteration)
-    assert len(state._own) < 1024
+    assert len(state.keeper._own) < 1024
     state.share()
     assert len(state.pool.images) == 50
     assert state.pool.iterations.min() == 2950

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from cissod_bench.atomic import replacing
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.parts import Promoted
 
 FORMAT = 1
 KEYS = (
@@ -33,6 +35,8 @@ class Position:
         copies: source -> how often each of its images is drawn in it; empty for once each.
         skipped: iterations whose loss was not finite.
         statistics: counters of the running generation's pseudo labels; nothing that training reads.
+        stage: number of the running stage.
+        promoted: pseudo labels that count as labels in the running generation.
     """
 
     iteration: int = 0
@@ -41,6 +45,12 @@ class Position:
     copies: dict[int, npt.NDArray[np.int32]] = field(default_factory=dict)
     skipped: int = 0
     statistics: dict[str, Any] = field(default_factory=dict)
+    stage: int = 0
+    promoted: Promoted | None = None
+
+
+def _tensors(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 def save(
@@ -68,9 +78,11 @@ def save(
         "iteration": position.iteration,
         "generation": position.generation,
         "start": position.start,
-        "copies": {str(source): torch.from_numpy(times) for source, times in position.copies.items()},
+        "copies": _tensors({str(source): times for source, times in position.copies.items()}),
         "skipped": position.skipped,
         "statistics": position.statistics,
+        "stage": position.stage,
+        "promoted": None if position.promoted is None else _tensors(vars(position.promoted)),
         "identity": identity,
         "student": detector.student.state_dict(),
         "teacher": detector.teacher.state_dict(),
@@ -110,14 +122,8 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def load(
-    path: Path,
-    detector: SemiSupervisedDetector,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    identity: dict[str, str],
-) -> Position:
-    """Put a checkpoint into detector, optimiser and scaler and return how far it is.
+def read_own(path: Path, identity: dict[str, str]) -> dict[str, Any]:
+    """Return the content of a checkpoint of this run.
 
     Raises:
         DataFault: the file is not sound.
@@ -130,13 +136,34 @@ def load(
                 f"The checkpoint {path} was written with another {what}.",
                 remedy=f"repeat the command with the {what} of the first start, or with --restart",
             )
+    return state
+
+
+def position_of(state: Mapping[str, Any]) -> Position:
+    """Return how far a checkpoint is."""
+    promoted = state.get("promoted")
+    return Position(
+        state["iteration"],
+        state["generation"],
+        state["start"],
+        {int(source): times.numpy() for source, times in state["copies"].items()},
+        state["skipped"],
+        state.get("statistics", {}),
+        state.get("stage", 0),
+        None if promoted is None else Promoted(**{name: column.numpy() for name, column in promoted.items()}),
+    )
+
+
+def load(
+    state: Mapping[str, Any],
+    detector: SemiSupervisedDetector,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Put a checkpoint's content into detector, optimiser and scaler."""
     detector.student.load_state_dict(state["student"])
     detector.teacher.load_state_dict(state["teacher"])
     detector.parts.load_state_dict(state["parts"])
     detector.parts.after_load_checkpoint(state["parts_extra"])
     optimiser.load_state_dict(state["optimiser"])
     scaler.load_state_dict(state["scaler"])
-    copies = {int(source): times.numpy() for source, times in state["copies"].items()}
-    return Position(
-        state["iteration"], state["generation"], state["start"], copies, state["skipped"], state.get("statistics", {})
-    )

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from cissod_bench.annotations import Annotations
 from cissod_bench.errors import DataFault
 from cissod_bench.images import read_image, safe_path
+from cissod_bench.training.parts import Promoted
 from cissod_bench.training.registry import build_transforms
 from cissod_bench.training.sampler import Draw, TwoSourceSampler
 from cissod_bench.training.settings import Settings
@@ -93,6 +94,25 @@ class Source:
             boxes=np.zeros((0, 4), np.float32),
             labels=none,
             ignored=none.astype(np.bool_),
+        )
+
+    def with_promoted(self, promoted: Promoted, first: int) -> Source:
+        """Return the same images with further boxes on those that had none.
+
+        Args:
+            promoted: boxes; ``promoted.images`` counts from ``first``.
+            first: row of the first image that may get boxes; none from there on has any.
+        """
+        assert first == 0 or self.box_ends[-1] == self.box_ends[first - 1], "images from `first` on have no box yet"
+        order = np.argsort(promoted.images, kind="stable")
+        ends = self.box_ends.copy()
+        ends[first:] += np.cumsum(np.bincount(promoted.images, minlength=len(self) - first))
+        return replace(
+            self,
+            box_ends=ends,
+            boxes=np.concatenate([self.boxes, promoted.boxes[order].astype(np.float32)]),
+            labels=np.concatenate([self.labels, promoted.labels[order].astype(np.int64)]),
+            ignored=np.concatenate([self.ignored, promoted.ignored[order].astype(np.bool_)]),
         )
 
     def __add__(self, other: Source) -> Source:
@@ -195,6 +215,7 @@ class ViewsDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, sources: Sequence[Source], views: Sequence[Sequence[View]], settings: Settings) -> None:
         self.sources, self.views = tuple(sources), tuple(tuple(v) for v in views)
+        self._annotated = self.sources[0]
         self.settings = settings
         self._pipelines: dict[View, Any] = {}
         for view in {view for own in self.views for view in own}:
@@ -202,6 +223,17 @@ class ViewsDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
+
+    def promote(self, promoted: Promoted | None) -> None:
+        """Let unlabelled images count as labelled ones from the next loader on; replaces those before.
+
+        Args:
+            promoted: their boxes; source 0 ends with the images of source 1.
+        """
+        own = self._annotated
+        if promoted is not None:
+            own = own.with_promoted(promoted, len(own) - len(self.sources[1]))
+        self.sources = (own, *self.sources[1:])
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         source = self.sources[draw.source]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -14,7 +13,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from cissod_bench.training.parts import Context, Detections, Parts
+from cissod_bench.training.parts import Context, Detections, Parts, Regions
 from cissod_bench.training.pseudo_labels import (
     box_uncertainty,
     jitter,
@@ -27,48 +26,11 @@ from cissod_bench.training.pseudo_labels import (
 )
 from cissod_bench.training.registry import build_model
 from cissod_bench.training.settings import Settings
+from cissod_bench.training.teaching import Found, PseudoLabels, TeacherPass, homography, supervise
 
 Losses = dict[str, Tensor]
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
 """Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
-
-
-@dataclass
-class PseudoLabels:
-    """The teacher's confident detections on one unlabelled image, in the student's (strong) view.
-
-    Attributes:
-        boxes: xyxy in pixels of the strong view, shape (M, 4).
-        labels: channels, shape (M,).
-        scores: above the initial threshold, shape (M,).
-        uncertainty: u of each box, shape (M,).
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    scores: Tensor
-    uncertainty: Tensor
-
-    def instances(self, keep: Tensor) -> InstanceData:
-        """Return the kept ones as mmdet ground truth."""
-        return InstanceData(bboxes=self.boxes[keep], labels=self.labels[keep])
-
-
-@dataclass
-class TeacherPass:
-    """What the student's losses need of the teacher: its features and views, and its pseudo labels.
-
-    ``confident`` are the detections above the initial threshold in the original images, for who judges them.
-    """
-
-    features: tuple[Tensor, ...]
-    views: list[DetDataSample]
-    pseudo: list[PseudoLabels]
-    confident: list[Detections]
-
-
-def _homography(sample: DetDataSample, device: torch.device) -> Tensor:
-    return torch.as_tensor(sample.homography_matrix, dtype=torch.float64, device=device)
 
 
 class SemiSupervisedDetector(nn.Module):
@@ -125,6 +87,8 @@ class SemiSupervisedDetector(nn.Module):
         losses: Losses = {}
         if batch.get("sup"):
             losses.update(self.supervised_losses(batch["sup"], context))
+            if self.parts.OBSERVES_LABELLED:
+                self.observe_labelled(batch["sup"], context)
         if batch.get("weak") and context.iteration >= self.settings.unsup_start * context.iterations:
             teacher = self.teach(batch["weak"], batch["strong"], context)
             weight = self.settings.unsup_weight
@@ -148,6 +112,15 @@ class SemiSupervisedDetector(nn.Module):
         losses["loss_bbox"] = self._box_loss(rois, deltas, labels, box_targets, box_weights)
         return losses
 
+    @torch.no_grad()
+    def observe_labelled(self, views: Sequence[dict[str, Any]], context: Context) -> None:
+        """Show the method the teacher's features of the labelled boxes."""
+        context.branch, context.collect = "teacher", True
+        inputs, samples = self._prepare(self.teacher, views)
+        truths = [sample.gt_instances for sample in samples]
+        _, shared = self._shared(self.teacher, self.teacher.extract_feat(inputs), [t.bboxes for t in truths])
+        self.parts.observe_labelled(Regions(shared, torch.cat([t.labels for t in truths])), context)
+
     # Steps 2-5: the teacher on the weak views.
     @torch.no_grad()
     def teach(self, weak: Sequence[dict[str, Any]], strong: Sequence[dict[str, Any]], context: Context) -> TeacherPass:
@@ -157,22 +130,24 @@ class SemiSupervisedDetector(nn.Module):
         features = self.teacher.extract_feat(inputs)
         found = self._detect(self.teacher, features, views, context)
         originals = []
-        for sample, (boxes, labels, scores) in zip(views, found, strict=True):
+        for sample, own in zip(views, found, strict=True):
             height, width = sample.ori_shape
-            back = torch.linalg.inv(_homography(sample, boxes.device))
-            originals.append(
-                Detections(sample.img_id, sample.img_index, project(boxes, back, height, width), labels, scores)
-            )
+            boxes = project(own.boxes, torch.linalg.inv(homography(sample, own.boxes.device)), height, width)
+            originals.append(Detections(sample.img_id, sample.img_index, boxes, own.labels, own.scores))
         self.parts.observe_detections(originals, context)
-        confident = [scores > self.settings.initial_threshold for _, _, scores in found]
-        kept = [(b[k], c[k]) for (b, c, _), k in zip(found, confident, strict=True)]
+        confident = [own.scores > self.settings.initial_threshold for own in found]
+        kept = [own.kept(keep) for own, keep in zip(found, confident, strict=True)]
         uncertainties = self._uncertainties(features, views, kept)
         pseudo, sure = [], [one.kept(keep) for one, keep in zip(originals, confident, strict=True)]
-        for detections, u, view in zip(sure, uncertainties, strong, strict=True):
+        for one, own, u, view in zip(sure, kept, uncertainties, strong, strict=True):
             sample = view["data_samples"]
-            boxes = project(detections.boxes, _homography(sample, u.device), *sample.img_shape)
+            boxes = project(one.boxes, homography(sample, u.device), *sample.img_shape)
             inside = large_enough(boxes)
-            pseudo.append(PseudoLabels(boxes[inside], detections.labels[inside], detections.scores[inside], u[inside]))
+            pseudo.append(
+                PseudoLabels(
+                    boxes[inside], own.labels[inside], own.scores[inside], u[inside], own.features[inside].detach()
+                )
+            )
         return TeacherPass(features, views, pseudo, sure)
 
     # Steps 6-8: the student on the strong views.
@@ -181,14 +156,17 @@ class SemiSupervisedDetector(nn.Module):
         inputs, samples = self._prepare(self.student, strong)
         features = self.student.extract_feat(inputs)
         limits = self.settings
-        _supervise(samples, [p.instances(p.scores > limits.rpn_threshold) for p in teacher.pseudo])
+        supervise(samples, [p.instances(p.scores > limits.rpn_threshold) for p in teacher.pseudo])
         losses, proposals = self._rpn_losses(features, samples)
         theta = self.parts.thresholds(context)
         if self.observer is not None:
             self.observer(teacher.confident, theta)
-        _supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
+        supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
         losses["loss_cls"] = self._unsupervised_classification(features, proposals, samples, teacher, context)
-        _supervise(samples, [p.instances(p.uncertainty < limits.box_threshold) for p in teacher.pseudo])
+        if self.parts.COMPARES_VIEWS:
+            _, shared = self._shared(self.student, features, [p.boxes for p in teacher.pseudo])
+            losses.update(self.parts.extra_losses(teacher.regions(), shared, context))
+        supervise(samples, [p.instances(p.uncertainty < limits.box_threshold) for p in teacher.pseudo])
         sampled = self._sample(proposals, samples)
         context.branch, context.collect = "unsup_reg", False
         rois, shared = self._shared(self.student, features, [s.priors for s in sampled])
@@ -226,32 +204,32 @@ class SemiSupervisedDetector(nn.Module):
         moved = []
         for boxes, strong, weak in zip(priors, samples, teacher.views, strict=True):
             device = boxes.device
-            way = _homography(weak, device) @ torch.linalg.inv(_homography(strong, device))
+            way = homography(weak, device) @ torch.linalg.inv(homography(strong, device))
             moved.append(project(boxes, way, *weak.img_shape))
         _, shared = self._shared(self.teacher, teacher.features, moved)
         return self.parts.activation(self.teacher.roi_head.bbox_head.fc_cls(shared).float())[:, -1]
 
     @torch.no_grad()
     def _uncertainties(
-        self, features: tuple[Tensor, ...], views: Sequence[DetDataSample], kept: Sequence[tuple[Tensor, Tensor]]
+        self, features: tuple[Tensor, ...], views: Sequence[DetDataSample], kept: Sequence[Found]
     ) -> list[Tensor]:
         """Step 4: u of every kept detection, a tensor (M,) an image."""
         times = self.settings.jitter_times
         scale = self.settings.jitter_scale
-        jittered = [without_negative_sides(jitter(boxes, times, scale).flatten(0, 1)) for boxes, _ in kept]
+        jittered = [without_negative_sides(jitter(own.boxes, times, scale).flatten(0, 1)) for own in kept]
         rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []
-        for number, (view, (boxes, labels)) in enumerate(zip(views, kept, strict=True)):
+        for number, (view, own) in enumerate(zip(views, kept, strict=True)):
             rows = (rois[:, 0] == number).nonzero()[:, 0]
-            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, labels.repeat(times))
-            result.append(box_uncertainty(refined.reshape(times, len(boxes), 4)))
+            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, own.labels.repeat(times))
+            result.append(box_uncertainty(refined.reshape(times, len(own.boxes), 4)))
         return result
 
     def _detect(
         self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return boxes, labels and scores of every image after NMS, in its view's pixels."""
+    ) -> list[Found]:
+        """Return the detections on every image after NMS."""
         proposals = [p.bboxes for p in model.rpn_head.predict(features, samples, rescale=False)]
         rois, shared = self._shared(model, features, proposals)
         deltas = model.roi_head.bbox_head.fc_reg(shared)
@@ -261,14 +239,14 @@ class SemiSupervisedDetector(nn.Module):
         found = []
         for number, sample in enumerate(samples):
             own = rois[:, 0] == number
-            boxes, labels, values, _ = nms_per_class(
+            boxes, labels, values, rows = nms_per_class(
                 scores[own],
                 partial(self._decode, model, rois[own], deltas[own], sample.img_shape),
                 score_floor=self.settings.score_floor,
                 nms_iou=self.settings.nms_iou,
                 max_per_image=self.settings.max_dets,
             )
-            found.append((boxes, labels, values))
+            found.append(Found(boxes, labels, values, shared[own][rows]))
         return found
 
     @torch.no_grad()
@@ -283,11 +261,15 @@ class SemiSupervisedDetector(nn.Module):
         inputs, samples = self._prepare(model, views)
         found = self._detect(model, model.extract_feat(inputs), samples, context)
         model.train(training)
-        scales = [
-            boxes.new_tensor(sample.scale_factor).repeat(2)
-            for sample, (boxes, _, _) in zip(samples, found, strict=True)
+        return [
+            (own.boxes / own.boxes.new_tensor(sample.scale_factor).repeat(2), own.labels, own.scores)
+            for sample, own in zip(samples, found, strict=True)
         ]
-        return [(boxes / scale, labels, scores) for scale, (boxes, labels, scores) in zip(scales, found, strict=True)]
+
+    @torch.no_grad()
+    def copy_student(self) -> None:
+        """Make the teacher the student's copy; its buffers, too."""
+        self.teacher.load_state_dict(self.student.state_dict())
 
     @torch.no_grad()
     def update_teacher(self, iteration: int) -> None:
@@ -374,8 +356,3 @@ class SemiSupervisedDetector(nn.Module):
         }
         numbers["pseudo_reg"] = (uncertainty < self.settings.box_threshold).sum() / len(pseudo)
         return {**numbers, "theta_min": theta.min(), "theta_max": theta.max()}
-
-
-def _supervise(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:
-    for sample, own in zip(samples, instances, strict=True):
-        sample.gt_instances = own

@@ -1,4 +1,4 @@
-"""The training: generations of sample -> train -> pseudo-label -> sample, resumable at any iteration.
+"""The training: generations of sample -> train -> pseudo-label -> sample, in stages, resumable at any iteration.
 
 Why not mmengine's Runner: an iteration here is three lines, and everything the Runner adds around it (its sampler and
 resume protocol, checkpoints that are not atomic, launchers and wrappers that assume GPUs, configs formatted in every
@@ -27,6 +27,7 @@ from cissod_bench.training.predict import detections
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import Settings, learning_rate
+from cissod_bench.training.stages import spans
 
 Log = Callable[[dict[str, float]], None]
 Report = Callable[[Line], None]
@@ -83,9 +84,19 @@ class Training:
         detector.observer = statistics.observe if statistics is not None else None
         self.device = next(detector.student.parameters()).device
         self.amp = settings.amp and self.device.type == "cuda"
+        self.spans = spans(detector.parts.stages(), settings.iterations)
+        self.position = checkpoint.Position()
+        self._enter_stage()
+
+    def _enter_stage(self) -> None:
+        """Make the running stage's optimiser, scaler and wrapper of the detector."""
+        settings, detector = self.settings, self.detector
+        context = self._context(self.position.iteration)
+        for model in (detector.student, detector.teacher):
+            detector.parts.enter_stage(model, context)
+        detector.teacher.requires_grad_(False)
         self.optimiser = make_optimiser(settings, detector.student)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        self.position = checkpoint.Position()
         self.model: nn.Module = detector
         if distributed.is_distributed():
             # Wrapped here because a CPU module takes no device_ids (B18).
@@ -101,7 +112,10 @@ class Training:
         # Rank 0 decides for all: it may write the first checkpoint while another rank still looks for one.
         if not distributed.broadcast(self.file.exists()):
             return False
-        self.position = checkpoint.load(self.file, self.detector, self.optimiser, self.scaler, self.identity)
+        state = checkpoint.read_own(self.file, self.identity)
+        self.position = checkpoint.position_of(state)
+        self._enter_stage()
+        checkpoint.load(state, self.detector, self.optimiser, self.scaler)
         if self.statistics is not None:
             self.statistics.load(self.position.statistics)
         self._set_copies()
@@ -115,21 +129,42 @@ class Training:
         """
         total = self.settings.iterations if until is None else until
         while self.position.iteration < total:
-            generation = self.position.generation
-            end = generation_start(generation + 1, self.settings.iterations, self.settings.generations)
-            if self.position.iteration == end:
-                self._begin_generation(generation + 1)
-                continue
-            if self.position.iteration == 0:
-                self._begin_generation(0)
-            self._train_to(min(end, total))
+            self._begin()
+            place = self.position
+            self._train_to(min(self._generation_end(), self.spans[place.stage].end, total))
 
-    def _begin_generation(self, generation: int) -> None:
-        """Ask the method how often each image is drawn from now on; rank 0's answer counts."""
-        self.position.generation, self.position.start = generation, self.position.iteration
+    def _generation_end(self) -> int:
+        """Return the first iteration after the running generation."""
+        return generation_start(self.position.generation + 1, self.settings.iterations, self.settings.generations)
+
+    def _begin(self) -> None:
+        """Begin the stage and the generation whose first iteration comes next, if one does."""
+        place = self.position
+        begins_stage = place.iteration == self.spans[place.stage].end
+        begins_generation = place.iteration == self._generation_end()
+        if begins_stage:
+            self._begin_stage(place.stage + 1)
+        if begins_generation:
+            place.generation += 1
+        if begins_stage or begins_generation or place.iteration == 0:
+            self._choose_images()
+
+    def _begin_stage(self, stage: int) -> None:
+        """Let the method change the student's weights; the teacher becomes its copy."""
+        self.position.stage = stage
+        torch.manual_seed(int(mix(self.seed, 0x57, stage)[0] >> 1))  # the same on all ranks
+        self.detector.parts.begin_stage(self.detector.student, self._context(self.position.iteration))
+        self.detector.copy_student()
+        self._enter_stage()
+
+    def _choose_images(self) -> None:
+        """Ask the method which images are drawn how often from now on; rank 0's answer counts."""
+        self.position.start = self.position.iteration
         context = self._context(self.position.iteration)
         context.detect_unlabelled = self._detect_unlabelled
-        copies = self.detector.parts.copies(context)
+        parts = self.detector.parts
+        self.position.promoted = distributed.broadcast(parts.promoted(context))
+        copies = parts.copies(context)
         self.position.copies = distributed.broadcast(dict(copies) if copies else {})
         self._set_copies()
 
@@ -140,7 +175,10 @@ class Training:
 
     def _set_copies(self) -> None:
         place = self.position
-        self.sampler.set_copies(place.copies, generation=place.generation, start=place.start)
+        # A stage that begins within a generation goes on with another order of the images.
+        number = place.generation + self.settings.generations * place.stage
+        self.sampler.set_copies(place.copies, generation=number, start=place.start)
+        self.dataset.promote(place.promoted)
 
     def _train_to(self, end: int) -> None:
         begin, settings = self.position.iteration, self.settings
@@ -155,7 +193,7 @@ class Training:
                     now = time.perf_counter()
                     numbers["seconds"], clock = now - clock, now
                     self.log({"iteration": done, "generation": self.position.generation, **numbers})
-                if done == generation_start(self.position.generation + 1, settings.iterations, settings.generations):
+                if done == self._generation_end():
                     self._end_generation()
                 if done % settings.checkpoint_every == 0 or done == settings.iterations:
                     self.save()
@@ -188,7 +226,8 @@ class Training:
         # Samplers and jitter draw from torch's generator; seeding it every iteration makes resume exact without
         # saving its state on every rank.
         torch.manual_seed(int(mix(self.seed, 0xC3, iteration, distributed.rank())[0] >> 1))
-        rate = learning_rate(iteration, self.settings, distributed.world_size())
+        span = self.spans[self.position.stage]
+        rate = learning_rate(iteration, self.settings, distributed.world_size(), (span.begin, span.end))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         context = self._context(iteration)
@@ -199,7 +238,7 @@ class Training:
         torch.autograd.backward(self.scaler.scale(total))
         self._optimise(total.detach())
         self.detector.parts.after_iteration(context)
-        self.detector.update_teacher(iteration)
+        self.detector.update_teacher(iteration - span.begin)
         values = {name: value.detach().float().sum() for name, value in losses.items()}
         return {"lr": rate, "loss": total.detach(), **values, **context.logs}
 
@@ -227,7 +266,8 @@ class Training:
         distributed.barrier()
 
     def _context(self, iteration: int) -> Context:
-        return Context(iteration, self.settings.iterations, self.position.generation, self.settings.generations)
+        place, settings = self.position, self.settings
+        return Context(iteration, settings.iterations, place.generation, settings.generations, place.stage)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type) if self.amp else nullcontext()

@@ -6,6 +6,7 @@ from typing import Any
 
 from cissod_bench.training.settings import Settings
 
+IGNORE_IOF = 0.5  # a region that lies in an ignore region by more than this share of its area is no background
 CAFFE_MEAN = (103.530, 116.280, 123.675)  # blue, green, red of the caffe-style backbones, standard deviation 1
 
 

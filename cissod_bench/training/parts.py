@@ -1,4 +1,4 @@
-"""What a method may replace in the shared training: seven extension points with defaults that change nothing.
+"""What a method may replace in the shared training: named extension points with defaults that change nothing.
 
 With the defaults the detector is Soft Teacher. A method subclasses `Parts`, overrides what it changes and keeps its
 whole state in buffers of that one module: so the state is in every checkpoint, exists once (not in student *and*
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cissod_bench.training import distributed
+from cissod_bench.training.stages import ONE_STAGE, Stage
 
 Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
 Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
@@ -33,19 +34,21 @@ class Context:
         iterations: T, the optimiser steps of the whole run.
         generation: t, 0 <= t < generations.
         generations: N_t.
+        stage: number of the running stage, 0 where a method has one only.
         branch: "sup" (labelled images), "unsup_cls" and "unsup_reg" (student on unlabelled images), "teacher" (the
             teacher on the weak views) or "predict" (scoring).
         collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
         student: the student detector, e.g. for the weights of its classifier.
         logs: numbers a part wants in ``log.jsonl``.
-        detect_unlabelled: only in `Parts.copies`: runs the teacher over this rank's share of D_u, for methods that want
-            pseudo labels of all images at once.
+        detect_unlabelled: only in `Parts.promoted` and `Parts.copies`: runs the teacher over this rank's share of D_u,
+            for methods that want pseudo labels of all images at once.
     """
 
     iteration: int
     iterations: int
     generation: int = 0
     generations: int = 1
+    stage: int = 0
     branch: Branch = "sup"
     collect: bool = False
     student: nn.Module | None = None
@@ -81,14 +84,50 @@ class Detections:
         return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
 
+@dataclass(frozen=True)
+class Regions:
+    """Features of regions with their classes.
+
+    Attributes:
+        features: output of the last shared layer of the RoI head, shape (M, D).
+        labels: channels in [0, n), int64, shape (M,).
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """Pseudo labels that make unlabelled images labelled ones for a generation, as columns.
+
+    Attributes:
+        images: row in D_u of every box's image, int64, shape (B,).
+        boxes: xyxy in pixels of the original image, float32, shape (B, 4).
+        labels: channels in [0, n), int64, shape (B,).
+        ignored: ignore regions: what lies in them by more than half is no background, bool, shape (B,).
+    """
+
+    images: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    ignored: npt.NDArray[np.bool_]
+
+
 class Parts(nn.Module):
     """A method's parts for one run; the defaults are Soft Teacher's.
 
     Args:
         num_classes: n, the foreground classes.
         theta: the fixed threshold on classification pseudo labels (Sec. 4.2: 0.9).
+
+    Attributes:
+        OBSERVES_LABELLED: whether `observe_labelled` is called, which costs a pass of the teacher.
+        COMPARES_VIEWS: whether `extra_losses` is called, which costs a pass of the student's RoI head.
     """
 
+    OBSERVES_LABELLED = False
+    COMPARES_VIEWS = False
     theta_fixed: Tensor
 
     def __init__(self, num_classes: int, theta: float = 0.9) -> None:
@@ -161,6 +200,43 @@ class Parts(nn.Module):
     # 6
     def after_iteration(self, context: Context) -> None:
         """Update the state once an iteration, after the optimiser's step, with sums over all ranks."""
+
+    def observe_labelled(self, regions: Regions, context: Context) -> None:
+        """Look at the teacher's features of this iteration's labelled boxes; only if ``OBSERVES_LABELLED``."""
+
+    def extra_losses(self, teacher: Regions, student: Tensor, context: Context) -> dict[str, Tensor]:
+        """Return further losses on unlabelled images, which are weighted by lambda_u; only if ``COMPARES_VIEWS``.
+
+        Args:
+            teacher: the RoIs of its detections above the initial threshold, in the weak views.
+            student: its features of the same boxes in the strong views, with their graph, shape (M, D).
+            context: branch "unsup_cls".
+        """
+        return {}
+
+    def promoted(self, context: Context) -> Promoted | None:
+        """Return the pseudo labels that count as labels in the generation that begins; before `copies`.
+
+        Only for methods with ``images="promoted"``, whose source 0 holds D_l and behind it D_u: image i of D_u is row
+        N_l + i. Called on every rank; the result of rank 0 is used on all.
+        """
+        return None
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the stages of the training, whose shares of T sum to 1."""
+        return ONE_STAGE
+
+    def begin_stage(self, model: nn.Module, context: Context) -> None:
+        """Change the student's weights where a stage after the first begins; the teacher becomes its copy.
+
+        Called once, on every rank with the same state of torch's generator, before `enter_stage`.
+        """
+
+    def enter_stage(self, model: nn.Module, context: Context) -> None:
+        """Set what a stage has other than weights, e.g. what is frozen, on the student and on the teacher.
+
+        Called where a stage begins, the first one too, and where a run continues; a new optimiser follows.
+        """
 
     def statistics(self, context: Context) -> dict[str, Tensor | float]:
         """Return numbers for ``pseudo_labels.jsonl``, which no training reads: ("w", "pool", "pool_coverage").

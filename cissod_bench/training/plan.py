@@ -96,6 +96,7 @@ def images_an_iteration(plan: Plan) -> tuple[int, int]:
     settings = plan.settings
     return {
         "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
+        "promoted": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
         "labelled": (settings.labelled_per_gpu, 0),
         "oracle": (settings.images_per_gpu, 0),
     }[plan.method.images]

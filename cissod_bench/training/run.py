@@ -22,19 +22,20 @@ from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
 from cissod_bench.atomic import make_folder, write_json
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageFault
-from cissod_bench.spec import RunFacts, RunRecord
+from cissod_bench.spec import USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.training import distributed, log, provenance
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
 from cissod_bench.training.loop import Training
-from cissod_bench.training.model import faster_rcnn
+from cissod_bench.training.model import IGNORE_IOF, faster_rcnn
 from cissod_bench.training.plan import FREE_SETTINGS, Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import predict, write_predictions
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import departures
+from cissod_bench.training.stages import spans, unlabelled_from
 
 Say = Callable[[str], None]
 
@@ -197,11 +198,15 @@ def sources(plan: Plan) -> tuple[Source, Source]:
     """Return the two sources of a run: D_l with its boxes and D_u without any.
 
     For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
+    Where images of D_u may be promoted, they stand behind those of D_l in the first, too, without boxes.
     """
     labelled, unlabelled = (_part(plan, name) for name in ("labelled.json", "unlabelled.json"))
+    unlabelled = unlabelled.without_boxes()
     if plan.method.images == "oracle":
         labelled = labelled + _part(plan, "hidden.json")
-    return labelled, unlabelled.without_boxes()
+    if plan.method.images == "promoted":
+        labelled = labelled + unlabelled
+    return labelled, unlabelled
 
 
 def _part(plan: Plan, name: str) -> Source:
@@ -238,6 +243,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     for source, name, wanted in zip((labelled, unlabelled), ("labelled", "unlabelled"), per_gpu, strict=True):
         if wanted and not len(source):
             raise DataFault(f"{plan.split / name}.json has no image to train on.", remedy="draw the split again")
+    promotable = len(unlabelled) if plan.method.images == "promoted" else 0
     facts = RunFacts(
         task=plan.task,
         variant=variant_fields(plan.method, plan.variant),
@@ -247,20 +253,23 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
         settings=plan.settings,
         iterations=plan.settings.iterations,
         generations=plan.settings.generations,
-        labelled_classes=labelled.classes_of_images(),
+        labelled_classes=labelled.classes_of_images()[: len(labelled) - promotable],
         labelled_boxes=labelled.boxes_of_classes(len(plan.classes)),
         num_unlabelled=len(unlabelled),
         seed=plan.seed,
     )
     # Weights are drawn on every rank from the run's seed, so they are equal everywhere.
     torch.manual_seed(int(mix(plan.seed, 0x11)[0] >> 1))
-    ignores = 0.5 if plan.manifest.get("dm_minority") == "ignore" else -1.0
-    model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=ignores)
-    detector = SemiSupervisedDetector(model, plan.method.parts(facts), plan.settings, plan.groups, plan.classes)
+    ignores = plan.manifest.get("dm_minority") == "ignore" or plan.method.images == "promoted"
+    model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=IGNORE_IOF if ignores else -1.0)
+    parts = plan.method.parts(facts)
+    detector = SemiSupervisedDetector(model, parts, plan.settings, plan.groups, plan.classes)
     aspects = [s.landscape() for s in (labelled, unlabelled)] if plan.settings.group_by_aspect else None
-    sampler = TwoSourceSampler(
-        (len(labelled), len(unlabelled)), per_gpu, plan.seed, distributed.rank(), distributed.world_size(), aspects
+    begin = unlabelled_from(
+        spans(parts.stages(), plan.settings.iterations), plan.settings.unsup_start, plan.settings.iterations
     )
+    sizes, world = (len(labelled), len(unlabelled)), distributed.world_size()
+    sampler = TwoSourceSampler(sizes, per_gpu, plan.seed, distributed.rank(), world, aspects, (0, begin))
     views = ViewsDataset((labelled, unlabelled), (("sup",), ("weak", "strong")), plan.settings)
     identity = {**plan.identity(), "number of processes": str(distributed.world_size())}
     file = plan.folder / runs.CHECKPOINT
@@ -272,7 +281,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
 
 def statistics(plan: Plan) -> PseudoLabelStatistics | None:
     """Return what judges the run's pseudo labels, None where there are none."""
-    if plan.method.images != "semi":
+    if plan.method.images not in USES_UNLABELLED:
         return None
     hidden = partial(read_hidden, plan.split / "hidden.json", plan.classes, plan.naming)
     return PseudoLabelStatistics(plan.groups, plan.classes, hidden)
@@ -298,7 +307,9 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
     training = prepare(plan, device, log=take, report=report, stop=stop)
     record.departures |= training.detector.parts.departures()
-    record.data = {"labelled": training.sampler.sizes[0], "unlabelled": training.sampler.sizes[1]}
+    unlabelled = training.sampler.sizes[1]
+    promotable = unlabelled if plan.method.images == "promoted" else 0
+    record.data = {"labelled": training.sampler.sizes[0] - promotable, "unlabelled": unlabelled}
     if training.resume():
         say(f"Continuing after iteration {training.position.iteration} of {plan.settings.iterations}.")
     else:

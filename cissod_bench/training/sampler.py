@@ -77,6 +77,7 @@ class TwoSourceSampler:
         world_size: of the run.
         aspects: per source a group number an image (0 portrait, 1 landscape), to fill a batch with one orientation;
             None draws from all images alike. An orientation that a source lacks is simply never drawn there.
+        first: per source the first iteration that draws from it; None draws from all from 0 on.
 
     Raises:
         ValueError: a source to be drawn from has no image.
@@ -90,6 +91,7 @@ class TwoSourceSampler:
         rank: int = 0,
         world_size: int = 1,
         aspects: Sequence[npt.NDArray[np.int8]] | None = None,
+        first: Sequence[int] | None = None,
     ) -> None:
         for source, (size, number) in enumerate(zip(sizes, per_gpu, strict=True)):
             if number > 0 and size == 0:
@@ -97,6 +99,7 @@ class TwoSourceSampler:
         self.sizes, self.per_gpu, self.seed = tuple(sizes), tuple(per_gpu), seed
         self.rank, self.world_size = rank, world_size
         self.aspects = tuple(aspects) if aspects is not None else tuple(np.zeros(s, np.int8) for s in sizes)
+        self.first = tuple(first) if first is not None else (0,) * len(self.sizes)
         self.copies: dict[int, npt.NDArray[np.int32]] = {}
         self.set_copies({}, generation=0, start=0)
 
@@ -156,7 +159,7 @@ class TwoSourceSampler:
         """Return this rank's images of an iteration of the current generation, labelled ones first."""
         draws = []
         for source, number in enumerate(self.per_gpu):
-            if number == 0:
+            if number == 0 or iteration < self.first[source]:
                 continue
             group, before = self._group_of(source, iteration)
             places = self.rank + self.world_size * np.arange(number)
