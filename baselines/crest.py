@@ -152,7 +152,7 @@ def target_distribution(boxes: Tensor, t: float) -> Tensor:
 def align(scores: Tensor, target: Tensor, model: Tensor) -> Tensor:
     """Return probabilities whose foreground part is aligned (CReST+, Eq. 5); the background's stay as they are.
 
-    With q = P[:, :n] / (1 - P_bg) it is (1 - P_bg) q', where q' is q (target + 1e-6) / (model + 1e-6), made to sum to 1.
+    With q = P[:, :n] / (1 - P_bg) it is (1 - P_bg) q', where q' is q (target + 1e-6) / (model + 1e-6) over its sum.
 
     Args:
         scores: P, background last, shape (R, n + 1).

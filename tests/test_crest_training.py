@@ -10,7 +10,6 @@ import pytest
 import torch
 from ranks import two_processes
 from test_loop import losses_of, weights_of
-from test_stages import sup_views
 from tiny import tiny_plan, tiny_training
 
 from cissod_bench.training.loop import Training
@@ -22,6 +21,20 @@ def training_of(folder: Path, *changes: str, variant: str = "crest+") -> Trainin
     return tiny_training(folder, "crest", *SETTINGS, *changes, variant=variant)
 
 
+def labelled_views(training: Training) -> list[list[Any]]:
+    """The labelled samples of every iteration."""
+    views: list[list[Any]] = []
+    step = training.step
+
+    def watched(batch: dict[str, Any], iteration: int) -> dict[str, Any]:
+        views.append([view["data_samples"] for view in batch["sup"]])
+        return step(batch, iteration)
+
+    training.step = watched  # type: ignore[method-assign]
+    training.run()
+    return views
+
+
 def labelled_images(training: Training) -> int:
     return len(training.dataset.sources[0]) - len(training.dataset.sources[1])
 
@@ -31,14 +44,15 @@ def test_promoted_images_are_drawn_as_labelled_ones_with_the_pools_boxes(tmp_pat
     before = training.dataset.sources[0]
     lines: list[dict[str, Any]] = []
     training.log = lines.append
-    views = sup_views(training)
+    views = labelled_views(training)
     assert all(np.isfinite(value) for line in lines for value in line.values())
     assert [line["promoted_images"] > 0 for line in lines] == [False] * 3 + [True] * 6
     first, promoted = labelled_images(training), training.position.promoted
     assert promoted is not None
     of_d_u = set(training.dataset.sources[1].image_ids.tolist())
-    assert not any(view.img_id in of_d_u for view in views[0] + views[1] + views[2]) if isinstance(views[0], list) else True
-    drawn = [view for view in views[6:] if view.img_id in of_d_u]
+    assert not any(view.img_id in of_d_u for drawn in views[:3] for view in drawn)
+    assert any(view.img_id in of_d_u for drawn in views[3:6] for view in drawn)
+    drawn = [view for drawn in views[6:] for view in drawn if view.img_id in of_d_u]
     assert drawn
     chosen = set(promoted.images[~promoted.ignored].tolist())
     for view in drawn:
@@ -46,7 +60,9 @@ def test_promoted_images_are_drawn_as_labelled_ones_with_the_pools_boxes(tmp_pat
         assert row in chosen
         own = promoted.images == row
         assert sorted(view.gt_instances.labels.tolist()) == sorted(promoted.labels[own & ~promoted.ignored].tolist())
-        assert sorted(view.ignored_instances.labels.tolist()) == sorted(promoted.labels[own & promoted.ignored].tolist())
+        assert sorted(view.ignored_instances.labels.tolist()) == sorted(
+            promoted.labels[own & promoted.ignored].tolist()
+        )
     # Generations begin from D_l, whose labels never change; D_u is drawn uniformly.
     after = training.dataset.sources[0]
     rows = slice(0, int(before.box_ends[first - 1]))
@@ -104,14 +120,15 @@ from test_loop import losses_of
 from cissod_bench.training import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})
-whole = training_of(folder / "whole", "workers=0")
+short = ("iterations=6", "workers=0")
+whole = training_of(folder / "whole", *short)
 expected = losses_of(whole)
-first = training_of(folder / "half", "workers=0")
-losses_of(first, until=5)
+first = training_of(folder / "half", *short)
+losses_of(first, until=3)
 first.save()
-second = training_of(folder / "half", "workers=0")
+second = training_of(folder / "half", *short)
 assert second.resume()
-assert losses_of(second) == expected[5:]
+assert losses_of(second) == expected[3:]
 same(whole, second)
 promoted = whole.position.promoted
 torch.save(
@@ -129,7 +146,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_training_on_two_processes_agrees_on_everything_and_resumes_exactly(tmp_path: Path) -> None:
     for name in ("whole", "half"):  # draws the split before two processes ask for it
-        tiny_plan(tmp_path / name, "crest", *SETTINGS, variant="crest+")
+        tiny_plan(tmp_path / name, "crest", *SETTINGS, "iterations=6", variant="crest+")
     one, other = two_processes(TRAIN, tmp_path)
     assert one["copies"] == other["copies"]
     for kind in ("weights", "promoted", "pool"):

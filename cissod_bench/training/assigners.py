@@ -13,8 +13,8 @@ class MatchedFirstAssigner(MaxIoUAssigner):  # type: ignore[misc]
     """mmdet's assigner with ignore regions that take from the background only.
 
     mmdet drops every proposal in an ignore region before it matches any: also one that lies on a labelled box, which
-    is common where regions are boxes of another class at the same place. And it leaves regions aside in an image without
-    a box. Here proposals are matched first; then those of the background that lie in a region by more than
+    is common where regions are boxes of another class at the same place. And it forgets the regions of an image that
+    has no box. Here proposals are matched first; then those of the background that lie in a region by more than
     ``ignore_iof_thr`` of their area are neither foreground nor background. Without regions both are equal.
     """
 
