@@ -30,6 +30,7 @@ from cissod_bench.training.parts import Context, Copies, Detections, Parts, Prom
 from cissod_bench.training.pool import Pool, PoolKeeper
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 ALPHA = 1 / 3  # CReST, Sec. 4.1
@@ -62,7 +63,7 @@ def sound(pool: Pool) -> Bools:
     """Return which boxes of a pool have an area to regress to, bool (B,)."""
     if not pool.boxes.size:
         return np.zeros(len(pool.scores), np.bool_)
-    wide: Bools = (pool.boxes[:, 2:] - pool.boxes[:, :2] > LEAST_SIDE).all(axis=1)
+    wide: Bools = np.all(pool.boxes[:, 2:] - pool.boxes[:, :2] > LEAST_SIDE, axis=1)
     return wide
 
 
@@ -119,7 +120,7 @@ def union_copies(
         num_classes: n.
         threshold: t of RFS.
     """
-    images = np.zeros(0, np.int64)
+    images: Ints = np.zeros(0, np.int64)
     classes: list[Sequence[int]] = []
     if promoted is not None:
         labels = ~promoted.ignored
@@ -229,7 +230,8 @@ class CReST(Parts):
 
     def _numbers(self) -> dict[str, float]:
         """Return the promoted images and, a group, their labels, for the log."""
-        images, labels = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        images: Ints = np.zeros(0, np.int64)
+        labels: Ints = np.zeros(0, np.int64)
         if self.chosen is not None:
             images, labels = self.chosen.images, self.chosen.labels[~self.chosen.ignored]
         counts = dict(zip(self.facts.classes, np.bincount(labels, minlength=self.num_classes).tolist(), strict=True))

@@ -209,9 +209,8 @@ D_L = ((0,), (0, 1), (0,), ())
 
 
 def test_copies_are_repeat_factors_over_d_l_and_the_promoted_images() -> None:
-    promoted = Promoted(
-        np.array([2, 2, 2, 4]), np.zeros((4, 4), np.float32), np.array([1, 1, 0, 2]), np.array([False, False, True, False])
-    )  # fmt: skip
+    ignored = np.array([False, False, True, False])
+    promoted = Promoted(np.array([2, 2, 2, 4]), np.zeros((4, 4), np.float32), np.array([1, 1, 0, 2]), ignored)
     copies = union_copies(D_L, promoted, unlabelled=6, num_classes=3, threshold=1.0)
     # f = (3, 2, 1) / 6 images: r = sqrt(1 / f) = 1.41, 1.73, 2.45; the ignore region's class does not count
     assert copies.tolist() == [2, 2, 2, 1, 0, 0, 2, 0, 3, 0]

@@ -14,7 +14,7 @@ from tiny import tiny_plan, tiny_training
 
 from cissod_bench.training.loop import Training
 
-SETTINGS = ("iterations=9", "generations=3", "checkpoint_every=100", "lr=0.02", "warmup_iterations=0")
+SETTINGS = ("iterations=6", "generations=3", "checkpoint_every=100", "lr=0.02", "warmup_iterations=0")
 
 
 def training_of(folder: Path, *changes: str, variant: str = "crest+") -> Training:
@@ -46,13 +46,13 @@ def test_promoted_images_are_drawn_as_labelled_ones_with_the_pools_boxes(tmp_pat
     training.log = lines.append
     views = labelled_views(training)
     assert all(np.isfinite(value) for line in lines for value in line.values())
-    assert [line["promoted_images"] > 0 for line in lines] == [False] * 3 + [True] * 6
+    assert [line["promoted_images"] > 0 for line in lines] == [False] * 2 + [True] * 4
     first, promoted = labelled_images(training), training.position.promoted
     assert promoted is not None
     of_d_u = set(training.dataset.sources[1].image_ids.tolist())
-    assert not any(view.img_id in of_d_u for drawn in views[:3] for view in drawn)
-    assert any(view.img_id in of_d_u for drawn in views[3:6] for view in drawn)
-    drawn = [view for drawn in views[6:] for view in drawn if view.img_id in of_d_u]
+    assert not any(view.img_id in of_d_u for drawn in views[:2] for view in drawn)
+    assert any(view.img_id in of_d_u for drawn in views[2:4] for view in drawn)
+    drawn = [view for drawn in views[4:] for view in drawn if view.img_id in of_d_u]
     assert drawn
     chosen = set(promoted.images[~promoted.ignored].tolist())
     for view in drawn:
@@ -91,7 +91,7 @@ def test_half_and_resume_equals_the_whole_across_a_generation_with_promoted_imag
     expected = losses_of(whole)
     assert int(whole.detector.parts.alignment.pushed) > 0
     assert expected[-1]["promoted_images"] > 0
-    for stop in (5, 6):  # in a generation with promoted images, at its end
+    for stop in (3, 4):  # in a generation with promoted images, at its end
         first = training_of(tmp_path / f"half{stop}", "workers=0")
         losses_of(first, until=stop)
         first.save()
@@ -103,8 +103,8 @@ def test_half_and_resume_equals_the_whole_across_a_generation_with_promoted_imag
 
 
 def test_images_that_wait_are_not_promoted_and_leave_the_alignment_empty(tmp_path: Path) -> None:
-    training = training_of(tmp_path, "unsup_start=0.5")
-    lines = losses_of(training, until=5)
+    training = training_of(tmp_path, "unsup_start=0.6")
+    lines = losses_of(training, until=4)
     assert training.position.generation == 1
     assert training.position.promoted is None
     assert int(training.detector.parts.alignment.pushed) == 0
@@ -120,13 +120,12 @@ from test_loop import losses_of
 from cissod_bench.training import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})
-short = ("iterations=6", "workers=0")
-whole = training_of(folder / "whole", *short)
+whole = training_of(folder / "whole", "workers=0")
 expected = losses_of(whole)
-first = training_of(folder / "half", *short)
+first = training_of(folder / "half", "workers=0")
 losses_of(first, until=3)
 first.save()
-second = training_of(folder / "half", *short)
+second = training_of(folder / "half", "workers=0")
 assert second.resume()
 assert losses_of(second) == expected[3:]
 same(whole, second)
@@ -146,7 +145,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_training_on_two_processes_agrees_on_everything_and_resumes_exactly(tmp_path: Path) -> None:
     for name in ("whole", "half"):  # draws the split before two processes ask for it
-        tiny_plan(tmp_path / name, "crest", *SETTINGS, "iterations=6", variant="crest+")
+        tiny_plan(tmp_path / name, "crest", *SETTINGS, variant="crest+")
     one, other = two_processes(TRAIN, tmp_path)
     assert one["copies"] == other["copies"]
     for kind in ("weights", "promoted", "pool"):
