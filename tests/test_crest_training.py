@@ -14,7 +14,7 @@ from tiny import tiny_plan, tiny_training
 
 from cissod_bench.training.loop import Training
 
-SETTINGS = ("iterations=6", "generations=3", "checkpoint_every=100", "lr=0.02", "warmup_iterations=0")
+SETTINGS = ("iterations=6", "workers=0", "generations=3", "checkpoint_every=100", "lr=0.02", "warmup_iterations=0")
 
 
 def training_of(folder: Path, *changes: str, variant: str = "crest+") -> Training:
@@ -92,11 +92,11 @@ def test_half_and_resume_equals_the_whole_across_a_generation_with_promoted_imag
     assert int(whole.detector.parts.alignment.pushed) > 0
     assert expected[-1]["promoted_images"] > 0
     for stop in (3, 4):  # in a generation with promoted images, at its end
-        first = training_of(tmp_path / f"half{stop}", "workers=0")
+        first = training_of(tmp_path / f"half{stop}")
         losses_of(first, until=stop)
         first.save()
         assert first.position.promoted is not None
-        second = training_of(tmp_path / f"half{stop}", "workers=0")
+        second = training_of(tmp_path / f"half{stop}")
         assert second.resume()
         assert losses_of(second) == expected[stop:]
         same(whole, second)
@@ -120,12 +120,12 @@ from test_loop import losses_of
 from cissod_bench.training import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})
-whole = training_of(folder / "whole", "workers=0")
+whole = training_of(folder / "whole")
 expected = losses_of(whole)
-first = training_of(folder / "half", "workers=0")
+first = training_of(folder / "half")
 losses_of(first, until=3)
 first.save()
-second = training_of(folder / "half", "workers=0")
+second = training_of(folder / "half")
 assert second.resume()
 assert losses_of(second) == expected[3:]
 same(whole, second)
