@@ -1,4 +1,4 @@
-"""Reports as LaTeX tables for a paper: one file a report, to be read with ``\\input``; needs booktabs and amssymb.
+r"""Reports as LaTeX tables for a paper: one file a report, to be read with ``\input``; needs booktabs and amssymb.
 
 Names of classes, methods and runs come from users and files; each of their characters prints as itself.
 """

@@ -68,10 +68,15 @@ def _markdown_table(table: Table) -> list[str]:
         title = _markdown(row.title) if row.competitor else f"*{_markdown(row.title)}* (reference)"
         cells = [[table.cell(row, block, column) for column in block.columns] for block in table.blocks]
         seeds = [str(table.seeds(row, block) or DASH) for block in table.blocks]
-        measured = [[_bold(cell.text, cell.best) for cell in part] + [n] for part, n in zip(cells, seeds, strict=True)]
+        measured = [
+            [_bold(cell.text, cell.best) + cell.sign for cell in part] + [n]
+            for part, n in zip(cells, seeds, strict=True)
+        ]
         lines.append([title, *map(_markdown, row.checks), *(text for part in measured for text in part)])
         if table.in_paper(row):
-            printed = [[_bold(cell.printed, cell.paper_best) + cell.paper_sign for cell in part] + [""] for part in cells]
+            printed = [
+                [_bold(cell.printed, cell.paper_best) + cell.paper_sign for cell in part] + [""] for part in cells
+            ]
             lines.append([f"{title}, paper", *("" for _ in row.checks), *(text for part in printed for text in part)])
     return [f"| {' | '.join(line)} |" for line in lines]
 

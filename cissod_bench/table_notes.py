@@ -44,9 +44,7 @@ def _words(record: RunRecord, same: Sequence[RunRecord]) -> str:
     own, names = changing(record), differing([changing(other) for other in same])
     named = {name for other in same for name in other.departures}  # a record lists what is not the paper's
     return ", ".join(
-        f"{name} as in the paper"
-        if name in named - record.departures.keys()
-        else f"{name} {own.get(name, 'unknown')}"
+        f"{name} as in the paper" if name in named - record.departures.keys() else f"{name} {own.get(name, 'unknown')}"
         for name in sorted(names)
     )
 
@@ -69,9 +67,7 @@ def between_notes(entries: Entries, titles: Mapping[tuple[str, str], str]) -> li
             if (record.task, record.split_sha256) == key:
                 rows.setdefault((row.method, row.variant), []).append((row.title, shared(record)))
         names = sorted(differing([settings for own in rows.values() for _, settings in own]))
-        apart = [
-            words for name in names if (words := _apart(name, list(rows.values())))
-        ]
+        apart = [words for name in names if (words := _apart(name, list(rows.values())))]
         if apart:
             notes.append(f"Rows of {title} differ in settings as well as in methods: {'; '.join(apart)}.")
     return notes
@@ -95,7 +91,8 @@ def identity_notes(entries: Entries) -> tuple[list[str], set[tuple[str, ...]]]:
 
     A cell is (method, variant, mark, task, split hash, column, "measured").
     """
-    notes, cells = [], set()
+    notes: list[str] = []
+    cells: set[tuple[str, ...]] = set()
     for row, record in entries:
         for one in record_breaks(record):
             of = "class-weighted mean of its groups" if one.column == ALL else "mean of its classes"

@@ -142,7 +142,10 @@ class TablePlan(ABC):
         lines = []
         for block in blocks:
             for row, values in self.printed(block.task).items():
-                shared = cell_keys(self.records[0] if self.records else None, row) | {"task": block.task, "split_sha256": block.split_sha256}
+                shared = cell_keys(self.records[0] if self.records else None, row) | {
+                    "task": block.task,
+                    "split_sha256": block.split_sha256,
+                }
                 shared |= {"source": "paper", "model": "teacher", "std": None, "n": 0}
                 lines += [
                     shared | {"column": column, "mean": value}
@@ -161,7 +164,8 @@ class TablePlan(ABC):
 
     def _printed_breaks(self, blocks: Sequence[Block]) -> tuple[list[str], set[tuple[str, ...]]]:
         """Return a sentence a printed "all" that its groups do not lead to, and the cells of these numbers."""
-        notes, cells = [], set()
+        notes: list[str] = []
+        cells: set[tuple[str, ...]] = set()
         for block in blocks:
             for row, values in self.printed(block.task).items():
                 columns = dict(zip(self.layout.columns, values, strict=True))

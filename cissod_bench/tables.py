@@ -118,7 +118,7 @@ class Cell:
     @property
     def text(self) -> str:
         """Mean and spread, "23.6 ±0.4"."""
-        return f"{self.measured}{self.sign} {self.spread}".rstrip()
+        return f"{self.measured} {self.spread}".rstrip()
 
     @property
     def sign(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
@@ -350,7 +351,7 @@ def test_odd_records_are_drawn_and_kill_no_report(kind: str) -> None:
         record("new", points=(120.0, 120.0, 120.0)),
         record(seed=4, groups={}, per_class={}, split_sha256="cd" * 32),
     ]
-    text = rendered(kind, record(), *odd).replace("\\", "")  # Markdown escapes the bracket
+    text = re.sub(r"[\\{}]", "", rendered(kind, record(), *odd))  # Markdown and LaTeX escape the bracket
     assert "Soft Teacher [1]" in text or "soft-teacher,,1,Soft Teacher" in text
     assert "99.5" not in text
 
