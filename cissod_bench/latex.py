@@ -22,7 +22,7 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
+        '"': r"\char34{}",
         "`": r"\textasciigrave{}",
         "'": r"\textquotesingle{}",
         # What follows the end of a row would take these for its arguments; two hyphens would be drawn as a dash.

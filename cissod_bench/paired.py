@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 MOST_FLIPPED = 16
 """Pairs up to which every choice of signs is tried."""
@@ -81,7 +82,7 @@ def sign_flips(differences: Sequence[float]) -> float | None:
     n = len(differences)
     if not 0 < n <= MOST_FLIPPED:
         return None
-    sums = np.zeros(1)
+    sums: NDArray[np.float64] = np.zeros(1)
     for value in differences:
         sums = np.concatenate([sums + value, sums - value])
     return float(np.mean(np.abs(sums) >= abs(sum(differences)) - _EQUAL))

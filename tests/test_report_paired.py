@@ -1,4 +1,4 @@
-"""Ours against each baseline over training seeds, and the spread over split seeds beside the one over training seeds."""
+"""Ours against each baseline over training seeds; the spread over split seeds beside the one over training seeds."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def flat(method: str, ap: float, seed: int = 0, **changes: Any) -> RunRecord:
     ("t", "freedom", "p"),
     [
         (12.7062047, 1, 0.05), (4.3026527, 2, 0.05), (3.1824463, 3, 0.05), (2.7764451, 4, 0.05), (2.5705818, 5, 0.05),
-        (2.2281389, 10, 0.05), (3.1692727, 10, 0.01), (63.6567412, 1, 0.01), (9.9248432, 2, 0.01), (2.0422725, 30, 0.05),
-        (0.0, 7, 1.0),
+        (2.2281389, 10, 0.05), (3.1692727, 10, 0.01), (63.6567412, 1, 0.01), (9.9248432, 2, 0.01),
+        (2.0422725, 30, 0.05), (0.0, 7, 1.0),
     ],
 )  # fmt: skip
 def test_t_has_the_tabled_tails(t: float, freedom: int, p: float) -> None:
