@@ -15,6 +15,7 @@ PREAMBLE = r"% \usepackage{booktabs,amssymb}"
 
 _LETTERS: Mapping[str, str] = MappingProxyType(
     {
+        "\0": "{}",
         "\\": r"\textbackslash{}",
         **{letter: f"\\{letter}" for letter in "&%$#_{}"},
         "~": r"\textasciitilde{}",
@@ -25,9 +26,8 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
         '"': r"\char34{}",
         "`": r"\textasciigrave{}",
         "'": r"\textquotesingle{}",
-        # What follows the end of a row would take these for its arguments; two hyphens would be drawn as a dash.
+        # The end of the row above would take these for its arguments.
         **{letter: f"{{{letter}}}" for letter in "[]*"},
-        "-": "-{}",
         # What the reports themselves print.
         "±": r"$\pm$", "–": "--", "—": "---", "→": r"$\rightarrow$", "−": "$-$", "✓": r"$\checkmark$",
         "†": r"$^{\dagger}$", "Δ": r"$\Delta$", "θ": r"$\theta$", "λ": r"$\lambda$", "γ": r"$\gamma$", "ᶜ": "$^{c}$",
@@ -39,7 +39,8 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is: no command, no comment, no end of a cell, row or group."""
     plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return "".join(_LETTERS.get(letter, letter) for letter in plain)
+    apart = re.sub("-(?=-)", "-\0", plain)  # two hyphens in a row would be drawn as a dash
+    return "".join(_LETTERS.get(letter, letter) for letter in apart)
 
 
 def render_latex(reports: Sequence[Report], runs: Runs) -> Mapping[str, str]:

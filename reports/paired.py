@@ -25,7 +25,7 @@ NOTES = (
     "0.0625 with 5, so with 3 seeds it never shows a difference at the usual 0.05. Neither is corrected for the number "
     "of comparisons.",
 )
-_HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least")
+_HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least p")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_a_table_has_both_numbers_spread_and_the_best_in_bold() -> None:
     ] + [scored("rfs", 0, (35.0, 5.0), classes, task="coco-split1", preset="full")]
     report = report_of("comparison", *runs)
     rows = structure(latex(report))
-    assert rows[0][1:] == [r"\multicolumn{4}{c}{MS-{}COCO split 1}", r"\multicolumn{4}{c}{MS-{}COCO split 2}"]
+    assert rows[0][1:] == [r"\multicolumn{4}{c}{MS-COCO split 1}", r"\multicolumn{4}{c}{MS-COCO split 2}"]
     assert rows[1] == ["Method", *["all", "maj", "min", "$n$"] * 2]
     assert rows[-2][:5] == ["Ours", r"\textbf{23.2} $\pm$ 0.4", r"31.5 $\pm$ 0.7", r"\textbf{15.0} $\pm$ 0.0", "2"]
     assert rows[-1] == [r"\quad paper", r"\textbf{26.5}", "30.7", r"\textbf{13.9}", "", r"\textbf{23.8}", "32.4",
@@ -110,7 +110,8 @@ def test_every_special_letter_prints_as_itself() -> None:
     assert escape("a\n%b\x1b\tc") == r"a \%b c"
     assert escape("100 ± 1 → θᶜ") == r"100 $\pm$ 1 $\rightarrow$ $\theta$$^{c}$"
     bare = {letter for letter in string.printable if letter.isprintable() and escape(letter) == letter}
-    assert not bare & set("\\&%$#_{}~^<>|\"'`[]*-")
+    assert not bare & set("\\&%$#_{}~^<>|\"'`[]*")
+    assert escape("a---b-c") == "a-{}-{}-b-c"
 
 
 def hostile() -> tuple[list[RunRecord], dict[str, Entry]]:

@@ -55,7 +55,7 @@ def command(
     splits = _splits(output, work_dir)
     reports = sorted((load_report(name)(found, splits) for name in list_reports()), key=lambda report: report.order)
     if all_tables:
-        reports = [replace(report, tables=report.tables + report.blank) for report in reports]
+        reports = [replace(report, tables=report.tables + report.blank, blank=()) for report in reports]
     files: dict[str, bytes] = {}
     for name in chosen:
         files |= draw_figures(reports, name) if name in DRAWN else {}
