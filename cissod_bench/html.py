@@ -12,9 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cissod_bench import __version__
-from cissod_bench.averaging import departing, scored_model
+from cissod_bench.averaging import as_text, scored_model
 from cissod_bench.paper_tables import CITATION
-from cissod_bench.spec import AP, RunRecord
+from cissod_bench.spec import AP, FREE_SETTINGS, RunRecord
 from cissod_bench.tables import DASH, Report, Runs
 
 PHASES = ("split", "train", "predict", "evaluate")  # keys of RunRecord.timings that are seconds
@@ -61,11 +61,12 @@ def _method(record: RunRecord) -> str:
 
 
 def _departures(runs: Runs) -> list[dict[str, Any]]:
-    """Return each set of departures from the paper once, with the runs that share it."""
-    shared: dict[str, dict[str, Any]] = {}
+    """Return each set of departures that can change a number once, with the runs that share it."""
+    found: dict[str, dict[str, Any]] = {}
     for _, record in runs:
-        if record.departures:
-            entry = shared.setdefault(departing(record), {"settings": record.departures, "runs": {}})
+        changed = {name: pair for name, pair in record.departures.items() if name not in FREE_SETTINGS}
+        if changed:
+            entry = found.setdefault(as_text(changed), {"settings": changed, "runs": {}})
             name = f"{record.task}, {_method(record)}, {record.preset}-{record.profile}"
             entry["runs"].setdefault(name, []).append(record.seed)
-    return list(shared.values())
+    return list(found.values())
