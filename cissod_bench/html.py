@@ -29,7 +29,7 @@ def render_html(reports: Sequence[Report], runs: Runs) -> str:
         reports=reports,
         svg=Markup,
         runs=[_facts(folder, record) for folder, record in runs],
-        departures=_departures(runs),
+        departures=departures(runs),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         citation=CITATION,
@@ -60,8 +60,11 @@ def _method(record: RunRecord) -> str:
     return f"{record.method}+{record.variant}" if record.variant else record.method
 
 
-def _departures(runs: Runs) -> list[dict[str, Any]]:
-    """Return each set of departures that can change a number once, with the runs that share it."""
+def departures(runs: Runs) -> list[dict[str, Any]]:
+    """Return each set of departures from the paper that can change a number once, with the runs that share it.
+
+    Each has ``settings``, name -> [the paper's value, the value used], and ``runs``, what was run -> its seeds.
+    """
     found: dict[str, dict[str, Any]] = {}
     for _, record in runs:
         changed = {name: pair for name, pair in record.departures.items() if name not in FREE_SETTINGS}

@@ -33,7 +33,20 @@ def render_markdown(reports: Sequence[Report], runs: Runs) -> Files:
         if report.tables or report.listings or report.figures or report.notes or report.unfinished
     ]
     pages = {f"{report.name}.md": "\n".join(_markdown_lines(report)) + "\n" for report in told}
+    if told:
+        pages[f"{told[0].name}.md"] += "\n".join(_markdown_departures(runs))
     return {**pages, **{name: data.decode() for name, data in draw_figures(reports, "svg").items()}}
+
+
+def _markdown_departures(runs: Runs) -> list[str]:
+    """Return a footnote a set of settings that are not the paper's."""
+    lines = []
+    for one in html.departures(runs):
+        shared = "; ".join(f"{name} (seed {', '.join(map(str, sorted(seeds)))})" for name, seeds in one["runs"].items())
+        changes = "; ".join(f"{name}: {_change(pair)}" for name, pair in one["settings"].items())
+        lines.append(f"* {_markdown(shared)}: {_markdown(changes)}")
+    head = ["", "## Departures from the paper", "", "Setting: the paper's value -> the value used.", ""]
+    return [*head, *lines, ""] if lines else []
 
 
 def _markdown_lines(report: Report) -> list[str]:

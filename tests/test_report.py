@@ -284,6 +284,13 @@ def test_the_page_says_what_every_number_was_made_of() -> None:
         assert part in text
 
 
+def test_markdown_ends_with_every_departure_from_the_paper_and_who_shares_it() -> None:
+    runs = [record(seed=seed, departures={"lr": [0.01, 0.001], "workers": [5, 0]}) for seed in (1, 0)]
+    text = rendered("md", *runs)
+    assert text.count("## Departures from the paper") == 1
+    assert "* toy, soft-teacher, mini-default (seed 0, 1): lr: 0.01 -&gt; 0.001\n" in text
+
+
 def test_csv_files_hold_numbers_and_no_formulas() -> None:
     records, methods = hostile()
     runs = [(Path("+r"), one) for one in records]

@@ -11,7 +11,7 @@ import click
 from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
-    from cissod_bench.tables import Report
+    from cissod_bench.tables import Report, Runs
 
 FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
 DRAWN = ("png", "svg")
@@ -66,7 +66,7 @@ def command(
     for file, data in files.items():
         write_bytes(folder / file, data)
     if "rich" in chosen and not output.json:
-        _print(reports)
+        _print(reports, found)
     for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
         output.say(line)
     output.result(_value(reports, [folder / file for file in files]))
@@ -109,14 +109,18 @@ def _formats(text: str) -> list[str]:
     return chosen
 
 
-def _print(reports: list[Report]) -> None:
+def _print(reports: list[Report], runs: Runs) -> None:
     from rich.console import Console
 
+    from cissod_bench.html import departures
     from cissod_bench.rendering import notes_once, print_rich
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for report in notes_once(reports):
         print_rich(report, console)
+    most = max((len(one["settings"]) for one in departures(runs)), default=0)
+    if most:
+        console.print(f"Settings that are not the paper's: up to {most} a run; report.html and --format md list them.")
 
 
 def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
