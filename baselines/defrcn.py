@@ -2,7 +2,7 @@
 
 The paper says no more than that (Sec. 4.3); the pieces are the few-shot detector's:
 
-* Decoupling layers before the RPN and before the RoI head: a learned affine a channel, which scales the gradient towards
+* Decoupling layers before the RPN and before the RoI head: a learned affine a channel that scales the gradient towards
   the shared features. None of the RPN's gradient reaches them, and 3/4, then 1/100 of the RoI head's.
 * Stage 1, T / 3: base classes only, supervised, on images of D_l whose boxes are all of base classes.
 * Between the stages the predictors get fresh rows for the other classes; the base classes keep theirs, by name.
@@ -15,7 +15,7 @@ classifier is left out: it needs weights of another network and acts at test tim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,19 +86,18 @@ def _drop(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return module.dropout(arguments[0]), *arguments[1:]
 
 
-def base_channels(groups: Iterable[Sequence[str]], classes: Sequence[str], boxes: Sequence[int]) -> tuple[int, ...]:
-    """Return the channels of the base classes: the first group, in channel order.
+def base_channels(group: Collection[str], classes: Sequence[str], boxes: Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of the base classes, in channel order: those of the task's first group.
 
-    Where none of its classes has a labelled box, as may be in a tiny split (LVIS: frequent is > 100 images), the base
+    Where none of them has a labelled box, as may be in a tiny split (LVIS: frequent is > 100 images), the base
     classes are all that have one; without any box, all.
 
     Args:
-        groups: names of the classes of each group.
+        group: names of the first group's classes.
         classes: names in channel order.
         boxes: labelled boxes a class, shape (n,).
     """
-    first = set(next(iter(groups), ()))
-    base = tuple(channel for channel, name in enumerate(classes) if name in first)
+    base = tuple(channel for channel, name in enumerate(classes) if name in group)
     if not any(boxes[channel] for channel in base):
         base = tuple(channel for channel, number in enumerate(boxes) if number)
     return base or tuple(range(len(classes)))
@@ -107,7 +106,7 @@ def base_channels(groups: Iterable[Sequence[str]], classes: Sequence[str], boxes
 def base_images(classes_of_images: Sequence[Sequence[int]], base: Sequence[int]) -> Chosen:
     """Return which images of D_l the first stage draws, bool, shape (images,): those without a box of another class.
 
-    If none of them has a box of a base class (on LVIS there may be none), all images that have one are drawn: the RoIs of
+    If none of them has a box of a base class (on LVIS there may be none), all images that have one are drawn: RoIs of
     other classes are left out of the classification loss then, while RPN and box regressor learn from their boxes, too.
     If there is none either, all images.
 
@@ -201,7 +200,8 @@ class DeFRCN(Parts):
     def __init__(self, facts: RunFacts) -> None:
         super().__init__(len(facts.classes), facts.settings.theta)
         self.choice, self.classes, self.stage = Choice(**facts.variant), facts.classes, BASE
-        self.base = base_channels(facts.groups.values(), facts.classes, facts.labelled_boxes)
+        group = frozenset(facts.groups.get(facts.task.groups[0], ()))
+        self.base = base_channels(group, facts.classes, facts.labelled_boxes)
         known = torch.zeros(self.num_classes + 1, dtype=torch.bool)
         known[[*self.base, self.num_classes]] = True
         self.register_buffer("known", known, persistent=False)  # of stage 1; from the split, not a state
