@@ -113,18 +113,19 @@ def test_no_gradient_of_the_rpn_reaches_the_backbone(stage: int) -> None:
 
 def test_the_stages_scale_the_roi_heads_gradient_on_the_backbone_by_75_and_1_percent() -> None:
     assert (RPN_SHARES, ROI_SHARES) == ((0.0, 0.0), (0.75, 0.01))
-    by_share: dict[float, Tensor] = {}
-    for share in (1.0, 0.75, 0.01):
-        detector = small()
-        student = detector.student
+    found: list[Tensor] = []
+    for stage in (None, 0, 1):
+        student = (detector := small(stage or 0)).student
+        if stage is None:
+            student.roi_head.bbox_roi_extractor.decoupling.share = 1.0
         inputs, samples = detector._prepare(student, batch()["sup"])
-        student.roi_head.bbox_roi_extractor.decoupling.share = share
         boxes = [sample.gt_instances.bboxes for sample in samples]
         detector._shared(student, student.extract_feat(inputs), boxes)[1].sum().backward()
-        by_share[share] = torch.cat([gradient.flatten() for gradient in gradients(student.backbone)])
-    assert by_share[1.0].abs().max() > 0.1
-    for share in (0.75, 0.01):
-        torch.testing.assert_close(by_share[share], share * by_share[1.0], rtol=1e-4, atol=1e-6)
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(student.backbone)]))
+    whole, base, tuning = found
+    assert whole.norm() > 0.1
+    assert (base - 0.75 * whole).norm() < 1e-4 * whole.norm()  # single precision; sums with cancellation
+    assert (tuning - 0.01 * whole).norm() < 1e-6 * whole.norm()
 
 
 def test_the_teacher_has_layers_of_its_own_that_its_forward_uses_and_its_update_averages() -> None:
@@ -215,7 +216,7 @@ def test_the_few_shot_set_holds_every_class_ten_times_where_there_are_as_many() 
 
 
 def test_repeat_factors_are_the_second_stages_copies_and_the_few_shot_set_the_variants() -> None:
-    images = tuple((number % 3,) for number in range(60)) + ((0, 3), (4,))
+    images = (*((number % 3,) for number in range(60)), (0, 3), (4,))
     own = parts(labelled_classes=images)
     first, second = (own.copies(Context(0, 10, stage=stage)) for stage in (0, 1))
     assert first.keys() == second.keys() == {0}

@@ -48,7 +48,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor], prefix: str) ->
 def test_both_stages_train_on_their_images_with_their_own_parts_frozen(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, "defrcn", *SIX)
     calls, begin = surgeries(training), weights_of(training)
-    first = losses_of(training, until=2)
+    first = list(losses_of(training, until=2))
     images = training.dataset.sources[0].classes_of_images()
     maj = {name: channel for channel, name in enumerate(training.detector.parts.classes)}
     base = {maj[name] for name in ("circle", "square")}
