@@ -103,8 +103,10 @@ def place_of(error: BaseException, path: Path | None = None) -> str:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if path is not None and frame.filename == str(path)]
-    deepest = (own or list(frames) or [None])[-1]
-    return f"{deepest.filename}, line {deepest.lineno}" if deepest else str(path or "unknown place")
+    if not frames:
+        return str(path or "unknown place")
+    deepest = (own or list(frames))[-1]
+    return f"{deepest.filename}, line {deepest.lineno}"
 
 
 def words_of(error: BaseException) -> str:

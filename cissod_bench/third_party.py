@@ -55,12 +55,13 @@ def list_entries(group: str, taken: Collection[str]) -> dict[str, Entry]:
 
 def _entry(name: str, point: EntryPoint) -> Entry:
     """Return a listing's line from the file that an entry point names; raises ValueError where it can be no entry."""
-    variable = point.attr.partition(".")[0]
+    module, _, rest = point.value.partition("[")[0].strip().partition(":")
+    variable = rest.strip().partition(".")[0]
     if not variable:
         raise ValueError(f"{point.value!r} names no object; an entry point is written MODULE:OBJECT")
-    spec = _spec(point.module)
+    spec = _spec(module.strip())
     if spec is None:
-        raise ValueError(f"there is no module {point.module!r}")
+        raise ValueError(f"there is no module {module.strip()!r}")
     if spec.origin is None or not spec.origin.endswith(".py"):  # compiled: its text cannot be read
         return Entry(name, name, point.value, point.value)
     tree = tree_of(Path(spec.origin))

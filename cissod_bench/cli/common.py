@@ -64,9 +64,17 @@ class Output:
 
 @contextmanager
 def warnings_told(output: Output) -> Iterator[None]:
-    """Print warnings as the command's own lines while the block runs, without the code line they come from."""
+    """Print warnings as the command's own lines while the block runs, once each, without the code they come from."""
+    told = set[str]()
+
+    def tell(message: Warning | str, *rest: Any, **options: Any) -> None:
+        if str(message) not in told:
+            output.warn(str(message))
+        told.add(str(message))
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *rest, **options: output.warn(str(message))
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
         yield
 
 

@@ -15,11 +15,10 @@ from cissod_bench.training.data import training_batches
 from cissod_bench.training.exam.outcome import Outcome
 from cissod_bench.training.loop import Training
 
-PAIRS = 8
 _MIB = 2**20
 
 
-def measured(training: Training, reference: Training, pairs: int = PAIRS) -> Outcome:
+def measured(training: Training, reference: Training, pairs: int) -> Outcome:
     """Return time and memory of a step; a report, never a failure.
 
     Args:

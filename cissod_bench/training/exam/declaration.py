@@ -42,8 +42,6 @@ def faults(method: Method) -> Iterator[str]:
     for name in ("title", "source"):
         if listed is not None and getattr(listed, name) not in (getattr(method, name), listed.module):
             yield f"{name} must be a literal in the file: listings read it unimported"
-    if not callable(method.parts):
-        yield f"parts must be a function of the run's facts. Got {method.parts!r}"
     if method.images not in (*USES_UNLABELLED, "labelled", "oracle"):
         yield f"images must be 'semi', 'promoted', 'labelled' or 'oracle'. Got {method.images!r}"
     if method.competitor and method.images == "oracle":

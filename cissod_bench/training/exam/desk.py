@@ -50,23 +50,22 @@ class Desk:
         work: scratch folder with the exam's own split, which checks may spoil, and its runs.
         half: N, the iterations before and after the resumption.
         changes: ``key=value`` changes of the preset ``smoke``.
+        pairs: of steps that are timed.
     """
 
     task: Task
     work: Path
     half: int
     changes: tuple[str, ...] = ()
+    pairs: int = 8
 
-    def plan(self, method: Method, place: str, variant: str = "") -> Plan:
-        """Return the plan of 2 N iterations; runs of one ``place`` share their folder, and so their checkpoint."""
+    def plan(self, method: Method, variant: str = "") -> Plan:
+        """Return the plan of 2 N iterations; the split is drawn if it is not there."""
         changes = (f"iterations={2 * self.half}", *_ALWAYS, *self.changes)
-        plan = make_plan(
+        return make_plan(
             self.task, method, data_root=self.work, work_dir=self.work, variant=variant, preset_name="smoke",
             changes=changes,
         )  # fmt: skip
-        folder = self.work / "runs" / method.name / place
-        folder.mkdir(parents=True, exist_ok=True)
-        return replace(plan, folder=folder)
 
     @property
     def hidden(self) -> Path:
@@ -82,7 +81,7 @@ def quick_desk(work: Path) -> Desk:
     """
     defaults = {"labelled_percent": 20.0, "min_instances": 2}
     task = replace(load_task("toy"), prepare=_draw_few, minority=("heart", "arrow"), draw_defaults=defaults)
-    return Desk(task, work, 4, _QUICK)
+    return Desk(task, work, 4, _QUICK, 4)
 
 
 def usual_desk(work: Path, data: Path) -> Desk:
@@ -102,14 +101,17 @@ def usual_desk(work: Path, data: Path) -> Desk:
     return Desk(task, work, 10)
 
 
-def trained(plan: Plan, settings: Settings) -> Training:
+def trained(plan: Plan, settings: Settings, place: str = "probe") -> Training:
     """Return a training at its first iteration, on the CPU.
 
     Args:
         plan: of the run.
         settings: from `opened`.
+        place: runs of one place share their folder, and so their checkpoint.
     """
-    return prepare(replace(plan, settings=settings), CPU)
+    folder = plan.folder / place
+    folder.mkdir(parents=True, exist_ok=True)
+    return prepare(replace(plan, settings=settings, folder=folder), CPU)
 
 
 def opened(plan: Plan) -> Settings:
@@ -121,8 +123,8 @@ def opened(plan: Plan) -> Settings:
     """
     if plan.method.images not in USES_UNLABELLED:
         return plan.settings
-    closed = {"score_floor": 0.0, "initial_threshold": 0.0, "rpn_threshold": 0.0, "theta": 0.0}
-    training = trained(plan, replace(plan.settings, **closed))
+    none = replace(plan.settings, score_floor=0.0, initial_threshold=0.0, rpn_threshold=0.0, theta=0.0)
+    training = trained(plan, none)
     source = training.dataset.sources[1]
     rows = range(min(PROBED, len(source)))
     found = detections(training.detector, source, training.settings, rows)

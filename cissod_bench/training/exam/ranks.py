@@ -16,10 +16,10 @@ from cissod_bench.atomic import write_json
 from cissod_bench.errors import BenchError
 from cissod_bench.method_files import find_method
 from cissod_bench.training import distributed
-from cissod_bench.training.exam.desk import CPU, Desk, trained
+from cissod_bench.training.exam.desk import CPU, Desk
 from cissod_bench.training.exam.fingerprint import different, some
 from cissod_bench.training.exam.outcome import Broken, Outcome, judged, told
-from cissod_bench.training.exam.trained import settings_of
+from cissod_bench.training.exam.trained import Runs
 from cissod_bench.training.exam.watching import run, watch
 
 PROCESSES = 2
@@ -50,9 +50,7 @@ def sit_as_rank(named: Sequence[str], desk: Desk) -> None:
 
 def _state(name: str, desk: Desk) -> dict[str, str]:
     """Train N iterations, across the begin of a generation, and return the hashes of models and parts."""
-    method = find_method(name)
-    plan, settings = settings_of(desk, method)
-    seen = run(watch(trained(plan, settings)), until=desk.half)
+    seen = run(watch(Runs.of(find_method(name), desk).start("ranks")), until=desk.half)
     state = seen.state()
     return {name: text for name, text in state.items() if not name.startswith("checkpoint extra")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 
@@ -18,6 +19,9 @@ from cissod_bench.training.parts import Branch, Context
 from cissod_bench.training.plan import Plan
 from cissod_bench.training.settings import Settings
 
+Halves: TypeAlias = tuple[Watched, Watched]
+"""A run to iteration N, and the one that continued it."""
+
 _NOT_TRAINED = "not made: the training failed"
 
 
@@ -27,23 +31,29 @@ class Runs:
 
     Attributes:
         desk: with the split.
-        method: that is examined.
+        plan: of the method that is examined, made while the split was sound.
         settings: from `opened`.
     """
 
     desk: Desk
-    method: Method
+    plan: Plan
     settings: Settings
+
+    @classmethod
+    def of(cls, method: Method, desk: Desk) -> Runs:
+        """Return the runs of a method; its thresholds are measured."""
+        plan = desk.plan(method)
+        return cls(desk, plan, opened(plan))
 
     def start(self, place: str) -> Training:
         """Return a training at its first iteration in a folder of its own."""
-        return trained(self.desk.plan(self.method, place), self.settings)
+        return trained(self.plan, self.settings, place)
 
     def whole(self, place: str) -> Watched:
         """Train 2 N iterations in one go."""
         return run(watch(self.start(place)))
 
-    def halves(self, place: str) -> tuple[Watched, Watched]:
+    def halves(self, place: str) -> Halves:
         """Train N iterations, write the checkpoint, and let a training that is made anew do the other N."""
         first = run(watch(self.start(place)), until=self.desk.half)
         first.training.save()
@@ -52,28 +62,22 @@ class Runs:
         return first, run(second)
 
 
-def settings_of(desk: Desk, method: Method) -> tuple[Plan, Settings]:
-    """Return the plan of the exam's runs and their settings."""
-    plan = desk.plan(method, "probe")
-    return plan, opened(plan)
-
-
 def check_training(runs: Runs) -> tuple[list[Outcome], Watched | None]:
     """Return the outcomes of "training", "resume", "regression" and "hidden", and the whole run if there is one.
 
     The stopped run is made with unreadable hidden boxes: if it equals the whole one, neither the stop nor the boxes
-    make a difference. If it does not, further runs find out which of the two it was.
+    make a difference. If it does not, a stopped run with the boxes tells which of the two it was.
     """
     try:
         whole = runs.whole("whole")
     except Exception as error:
         failed = Outcome("training", "FAIL", told(error))
         return [failed, *(left_out(name, _NOT_TRAINED) for name in ("resume", "regression", "hidden"))], None
-    blind = runs.method.images != "oracle"
+    blind = runs.plan.method.images != "oracle"
     outcomes = [
-        judged("training", partial(_finite_and_used, whole, runs.method)),
+        judged("training", partial(_finite_and_used, whole, runs.plan.method)),
         *_resumed_and_blind(runs, whole, blind),
-        _regression(whole, runs.method),
+        _regression(whole, runs.plan.method),
     ]
     return outcomes, whole
 
@@ -110,15 +114,16 @@ def _compare(lines: list[dict[str, float]], other: list[dict[str, float]], first
             raise Broken(f"{what}: {name} of iteration {number} is {two.get(name)}, not {one.get(name)}")
 
 
-def _equal(whole: Watched, other: Watched, what: str) -> None:
-    """Refuse two whole runs that are not the same bit by bit."""
+def _equal(whole: Watched, other: Watched, what: str) -> str:
+    """Return that two whole runs are the same bit by bit."""
     _compare(whole.lines, other.lines, 0, what)
     names = different(whole.state(), other.state())
     if names:
         raise Broken(f"{what}: {some(names)} of the state differs at the end")
+    return "equal"
 
 
-def _same_halves(whole: Watched, halves: tuple[Watched, Watched], half: int) -> str:
+def _same_halves(whole: Watched, halves: Halves, half: int) -> str:
     """Return how much of a stopped run equals a whole one."""
     first, second = halves
     _compare(whole.lines[:half], first.lines, 0, "before the stop")
@@ -132,29 +137,50 @@ def _same_halves(whole: Watched, halves: tuple[Watched, Watched], half: int) -> 
 def _resumed_and_blind(runs: Runs, whole: Watched, blind: bool) -> list[Outcome]:
     """Return the outcomes of "resume" and "hidden"."""
     half = runs.desk.half
-    unseen = left_out("hidden", "the oracle trains on them")
     if not blind:
+        unseen = left_out("hidden", "the oracle trains on them")
         return [judged("resume", lambda: _same_halves(whole, runs.halves("halves"), half)), unseen]
     with garbage(runs.desk.hidden):
-        both = judged("resume", lambda: _same_halves(whole, runs.halves("halves"), half))
-    if both.status == "PASS":
-        return [both, Outcome("hidden", "PASS", "the same run with another file in their place")]
-    again = judged("resume", lambda: _repeated(runs, whole))
+        unread = _attempt(runs, "blind")
+    resume = judged("resume", lambda: _same_halves(whole, _made(unread), half))
+    if resume.status == "PASS":
+        return [resume, _UNREAD]
+    first = resume.detail
+    stopped = _attempt(runs, "halves")
+    resume = judged("resume", lambda: _same_halves(whole, _made(stopped), half))
+    if resume.status == "PASS":
+        return [resume, Outcome("hidden", "FAIL", f"with another file in their place: {first}")]
+    if _alike(unread, stopped):
+        return [resume, _UNREAD]
+    again = judged("resume", lambda: _equal(whole, runs.whole("again"), "two runs with one seed differ"))
     if again.status == "FAIL":  # nothing can be told by comparing runs that differ by themselves
         return [again, left_out("hidden", "not made: two equal runs differ")]
-    with garbage(runs.desk.hidden):
-        hidden = judged("hidden", lambda: _unread(runs, whole))
-    return [judged("resume", lambda: _same_halves(whole, runs.halves("honest"), half)), hidden]
+    return [resume, Outcome("hidden", "FAIL", "stopped runs with and without the file differ")]
 
 
-def _repeated(runs: Runs, whole: Watched) -> str:
-    _equal(whole, runs.whole("again"), "two runs with one seed differ")
-    return "repeated"
+_UNREAD = Outcome("hidden", "PASS", "the same run with another file in their place")
 
 
-def _unread(runs: Runs, whole: Watched) -> str:
-    _equal(whole, runs.whole("unread"), "with other hidden boxes")
-    return "the same run with another file in their place"
+def _attempt(runs: Runs, place: str) -> Halves | Exception:
+    """Return a stopped run, or the error that ended it."""
+    try:
+        return runs.halves(place)
+    except Exception as error:
+        return error
+
+
+def _made(halves: Halves | Exception) -> Halves:
+    if isinstance(halves, Exception):
+        raise halves
+    return halves
+
+
+def _alike(one: Halves | Exception, other: Halves | Exception) -> bool:
+    """Tell whether two stopped runs are the same, bit by bit or in their error."""
+    if isinstance(one, Exception) or isinstance(other, Exception):
+        return repr(one) == repr(other)
+    lines = [[repr(half.lines) for half in halves] for halves in (one, other)]
+    return lines[0] == lines[1] and one[1].state() == other[1].state()
 
 
 def _regression(whole: Watched, method: Method) -> Outcome:
