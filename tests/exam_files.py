@@ -23,11 +23,13 @@ class Own(Parts):
         self.register_buffer("count", torch.zeros(self.num_classes + 1))
         self.scale = 1.0
 
-    def classification_loss(self, logits, labels, label_weights, normaliser, context):
+    def sound(self, logits, labels, label_weights, normaliser, context):
         loss = self.scale * super().classification_loss(logits, labels, label_weights, normaliser, context)
         if context.collect:
             self.mine = torch.bincount(labels, minlength=len(self.count)).float()
         return loss
+
+    classification_loss = sound
 
     def after_iteration(self, context):
         self.count += context.sum_over_ranks(self.mine)
@@ -38,11 +40,9 @@ METHOD = Method(title="Own", source="a test", citation="nobody", parts=Own{more}
 """
 
 NOT_FINITE = """
-    def extra(self, context):
-        self.scale = float("nan") if context.iteration == 2 else 1.0
-
-    def observe_detections(self, detections, context):
-        self.extra(context)
+    def classification_loss(self, logits, labels, label_weights, normaliser, context):
+        loss = Own.sound(self, logits, labels, label_weights, normaliser, context)
+        return loss * float("nan") if context.iteration == 2 and context.branch == "sup" else loss
 """
 OUTSIDE_BUFFERS = """
     def observe_detections(self, detections, context):
@@ -59,7 +59,10 @@ OF_ONE_RANK = """
 """
 IN_THE_BOX_BRANCH = """
     def change_model(self, model):
-        model.roi_head.bbox_head.fc_reg.register_forward_hook(lambda *seen: self.count.add_(1))
+        def look(*seen):
+            self.count += 1
+
+        model.roi_head.bbox_head.fc_reg.register_forward_hook(look)
 """
 IN_DRY_PASSES = """
     def classification_loss(self, logits, labels, label_weights, normaliser, context):
@@ -68,8 +71,9 @@ IN_DRY_PASSES = """
         return Parts.classification_loss(self, logits, labels, label_weights, normaliser, context)
 """
 READS_HIDDEN = """
-    def observe_detections(self, detections, context):
-        self.scale = 1 + 1e-3 * (len(Path({hidden!r}).read_bytes()) % 97)
+    def classification_loss(self, logits, labels, label_weights, normaliser, context):
+        factor = 1 + 1e-3 * (len(Path({hidden!r}).read_bytes()) % 97)
+        return factor * Own.sound(self, logits, labels, label_weights, normaliser, context)
 """
 ONE_RANK_FAILS = """
     def after_iteration(self, context):

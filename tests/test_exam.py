@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import exam_files as files
 import numpy as np
@@ -19,11 +20,11 @@ from cissod_bench.cli.common import Output
 from cissod_bench.errors import BenchError
 from cissod_bench.method_files import find_method
 from cissod_bench.spec import Method
+from cissod_bench.training.exam import ranks
 from cissod_bench.training.exam.declaration import check_declaration, faults
 from cissod_bench.training.exam.desk import Desk, garbage, quick_desk
 from cissod_bench.training.exam.fingerprint import different, fingerprint, some
 from cissod_bench.training.exam.outcome import CHECKS, Broken, Outcome, judged
-from cissod_bench.training.exam.ranks import check_processes
 from cissod_bench.training.exam.sitting import sit
 from cissod_bench.training.parts import Parts
 
@@ -64,35 +65,50 @@ def test_a_broken_method_fails_the_check_it_breaks_and_no_other(
 
 
 @pytest.mark.slow
-def test_state_of_one_rank_and_a_rank_that_fails_are_told_apart(tmp_path: Path) -> None:
-    """One start of the processes up to the method that ends them, and another for those behind it."""
-    desk = quick_desk(tmp_path / "desk")
-    bodies = {"one-rank": files.OF_ONE_RANK, "fails": files.ONE_RANK_FAILS, "sound": ""}
-    named = [str(files.written(tmp_path, name, body)) for name, body in bodies.items()]
-    desk.plan(find_method(named[-1]))
-    biased, failing, sound = check_processes(named, desk, ["check-method", "--quick", "--ranks", str(desk.work)])
-    assert biased.status == "FAIL"
-    assert biased.detail.startswith("parts.count differs between the ranks")
-    assert failing.status == "FAIL"
-    assert failing.detail.startswith("a rank fails: ValueError: rank 1 has had enough (fails.py, line ")
-    assert sound == Outcome("processes", "PASS", sound.detail)
-    assert sound.detail.startswith("1 tensors of the parts")
-
-
-@pytest.mark.slow
-def test_the_example_of_the_guide_passes_every_check(tmp_path: Path, call: Callable[..., Called]) -> None:
+def test_the_example_of_the_guide_passes_and_ranks_that_disagree_or_fail_are_told_apart(
+    tmp_path: Path, call: Callable[..., Called]
+) -> None:
+    """One call, because one start of the processes serves all three."""
     file = tmp_path / "mean_scores.py"
     file.write_text(files.example(), encoding="utf-8")
     assert len(files.example().splitlines()) < 40
-    done = call("check-method", file, "--quick", "--json", "--work-dir", tmp_path / "work")
-    assert done.code == 0, done.err
-    (answer,) = json.loads(done.out)
-    assert answer["passed"] is True
-    assert [one["check"] for one in answer["checks"]] == list(CHECKS)
-    statuses = {one["check"]: one["status"] for one in answer["checks"]}
-    assert statuses == {**dict.fromkeys(CHECKS, "PASS"), "cost": "-"}
-    assert "x Soft Teacher's, and holds" in answer["checks"][-1]["detail"]
+    biased, failing = (
+        files.written(tmp_path, name, body)
+        for name, body in (("biased", files.OF_ONE_RANK), ("failing", files.ONE_RANK_FAILS))
+    )
+    done = call("check-method", file, biased, failing, "--quick", "--json", "--work-dir", tmp_path / "work")
+    assert done.code == 1, done.err
+    assert f"Error: {biased} fails the check 'processes' (and 1 more): " in done.err
+    answers = {answer["method"]: answer for answer in json.loads(done.out)}
+    for one, passed in ((file, "PASS"), (biased, "FAIL"), (failing, "FAIL")):
+        statuses = {check["check"]: check["status"] for check in answers[str(one)]["checks"]}
+        assert statuses == {**dict.fromkeys(CHECKS, "PASS"), "processes": passed, "cost": "-"}
+        assert list(statuses) == list(CHECKS)
+        assert answers[str(one)]["passed"] is (passed == "PASS")
+    details = [answers[str(one)]["checks"][-2]["detail"] for one in (file, biased, failing)]
+    assert details[0].startswith("1 tensors of the parts and")
+    assert details[1].startswith("parts.count differs between the ranks")
+    assert details[2].startswith("a rank fails: ValueError: rank 1 has had enough (failing.py, line ")
+    assert "x Soft Teacher's, and holds" in answers[str(file)]["checks"][-1]["detail"]
     assert not (tmp_path / "work").exists()
+
+
+def test_methods_behind_the_one_that_ends_the_ranks_are_started_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[list[str]] = []
+    equal = [{"state": {"parts.a": "1"}}, {"state": {"parts.a": "1"}}]
+
+    def answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[list[Any], str]:
+        starts.append(list(words))
+        place = named.index("bad") if "bad" in named else len(named)
+        return [equal] * place, "it said why"
+
+    monkeypatch.setattr(ranks, "_answers", answers)
+    outcomes = ranks.check_processes(["one", "bad", "two", "three"], desk, ["check"])
+    assert [(one.status, one.detail) for one in outcomes if one.status != "PASS"] == [("FAIL", "it said why")]
+    assert [one.status for one in outcomes] == ["PASS", "FAIL", "PASS", "PASS"]
+    assert starts == [["check", "one", "bad", "two", "three"], ["check", "two", "three"]]
 
 
 def test_a_method_that_cannot_be_built_or_run_fails_with_the_line(tmp_path: Path, desk: Desk) -> None:

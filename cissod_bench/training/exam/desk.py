@@ -29,6 +29,7 @@ CONFIDENT, SURE = 20, 10  # detections an image above the initial threshold and 
 _QUICK = (
     "depth=18", "base_channels=8", "fpn_channels=16", "fc_channels=32", "roi_samples=16", "rpn_samples=16",
     "proposals_train=50,20", "proposals_test=50,20", "labelled_per_gpu=1", "unlabelled_per_gpu=2", "jitter_times=3",
+    "short_side=56,64", "long_side=72", "test_short_side=64",
 )  # fmt: skip
 # Three generations end within N iterations and within the N after them, and none of them at N: a checkpoint in the
 # midst of a generation has to bring its copies along. No checkpoint but the one that is asked for.

@@ -6,6 +6,7 @@ One start of the processes serves any number of methods; each rank writes what i
 from __future__ import annotations
 
 import faulthandler
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def sit_as_rank(named: Sequence[str], desk: Desk) -> None:
             try:
                 found: dict[str, Any] = {"state": _state(name, desk)}
             except Exception as error:  # the other rank may wait for this one: end both
-                write_json(_answer(desk, number, distributed.rank()), {"error": told(error)})
+                write_json(_answer(desk, number, distributed.rank()), {"error": told(error), "when": time.time()})
                 raise
             write_json(_answer(desk, number, distributed.rank()), found)
     finally:
@@ -95,9 +96,9 @@ def _answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[li
     found: list[list[Mapping[str, Any]]] = []
     for both in places:
         own = [msgspec.json.decode(one.read_bytes()) for one in both if one.exists()]
-        errors = [one["error"] for one in own if "error" in one]
-        if errors or len(own) < PROCESSES:
-            return found, f"a rank fails: {errors[0]}" if errors else ended
+        errors = sorted((one["when"], one["error"]) for one in own if "error" in one)
+        if errors or len(own) < PROCESSES:  # the other rank fails, too, when the first one has gone
+            return found, f"a rank fails: {errors[0][1]}" if errors else ended
         found.append(own)
     return found, ended
 

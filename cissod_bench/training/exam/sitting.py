@@ -59,7 +59,7 @@ def sit(method: Method, desk: Desk) -> tuple[list[Outcome], Watched | None]:
     try:
         runs = Runs.of(method, desk)
     except Exception as error:
-        reason = "not made: the method cannot be built"
+        reason = "not made: the method cannot be started"
         failed = Outcome("training", "FAIL", told(error))
         return [declared, failed, *(left_out(name, reason) for name in ("resume", "regression", "hidden"))], None
     outcomes, whole = check_training(runs)
