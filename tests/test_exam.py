@@ -47,7 +47,7 @@ def sat(folder: Path, desk: Desk, name: str, body: str) -> list[Outcome]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "body", "check", "detail"),
-    [
+    BREAKS := [
         ("not-finite", files.NOT_FINITE, "training", "iteration 2: loss and 1 more is nan"),
         ("outside-buffers", files.OUTSIDE_BUFFERS, "resume", "continued after 3 iterations: loss of iteration 3 is"),
         ("by-chance", files.BY_CHANCE, "resume", "two runs with one seed differ"),
@@ -55,6 +55,7 @@ def sat(folder: Path, desk: Desk, name: str, body: str) -> list[Outcome]:
         ("in-dry-passes", files.IN_DRY_PASSES, "regression", "classification_loss changes [count] although"),
         ("reads-hidden", files.READS_HIDDEN, "hidden", "with another file in their place: before the stop: loss"),
     ],
+    ids=[name for name, *_ in BREAKS],
 )
 def test_a_broken_method_fails_the_check_it_breaks_and_no_other(
     name: str, body: str, check: str, detail: str, tmp_path: Path, desk: Desk
