@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +60,22 @@ class Output:
                 f"Error: {type(error).__name__}: {error}\n  -> repeat the command with -v for the details",
                 file=sys.stderr,
             )
+
+
+@contextmanager
+def warnings_told(output: Output) -> Iterator[None]:
+    """Print warnings as the command's own lines while the block runs, once each, without the code they come from."""
+    told = set[str]()
+
+    def tell(message: Warning | str, *rest: Any, **options: Any) -> None:
+        if str(message) not in told:
+            output.warn(str(message))
+        told.add(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
+        yield
 
 
 def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import IO
 
 from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
@@ -44,8 +45,13 @@ def without_own_options(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def launch(processes: int, words: Sequence[str]) -> None:
+def launch(processes: int, words: Sequence[str], *, output: IO[bytes] | None = None) -> None:
     """Run ``cissod-bench`` with these words in several processes on this machine and wait for them.
+
+    Args:
+        processes: how many.
+        words: the command line behind the program's name.
+        output: takes what the processes say; None shows it.
 
     Raises:
         Interrupted: the run was stopped and can be continued.
@@ -57,7 +63,8 @@ def launch(processes: int, words: Sequence[str]) -> None:
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
         "-m", "cissod_bench", *without_own_options(words),
     ]  # fmt: skip
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads})
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     stopped: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
