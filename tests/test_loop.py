@@ -19,9 +19,10 @@ from cissod_bench.catalogue import load_method
 from cissod_bench.errors import DataFault, Interrupted, UsageFault
 from cissod_bench.shapes import write_shapes
 from cissod_bench.spec import Method
+from cissod_bench.stopping import stop_signals
 from cissod_bench.training.loop import Training, generation_start
 from cissod_bench.training.parts import Context, Copies, Detections, Parts
-from cissod_bench.training.run import prepare, stop_signals
+from cissod_bench.training.run import prepare
 
 
 def losses_of(training: Training, until: int | None = None) -> list[dict[str, float]]:
