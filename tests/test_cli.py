@@ -144,7 +144,8 @@ def test_the_demo_prints_one_value_whatever_its_steps_print(
             print(f"{name} prints")
             output.result(name)
             if name == "run":
-                folder = run_folder(tmp_path, "toy", 0, "ours", "", "smoke", "default", 0)
+                method = words[words.index("--method") + 1]
+                folder = run_folder(tmp_path, "toy", 0, method, "", "smoke", "default", 0)
                 folder.mkdir(parents=True)
                 (folder / "run.json").write_text('{"task": "toy", "status": "done"}')
 
@@ -154,17 +155,17 @@ def test_the_demo_prints_one_value_whatever_its_steps_print(
     for name in names:
         module = importlib.import_module(f"cissod_bench.cli.{name.replace('-', '_')}")
         monkeypatch.setattr(module, "command", step(name))
-    words = ["demo", "--method", "ours", "--preset", "smoke", "--work-dir", str(tmp_path), *["--json"] * as_json]
+    words = ["demo", "--preset", "smoke", "--work-dir", str(tmp_path), *["--json"] * as_json]
     monkeypatch.setattr(sys, "argv", ["cissod-bench", *words])
     with pytest.raises(SystemExit) as ended:
         cli.entry()
     assert ended.value.code == 0
     shown = capsys.readouterr()
     steps = shown.err if as_json else shown.out
-    assert [steps.count(f"{name} says\n{name} prints\n") for name in names] == [1, 1, 1, 1]
+    assert [steps.count(f"{name} says\n{name} prints\n") for name in names] == [1, 2, 2, 1]
     if as_json:
-        folder = tmp_path / "runs/toy/split0/ours/smoke-default/seed0"
+        folders = [tmp_path / f"runs/toy/split0/{name}/smoke-default/seed0" for name in ("soft-teacher", "ours")]
         assert json.loads(shown.out) == {
-            "run": {"dir": str(folder), "task": "toy", "status": "done"},
+            "runs": [{"dir": str(folder), "task": "toy", "status": "done"} for folder in folders],
             "report": str(tmp_path / "reports/report.html"),
         }

@@ -204,7 +204,7 @@ def test_many_iterations_are_kept_in_few_arrays() -> None:
     state = sampling()
     for iteration in range(3000):
         state.observe([seen(iteration % 50, (iteration % 3, 0.75))], iteration)
-    assert len(state._own) < 1024
+    assert len(state.keeper._own) < 1024
     state.share()
     assert len(state.pool.images) == 50
     assert state.pool.iterations.min() == 2950

@@ -20,6 +20,7 @@ from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context, Parts
 from cissod_bench.training.pseudo_labels import project
+from cissod_bench.training.teaching import Found
 
 TOY_LOGITS = torch.tensor(
     [[2.0, 0.0, 1.0], [0.5, 1.0, 0.0], [1.0, -1.0, 2.0], [0.0, 0.0, 3.0], [-1.0, 2.0, 0.5]], dtype=torch.float64
@@ -319,7 +320,7 @@ def test_a_speck_that_jitter_turns_over_does_not_stop_the_teacher() -> None:
     """RoIAlign on a CPU ends the program at a box with a negative side."""
     detector = tiny_detector()
     inputs, samples = detector._prepare(detector.teacher, batch()["weak"][:1])
-    speck, label = torch.tensor([[10.0, 10.0, 10.02, 10.02]]), torch.tensor([1])
+    speck = Found(torch.tensor([[10.0, 10.0, 10.02, 10.02]]), torch.tensor([1]), torch.ones(1), torch.zeros(1, 32))
     torch.manual_seed(0)
-    (u,) = detector._uncertainties(detector.teacher.extract_feat(inputs), samples, [(speck, label)])
+    (u,) = detector._uncertainties(detector.teacher.extract_feat(inputs), samples, [speck])
     assert torch.isfinite(u).all()

@@ -35,7 +35,7 @@ def test_stages_cut_the_iterations_by_their_shares() -> None:
 
 
 def test_a_stage_without_an_iteration_is_refused_by_name() -> None:
-    with pytest.raises(UsageFault, match=r"every stage of the method an iteration; stage 'base' \(33%\) has none. Got 1"):
+    with pytest.raises(UsageFault, match=r"stage 'base' \(33%\) has none. Got 1"):
         spans(TWO_STAGES, 1)
 
 
@@ -90,7 +90,7 @@ SIX = ("iterations=6", "generations=2", "checkpoint_every=100")
 def test_a_stage_begins_once_with_its_own_weights_images_and_optimiser(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, STAGED, *SIX)
     parts = training.detector.parts
-    first = losses_of(training, until=2)
+    first = list(losses_of(training, until=2))  # the list itself grows with every later step
     backbone = {name: value for name, value in weights_of(training).items() if name.startswith("student.backbone")}
     second = losses_of(training)
     assert parts.calls == [
@@ -188,7 +188,7 @@ def test_a_promoted_image_is_a_labelled_one_with_its_pseudo_labels(tmp_path: Pat
     second = tiny_training(tmp_path / "half", PROMOTING, *settings)
     assert second.resume()
     (last,) = sup_views(second)
-    torch.testing.assert_close(last.gt_instances.bboxes, views[3].gt_instances.bboxes, rtol=0, atol=0)
+    assert torch.equal(last.gt_instances.bboxes.tensor, views[3].gt_instances.bboxes.tensor)
 
 
 def test_images_that_may_be_promoted_are_none_of_d_l(tmp_path: Path) -> None:

@@ -16,30 +16,38 @@ from cissod_bench.cli.common import Output, global_options, pass_output, work_di
 @click.command("demo", short_help="Toy task from nothing to a table.")
 @click.option("--preset", "preset_name", default="mini", show_default=True, metavar="mini|smoke", help="Scale.")
 @click.option(
-    "--method", "method_name", default="soft-teacher", show_default=True, metavar="NAME", help="What to train."
+    "--method",
+    "methods",
+    multiple=True,
+    default=("soft-teacher", "ours"),
+    show_default=True,
+    metavar="NAME",
+    help="What to train; repeatable.",
 )
 @work_dir_option
 @global_options
 @pass_output
 @click.pass_context
-def command(ctx: click.Context, output: Output, *, preset_name: str, method_name: str, work_dir: Path) -> None:
-    """Draw the toy task, train a method on it, score it and write the report: four commands, shown as they run.
+def command(ctx: click.Context, output: Output, *, preset_name: str, methods: tuple[str, ...], work_dir: Path) -> None:
+    """Draw the toy task, train Soft Teacher and the paper's method on it, score them and write the report.
 
-    Needs no data and no GPU. A demo that was stopped continues where it was.
+    The commands are shown as they run. Needs no data and no GPU. A demo that was stopped continues where it was.
     """
     from cissod_bench.cli import evaluate, make_splits, report, run
     from cissod_bench.runs import PREDICTIONS, RECORD, run_folder
 
     begun = time.perf_counter()
-    folder = run_folder(work_dir, "toy", 0, method_name, "", preset_name, "default", 0)
+    methods = tuple(dict.fromkeys(methods))
+    folders = [run_folder(work_dir, "toy", 0, name, "", preset_name, "default", 0) for name in methods]
     split = work_dir / "splits" / "toy" / "seed0"
     work = ("--work-dir", str(work_dir))
-    steps: tuple[tuple[click.Command, tuple[str, ...]], ...] = (
-        (make_splits.command, ("--task", "toy", *work)),
-        (run.command, ("--task", "toy", "--method", method_name, "--preset", preset_name, *work)),
-        (evaluate.command, ("--predictions", str(folder / PREDICTIONS), "--split", str(split), *work)),
-        (report.command, work),
-    )
+    steps: list[tuple[click.Command, tuple[str, ...]]] = [(make_splits.command, ("--task", "toy", *work))]
+    for name, folder in zip(methods, folders, strict=True):
+        steps += [
+            (run.command, ("--task", "toy", "--method", name, "--preset", preset_name, *work)),
+            (evaluate.command, ("--predictions", str(folder / PREDICTIONS), "--split", str(split), *work)),
+        ]
+    steps.append((report.command, work))
     shown = Output(
         verbosity=output.verbosity
     )  # with --json the steps' text goes to stderr, the one value is the demo's
@@ -50,5 +58,5 @@ def command(ctx: click.Context, output: Output, *, preset_name: str, method_name
                 step.invoke(own)
     output.say(f"\nDone in {time.perf_counter() - begun:.0f} s.")
     if output.json:
-        record = json.loads((folder / RECORD).read_bytes())
-        output.result({"run": {"dir": str(folder), **record}, "report": str(work_dir / "reports" / "report.html")})
+        runs = [{"dir": str(folder), **json.loads((folder / RECORD).read_bytes())} for folder in folders]
+        output.result({"runs": runs, "report": str(work_dir / "reports" / "report.html")})

@@ -40,8 +40,8 @@ class Context:
         collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
         student: the student detector, e.g. for the weights of its classifier.
         logs: numbers a part wants in ``log.jsonl``.
-        detect_unlabelled: only in `Parts.promoted` and `Parts.copies`: runs the teacher over this rank's share of D_u, for methods that want
-            pseudo labels of all images at once.
+        detect_unlabelled: only in `Parts.promoted` and `Parts.copies`: runs the teacher over this rank's share of D_u,
+            for methods that want pseudo labels of all images at once.
     """
 
     iteration: int
