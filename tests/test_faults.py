@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 from test_loop import losses_of
-from test_presets_train import _numbers, _wait_for_lines, run_words
-from tiny import tiny_plan, tiny_task, tiny_training
+from test_presets_train import _numbers, _wait_for_lines
+from tiny import CHANGES, tiny_plan, tiny_task, tiny_training
 
 from cissod_bench import atomic, runs
 from cissod_bench.cli.common import Output
@@ -249,15 +249,40 @@ def _pids(launcher: int) -> dict[int, int]:
     return found
 
 
+@pytest.fixture
+def started() -> Iterator[Callable[[list[str], dict[str, str]], subprocess.Popen[str]]]:
+    """Start ``cissod-bench`` with some words and variables; what still runs at the end of the test is ended."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(words: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "cissod_bench", *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **variables},
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()  # its ranks end with it
+        process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
-def test_two_ranks_die_stop_and_disagree_as_one_run(tmp_path: Path) -> None:
-    more = ("--set", "iterations=2000", "--set", "generations=2")
-    words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path, *more)]
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    log = tmp_path / "runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
+def test_two_ranks_die_stop_and_disagree_as_one_run(
+    tmp_path: Path, tiny_coco: Path, started: Callable[[list[str], dict[str, str]], subprocess.Popen[str]]
+) -> None:
+    changes = [f"--set={change}" for change in (*CHANGES, "iterations=2000", "generations=2")]
+    words = ["run", "--task", str(tiny_coco / "tiny.toml"), "--method", "soft-teacher", "--preset", "smoke"]
+    words += ["--data-root", str(tiny_coco), "--work-dir", str(tmp_path), *changes]
+    log = tmp_path / "runs/tiny/split0/soft-teacher/smoke-default/seed0/log.jsonl"
 
-    killed = subprocess.Popen([*words, "--launcher", "pytorch", "--gpus", "2"], **streams)
+    killed = started([*words, "--launcher", "pytorch", "--gpus", "2"], {})
     _wait_for_lines(log, 6)
     rank = _pids(killed.pid)[1]
     os.kill(rank, signal.SIGKILL)
@@ -271,7 +296,7 @@ def test_two_ranks_die_stop_and_disagree_as_one_run(tmp_path: Path) -> None:
     assert runs.read_record(log.parent).status == "interrupted"
     assert checkpoint.read(log.parent / "checkpoint.pth")["iteration"] >= 5
 
-    again = subprocess.Popen([*words, "--launcher", "pytorch", "--gpus", "2"], **streams)
+    again = started([*words, "--launcher", "pytorch", "--gpus", "2"], {})
     lines = len(log.read_bytes().splitlines())
     assert again.stdout is not None
     assert any("Continuing after iteration" in line for line in iter(again.stdout.readline, ""))
@@ -286,12 +311,7 @@ def test_two_ranks_die_stop_and_disagree_as_one_run(tmp_path: Path) -> None:
 
     content = (log.parent / "run.json").read_bytes()
     port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [*words, "--set", f"theta=0.{5 + rank}"], env={**os.environ, **rank_environment(rank, 2, port)}, **streams
-        )
-        for rank in (0, 1)
-    ]
+    ranks = [started([*words, f"--set=theta=0.{5 + rank}"], rank_environment(rank, 2, port)) for rank in (0, 1)]
     ends = [(process.communicate(timeout=300)[1], process.returncode) for process in ranks]
     assert [code for _, code in ends] == [2, 2], ends
     assert "The processes of this run disagree: setting theta is '0.5' on rank 0, '0.6' on rank 1." in ends[0][0]

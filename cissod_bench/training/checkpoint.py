@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def save(
     }
     with replacing(path) as stream:
         deferred = Deferred(stream)  # torch would make an error of its own of a full disk
-        torch.save(state, deferred)
+        torch.save(state, cast("IO[bytes]", deferred))  # of a stream it uses these two methods
         deferred.check()
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from cissod_bench.errors import PeerLost
 
 T = TypeVar("T")
-# What gloo, nccl and torch's store say where another process is gone.
-_LOST = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe|socket", re.IGNORECASE)
+# What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
+_LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
 
 
 def is_distributed() -> bool:

@@ -132,7 +132,7 @@ def check_state(detector: SemiSupervisedDetector, optimiser: torch.optim.Optimiz
         for name, value in detector.state_dict().items()
         if value.is_floating_point()
     }
-    names = {p: name for name, p in detector.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in detector.named_parameters()}
     for parameter, state in optimiser.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.is_floating_point():
