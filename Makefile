@@ -1,10 +1,11 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Both set .venv up first, which happens once.
 VENV ?= .venv
 BIN := $(VENV)/bin
+TESTS := -n auto --maxprocesses 8  # a process a core; each takes about 1 GB
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format wheel clean
+.PHONY: help setup demo test quick check format tables wheel clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -12,14 +13,14 @@ help:  ## list these targets
 setup:  ## make .venv ready (scripts/setup.sh explains its settings)
 	@sh scripts/setup.sh
 
-demo: setup  ## toy task from nothing to a table
+demo: setup  ## toy task from nothing to a table, Soft Teacher and ours
 	@$(BIN)/cissod-bench demo
 
 test: setup  ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TESTS)
 
 quick: setup  ## the tests that take less than about 5 s each
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow"
 
 check: setup  ## lint, format, types, layout rules
 	$(BIN)/ruff check .
@@ -30,6 +31,9 @@ check: setup  ## lint, format, types, layout rules
 format: setup  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: setup  ## fill the pages' tables from the runs kept below results/
+	@$(BIN)/python scripts/tables.py
 
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cissod_bench.repeat_factors import images_with_class, labelled_copies
 from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Detections, Parts
+from cissod_bench.training.parts import Context, Copies, Detections, Parts, group_means
 
 from . import gbr, gbt
 from .balance import Balance, Branch
@@ -272,12 +272,6 @@ class Ours(Parts):
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
-
-
-def group_means(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return the matrix that averages a vector over the classes of each group, shape (groups, n)."""
-    members = torch.tensor([[float(name in own) for name in classes] for own in map(set, groups.values())])
-    return members / members.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 METHOD = Method(

@@ -13,6 +13,8 @@ import pytest
 from cissod_bench import cli
 from cissod_bench.shapes import write_shapes
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, before it is imported: tests run in a process a core
+
 TINY_TASK = """
 title = "Tiny shapes"
 minority = ["heart", "arrow"]

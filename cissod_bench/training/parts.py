@@ -260,3 +260,9 @@ class Parts(nn.Module):
 def parts_for(facts: Any) -> Parts:
     """Return Soft Teacher's parts: the choice of a method that changes nothing in them."""
     return Parts(len(facts.classes), facts.settings.theta)
+
+
+def group_means(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
+    """Return the matrix that averages a vector over the classes of each group, shape (groups, n)."""
+    members = torch.tensor([[float(name in own) for name in classes] for own in map(set, groups.values())])
+    return members / members.sum(dim=1, keepdim=True).clamp(min=1)
