@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
 from tiny import tiny_plan
 
+from cissod_bench.errors import UsageFault
+from cissod_bench.training import distributed, run
 from cissod_bench.training.agreement import OWN_CHOICE, check_ranks, differences, intentions
 from cissod_bench.training.settings import Settings
 
@@ -37,3 +40,15 @@ def test_ranks_compare_the_split_its_files_and_every_setting_that_decides_someth
 
 def test_a_run_of_one_process_has_nobody_to_disagree_with(tmp_path: Path) -> None:
     check_ranks(tiny_plan(tmp_path))
+
+
+def test_a_run_whose_ranks_disagree_is_refused_before_it_writes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan(tmp_path)
+    monkeypatch.setattr(distributed, "is_distributed", lambda: True)
+    monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, {**own, "split": "cd"}])
+    with pytest.raises(UsageFault, match=rf"split is '{plan.split_sha256}' on rank 0, 'cd' on rank 1") as fault:
+        run.execute(plan, restart=False, say=print)
+    assert fault.value.on_all_ranks
+    assert not plan.folder.exists()

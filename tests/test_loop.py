@@ -310,9 +310,15 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_loop import EVERYTHING, losses_of
-from tiny import tiny_training
+from tiny import tiny_plan, tiny_training
+from cissod_bench.errors import UsageFault
 from cissod_bench.training import distributed
+from cissod_bench.training.agreement import check_ranks
 distributed.start(torch.device("cpu"))
+try:
+    check_ranks(tiny_plan(Path({folder!r}), EVERYTHING, f"theta=0.{{distributed.rank() + 1}}"))
+except UsageFault as fault:
+    refused = fault.message
 training = tiny_training(Path({folder!r}), EVERYTHING, "iterations=3", "generations=3")
 parts = training.detector.parts
 loss = parts.classification_loss
@@ -322,7 +328,7 @@ def broken(logits, labels, label_weights, normaliser, context):
 parts.classification_loss = broken
 losses_of(training)
 state = {{"weights": training.detector.state_dict(), "copies": training.position.copies[1].tolist()}}
-state["skipped"] = training.position.skipped
+state |= {{"skipped": training.position.skipped, "refused": refused}}
 torch.save(state, Path({folder!r}) / f"rank{{distributed.rank()}}.pth")
 distributed.stop()
 """
@@ -335,6 +341,8 @@ def test_two_processes_end_with_equal_weights_state_and_copies(tmp_path: Path) -
     one, other = two_processes(TWO, tmp_path)
     assert one["copies"] == other["copies"]
     assert one["skipped"] == other["skipped"] == 1
+    told = "The processes of this run disagree: setting theta is '0.1' on rank 0, '0.2' on rank 1."
+    assert one["refused"] == other["refused"] == told
     assert all(torch.isfinite(value).all() for value in one["weights"].values())
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
