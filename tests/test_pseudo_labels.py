@@ -8,6 +8,7 @@ import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.structures.bbox import bbox_project
 
+from cissod_bench.training import pseudo_labels
 from cissod_bench.training.pseudo_labels import (
     box_uncertainty,
     jitter,
@@ -114,3 +115,25 @@ def test_only_candidates_above_the_floor_are_decoded() -> None:
 
     nms_per_class(scores, decode, score_floor=0.05, nms_iou=0.5, max_per_image=100)
     assert asked == [([7], [42])]
+
+
+@pytest.mark.parametrize("most", [5, 60, 10_000])
+def test_many_candidates_give_what_all_of_them_at_once_give(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at in parts, the best first, NMS must keep the same boxes, also where it keeps fewer than it may."""
+    generator = torch.Generator().manual_seed(3)
+    scores, boxes = torch.rand(60, 31, generator=generator), boxes_of(60, 4)
+    decoded: list[int] = []
+
+    def decode(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        decoded.append(len(rows))
+        return boxes[rows] + labels[:, None]
+
+    def found() -> tuple[torch.Tensor, ...]:
+        return nms_per_class(scores, decode, score_floor=0.1, nms_iou=0.3, max_per_image=most)
+
+    whole = found()
+    monkeypatch.setattr(pseudo_labels, "FEW", 64)
+    parts = found()
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+    assert decoded[:2] == [decoded[0], 64]
+    assert (decoded[-1] == decoded[0]) == (most == 10_000)

@@ -34,7 +34,7 @@ def _backbone(settings: Settings) -> dict[str, Any]:
 
 def _assigner(positive: float, negative: float, low_quality: bool, ignore_iof: float) -> dict[str, Any]:
     return {
-        "type": "MaxIoUAssigner",
+        "type": "MatchedFirstAssigner" if ignore_iof > 0 else "MaxIoUAssigner",
         "pos_iou_thr": positive,
         "neg_iou_thr": negative,
         "min_pos_iou": negative,
@@ -87,7 +87,8 @@ def faster_rcnn(settings: Settings, num_classes: int, *, ignore_iof: float = -1.
     Args:
         settings: sizes; with the defaults the detector of Sec. 4.2.
         num_classes: n, the foreground classes.
-        ignore_iof: RoIs and anchors whose share inside an ignore region is larger are not negatives; -1 turns it off.
+        ignore_iof: RoIs and anchors whose share inside an ignore region is larger are not negatives; -1 turns it off
+            and takes mmdet's own assigner.
     """
     stages = [settings.base_channels * (1 if settings.depth < 50 else 4) * 2**stage for stage in range(4)]
     channels = settings.fpn_channels

@@ -11,6 +11,8 @@ import torch
 from mmcv.ops import batched_nms
 from torch import Tensor
 
+FEW = 2048  # candidates of an image that go through NMS at once: its time grows with their square
+
 
 def nms_per_class(
     scores: Tensor,
@@ -22,7 +24,9 @@ def nms_per_class(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return one image's detections after NMS within every class: boxes, labels, scores, rows.
 
-    Only candidates above the floor are decoded: for 1203 classes all boxes of all RoIs would not fit (B16).
+    Only candidates above the floor are decoded: for 1203 classes all boxes of all RoIs would not fit (B16). Where they
+    are many, the best ones go first: what NMS keeps of these it keeps of all, and more are looked at only if that is
+    not enough. A sigmoid classifier at its start has every class of every RoI above the floor.
 
     Args:
         scores: class probabilities, background last, shape (R, K).
@@ -35,12 +39,20 @@ def nms_per_class(
         boxes (M, 4), labels (M,), scores (M,) in falling order, rows (M,) of the RoIs they come from.
     """
     rows, labels = (scores[:, :-1] > score_floor).nonzero(as_tuple=True)
-    boxes, kept_scores = decode(rows, labels), scores[rows, labels]
-    if len(rows) == 0:
-        return boxes, labels, kept_scores, rows
-    _, keep = batched_nms(boxes.float(), kept_scores.float(), labels, {"type": "nms", "iou_threshold": nms_iou})
-    keep = keep[:max_per_image]
-    return boxes[keep], labels[keep], kept_scores[keep], rows[keep]
+    if len(rows) > FEW:
+        best_first = scores[rows, labels].argsort(descending=True, stable=True)
+        rows, labels = rows[best_first], labels[best_first]
+    number = FEW
+    while True:
+        own_rows, own_labels = rows[:number], labels[:number]
+        boxes, kept_scores = decode(own_rows, own_labels), scores[own_rows, own_labels]
+        if len(rows) == 0:
+            return boxes, own_labels, kept_scores, own_rows
+        _, keep = batched_nms(boxes.float(), kept_scores.float(), own_labels, {"type": "nms", "iou_threshold": nms_iou})
+        if len(keep) >= max_per_image or len(own_rows) == len(rows):
+            keep = keep[:max_per_image]
+            return boxes[keep], own_labels[keep], kept_scores[keep], own_rows[keep]
+        number *= 4
 
 
 def jitter(boxes: Tensor, times: int, scale: float) -> Tensor:

@@ -34,6 +34,8 @@ def build_model(config: dict[str, Any]) -> Any:
     """
     with quiet_imports():
         import mmdet.models  # noqa: F401  registers the models
+
+        import cissod_bench.training.assigners  # noqa: F401  registers ours
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope

@@ -20,7 +20,7 @@ from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
 from cissod_bench.atomic import make_folder, remove_leftovers, write_json
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageFault
-from cissod_bench.spec import USES_UNLABELLED, RunFacts, RunRecord
+from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, provenance
 from cissod_bench.training.agreement import check_ranks
@@ -29,7 +29,7 @@ from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
 from cissod_bench.training.loop import Training
 from cissod_bench.training.model import IGNORE_IOF, faster_rcnn
-from cissod_bench.training.plan import FREE_SETTINGS, Plan, images_an_iteration, variant_fields
+from cissod_bench.training.plan import Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import predict, write_predictions
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
