@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cissod_bench.errors import BenchError
+from cissod_bench.errors import BenchError, PeerLost
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +50,13 @@ class Output:
         """Print a user's fault as one message; its traceback only with -v."""
         if self.verbosity > 0:
             traceback.print_exc()
-        print(f"Error: {fault}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if isinstance(fault, PeerLost):  # no "Error:", which is for the message of the process that failed
+            print(f"Rank {rank} ends: {fault.message}", file=sys.stderr)
+        elif rank == "0":
+            print(f"Error: {fault}", file=sys.stderr)
+        elif not fault.on_all_ranks:
+            print(f"Error: rank {rank}: {fault}", file=sys.stderr)
 
     def unexpected(self, error: Exception) -> None:
         """Print a fault of ours: the traceback with -v, else its last line and how to see the rest."""

@@ -75,7 +75,7 @@ def command(
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
     elif processes > world:
-        launch(processes, sys.argv[1:])
+        launch(processes, sys.argv[1:], plan.folder)
     else:
         _train(output, plan, restart=not resume)
 

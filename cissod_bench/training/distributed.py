@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,7 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cissod_bench.errors import PeerLost
+
 T = TypeVar("T")
+# What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
+_LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
 
 
 def is_distributed() -> bool:
@@ -42,6 +49,22 @@ def start(device: torch.device) -> None:
         return
     # The other ranks wait while the first one scores a whole validation set.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+
+
+@contextmanager
+def watched_peers() -> Iterator[None]:
+    """Turn the fault that the end of one process causes in the others into one that says so.
+
+    Raises:
+        PeerLost: another process is gone; the run continues from its last checkpoint.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_distributed() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise PeerLost(f"another process of this run is gone ({reason}).") from error
 
 
 def stop() -> None:

@@ -91,8 +91,10 @@ def _answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[li
     try:
         with output.open("wb") as stream:
             launch(PROCESSES, words, output=stream)
-    except BenchError as fault:
+    except BenchError as fault:  # a rank was killed
         ended = f"{ended}: {_last_words(output) or fault.message}"
+    except SystemExit:  # a rank failed and has said so
+        ended = f"{ended}: {_last_words(output)}"
     found: list[list[Mapping[str, Any]]] = []
     for both in places:
         own = [msgspec.json.decode(one.read_bytes()) for one in both if one.exists()]
