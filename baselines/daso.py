@@ -22,7 +22,7 @@ from torch import Tensor
 from cissod_bench.repeat_factors import labelled_copies
 from cissod_bench.spec import Method, RunFacts
 from cissod_bench.training.distributed import gather_rows
-from cissod_bench.training.parts import Context, Copies, Detections, Parts, Regions
+from cissod_bench.training.parts import Context, Copies, Detections, Parts, Regions, group_means
 
 MANY_CLASSES = 1000
 """Above it 256 features a class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""
@@ -200,8 +200,7 @@ class Daso(Parts):
         self.register_buffer("collected", torch.zeros(classes), persistent=False)
         self._seen: list[Regions] = []
         self.group_names = tuple(facts.groups)
-        members = [[float(name in own) for name in facts.classes] for own in map(set, facts.groups.values())]
-        self.register_buffer("groups", F.normalize(torch.tensor(members), p=1, dim=1), persistent=False)
+        self.register_buffer("groups", group_means(facts.classes, facts.groups), persistent=False)
 
     def departures(self) -> dict[str, list[Any]]:
         """Return the constants that short runs and many classes change."""
