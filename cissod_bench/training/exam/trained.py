@@ -217,7 +217,7 @@ def _dry_loss(training: Training, branch: Branch) -> None:
     parts, place = training.detector.parts, training.position
     labels = torch.arange(2 * (parts.num_classes + 1)) % (parts.num_classes + 1)
     head = training.detector.student.roi_head.bbox_head
-    features = torch.linspace(-1, 1, len(labels) * head.fc_cls.in_features).reshape(len(labels), -1)
+    features = torch.linspace(-1, 1, len(labels) * head.shared_fcs[-1].out_features).reshape(len(labels), -1)
     total = training.settings.iterations
     context = Context(total - 1, total, place.generation, training.settings.generations, place.stage, branch)
     context.student = training.detector.student
