@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.shapes import write_shapes
 from cissod_bench.spec import USES_UNLABELLED, Method, Task
 from cissod_bench.training.loop import Training
+from cissod_bench.training.parts import Context
 from cissod_bench.training.plan import Plan, make_plan
 from cissod_bench.training.predict import detections
 from cissod_bench.training.run import prepare
@@ -121,11 +123,13 @@ def opened(plan: Plan) -> Settings:
     An untrained detector is sure of nothing: with the thresholds of a real run no pseudo label would be left. What it
     gives its best detections depends on the method's classifier (a softmax starts near 1 / (n + 1), a sigmoid with a
     prior near that), so it is measured: the initial threshold is passed by about 20 detections an image, theta by 10.
+    Where a method has stages it is measured as the last one begins, whose classifier may be another.
     """
     if plan.method.images not in USES_UNLABELLED:
         return plan.settings
     none = replace(plan.settings, score_floor=0.0, initial_threshold=0.0, rpn_threshold=0.0, theta=0.0)
     training = trained(plan, none)
+    _to_last_stage(training)
     source = training.dataset.sources[1]
     rows = range(min(PROBED, len(source)))
     found = detections(training.detector, source, training.settings, rows)
@@ -137,13 +141,26 @@ def opened(plan: Plan) -> Settings:
     )  # fmt: skip
 
 
+def _to_last_stage(training: Training) -> None:
+    """Let the method change the untrained models as it does where its stages begin."""
+    detector, settings = training.detector, training.settings
+    for span in training.spans[1:]:
+        context = Context(span.begin, settings.iterations, 0, settings.generations, span.number)
+        detector.parts.begin_stage(detector.student, context)
+        detector.copy_student()
+        for model in (detector.student, detector.teacher):
+            detector.parts.enter_stage(model, context)
+
+
 @contextmanager
 def garbage(file: Path) -> Iterator[None]:
-    """Replace a file's content by something else while the block runs."""
+    """Replace a file's content by something else while the block runs, without the warning that it judges nothing."""
     kept = file.with_name(file.name + ".kept")
     shutil.copyfile(file, kept)
     try:
         file.write_bytes(b"no boxes here")
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Pseudo labels are not judged")
+            yield
     finally:
         kept.replace(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,8 +75,6 @@ def watch(training: Training) -> Watched:
 
 
 def run(seen: Watched, until: int | None = None) -> Watched:
-    """Train on, without the warning that hidden boxes which were made unreadable cannot judge pseudo labels."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Pseudo labels are not judged")
-        seen.training.run(until)
+    """Train on, to the end or until an iteration, and return what was watched."""
+    seen.training.run(until)
     return seen
