@@ -58,7 +58,8 @@ def seconds_of(runs: Runs) -> dict[str, str]:
                 if (record.method, record.variant) == (method, variant)
             )
             name = f"{titles.get(method, method)}{variant and f' [{variant}]'}"
-            lines.append(f"| {name} | {len(times)} | {times[0]}-{times[-1]} |")
+            seconds = "-".join(map(str, dict.fromkeys((times[0], times[-1]))))
+            lines.append(f"| {name} | {len(times)} | {seconds} |")
         found[f"seconds of {task}"] = "\n".join(lines)
     return found
 

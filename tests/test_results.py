@@ -1,0 +1,76 @@
+"""The kept runs below results/: sound, and what the pages say of them is what the report makes of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cissod_bench.runs import find_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = {"run.json", "pseudo_labels.jsonl"}
+
+
+def script() -> ModuleType:
+    """scripts/tables.py, which is no package's."""
+    spec = importlib.util.spec_from_file_location("tables_script", ROOT / "scripts" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def kept_runs() -> list[tuple[Path, object]]:
+    return list(find_runs(ROOT / "results"))
+
+
+def test_every_kept_run_is_finished_and_small() -> None:
+    found = find_runs(ROOT / "results")
+    assert found
+    for folder, record in found:
+        assert (record.status, record.preset, record.profile) == ("done", "mini", "default"), folder
+        files = {path.name: path.stat().st_size for path in folder.iterdir()}
+        assert set(files) <= KEPT, folder
+        assert sum(files.values()) < 200_000, folder
+
+
+def test_kept_runs_of_a_task_and_split_seed_share_their_split_and_settings() -> None:
+    seen: dict[tuple[str, int], set[str]] = {}
+    settings: dict[str, set[str]] = {}
+    for _, record in find_runs(ROOT / "results"):
+        seen.setdefault((record.task, record.split_seed), set()).add(record.split_sha256)
+        kept = {name: value for name, value in record.settings.items() if name != "workers"}
+        settings.setdefault(record.task, set()).add(json.dumps(kept, sort_keys=True))
+    assert all(len(shas) == 1 for shas in seen.values())
+    assert all(len(own) == 1 for own in settings.values())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/league.md"])
+def test_the_tables_of_the_pages_are_those_of_the_kept_runs(page: str) -> None:
+    """`make tables` writes them; here nothing may be left to write."""
+    tables = script()
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert len(re.findall(r"<!-- table: ", text)) == len(re.findall(r"<!-- end -->", text)) > 0
+    assert tables.filled(text, tables.tables_of(kept_runs())) == text
+
+
+def test_a_number_that_is_changed_by_hand_is_noticed() -> None:
+    tables = script()
+    made = tables.tables_of(kept_runs())
+    page = f"before\n<!-- table: Toy shapes -->\n{made['Toy shapes']}\n<!-- end -->\nafter\n"
+    assert tables.filled(page, made) == page
+    digit = re.search(r"\d\d\.\d", page)
+    assert digit is not None
+    assert tables.filled(page.replace(digit[0], "99.9", 1), made) == page
+
+
+def test_a_marker_of_a_table_that_is_not_there_is_refused() -> None:
+    tables = script()
+    with pytest.raises(KeyError, match="no table 'Toy shape'"):
+        tables.filled("<!-- table: Toy shape -->\n<!-- end -->", {"Toy shapes": ""})
