@@ -81,6 +81,62 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         hidden.unlink(missing_ok=True)
 
 
+class Deferred:
+    """A stream that keeps its first fault for `check`: for a library that would turn it into one of its own.
+
+    Args:
+        stream: where to.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._fault: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, or pass over what can no longer be written; return how much the caller may take for written."""
+        if self._fault is None:
+            try:
+                self._stream.write(data)
+            except OSError as fault:
+                self._fault = fault
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: who opened the stream flushes it."""
+
+    def check(self) -> None:
+        """Raise the first fault, if there was one."""
+        if self._fault is not None:
+            raise self._fault
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file, which is made where it lacks: everything or nothing.
+
+    Raises:
+        EnvironmentFault: the place cannot be written or the disk is full.
+    """
+    try:
+        with open(path, "ab", buffering=0) as stream:
+            size, left = stream.seek(0, os.SEEK_END), memoryview(data)
+            try:
+                while left:  # a disk that fills up takes a part first
+                    left = left[stream.write(left) :]
+            except OSError:
+                with suppress(OSError):
+                    stream.truncate(size)
+                raise
+    except OSError as error:
+        raise _write_fault(path, error) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the hidden files of writers that were killed; to be called by the only process that writes there."""
+    for left in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            left.unlink()
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the right to write the folder ``path``: other processes that want it wait for a hidden file beside it.

@@ -1,21 +1,30 @@
 """Which runs may stand in one cell, and their mean: the rules every report shares.
 
 Two runs are repetitions of each other when they differ in the training seed only. Task, method, variant, preset,
-profile, split seed, the split's hash and every setting that departs from the paper have to be the same.
+profile, split seed, the split's hash, the number of processes and every setting that can change a number have to be the
+same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
-from cissod_bench.spec import RunRecord
+from cissod_bench.spec import FREE_SETTINGS, RunRecord
+from cissod_bench.training.settings import FULL
 
 _PRESETS = ("full", "mini", "smoke")
 _PROFILES = ("default", "paper", "official")
+# As a record holds them: a setting that a record of an older version lacks had this value all the same.
+_DEFAULTS: Mapping[str, Any] = MappingProxyType(json.loads(json.dumps(asdict(FULL))))
+
+WORLD_SIZE = "world_size"  # number of processes
 
 
 def is_scored(record: RunRecord) -> bool:
@@ -28,9 +37,47 @@ def scored_model(record: RunRecord) -> str:
     return "teacher" if record.ap.get("teacher") else "student"
 
 
+def changing(record: RunRecord) -> dict[str, Any]:
+    """Return all that can change a run's numbers but its seeds: name -> the value used.
+
+    These are its settings, its method's constants that depart from the paper, the number of processes ("world_size",
+    where the record knows it) and the model that is scored ("scored"). ``FREE_SETTINGS`` change no number.
+    """
+    used = {**_DEFAULTS, **record.settings}
+    used |= {name: pair[-1] if pair else None for name, pair in record.departures.items()}
+    used |= {WORLD_SIZE: record.hardware[WORLD_SIZE]} if WORLD_SIZE in record.hardware else {}
+    return {name: value for name, value in used.items() if name not in FREE_SETTINGS} | {"scored": scored_model(record)}
+
+
+def shared(record: RunRecord) -> dict[str, Any]:
+    """Return what methods have to have in common to be compared: settings and processes, not the methods' constants."""
+    return {name: value for name, value in changing(record).items() if name in _DEFAULTS or name == WORLD_SIZE}
+
+
+def as_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as text that is equal for equal settings."""
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
 def departing(record: RunRecord) -> str:
-    """Return the settings that depart from the paper as text that is equal for repetitions."""
-    return json.dumps(record.departures, sort_keys=True, default=str)
+    """Return all that can change a run's numbers as text that is equal for repetitions."""
+    return as_text(changing(record))
+
+
+def marks(records: Sequence[RunRecord]) -> dict[int, str]:
+    """Return id(record) -> a number where a method was run with several settings on a split, else "".
+
+    The numbers count from 1 in an order that depends on the settings alone.
+    """
+    texts = [departing(record) for record in records]
+    rows = [(record.task, record.split_sha256, record.method, record.variant) for record in records]
+    seen: dict[tuple[str, ...], set[str]] = {}
+    for row, text in zip(rows, texts, strict=True):
+        seen.setdefault(row, set()).add(text)
+    return {
+        id(record): "" if len(seen[row]) == 1 else str(sorted(seen[row]).index(text) + 1)
+        for record, row, text in zip(records, rows, texts, strict=True)
+    }
 
 
 def newest(records: Iterable[RunRecord]) -> list[RunRecord]:
@@ -62,11 +109,20 @@ def scale_words(record: RunRecord) -> str:
     return f"preset {record.preset}, profile {record.profile}, split seed {record.split_seed}"
 
 
+def run_words(record: RunRecord) -> str:
+    """Return what a note calls a run."""
+    method = f"{record.method}+{record.variant}" if record.variant else record.method
+    return f"{method} on {record.task}, {scale_words(record)}, seed {record.seed}"
+
+
 def average(frame: pd.DataFrame) -> pd.DataFrame:
     """Return mean, std (of the sample, NaN below two) and n of the column "ap" over rows that agree in all others.
 
-    An AP of None becomes NaN and stays it: it is undefined for every run on the same split.
+    An AP of None becomes NaN. It is undefined for every run on the same split, so it stays NaN with the n of its runs;
+    a run that alone lacks the column does not count.
     """
     keys = [column for column in frame.columns if column != "ap"]
     grouped = frame.astype({"ap": float}).groupby(keys, sort=False, dropna=False)["ap"]
-    return grouped.agg(["mean", "std", "size"]).reset_index().rename(columns={"size": "n"})
+    found = grouped.agg(["mean", "std", "size", "count"]).reset_index()
+    found["n"] = found["count"].where(found["count"] > 0, found["size"])
+    return found.drop(columns=["size", "count"])

@@ -16,8 +16,7 @@ from cissod_bench.atomic import make_folder
 from cissod_bench.cells import IDENTITY, Cell
 from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.manifests import split_folder
-from cissod_bench.spec import RunRecord
-from cissod_bench.training.plan import FREE_SETTINGS
+from cissod_bench.spec import FREE_SETTINGS, RunRecord
 
 CLAIM = ".claim"  # held by the sweep that works on the cell
 RUN_LOCK = ".lock"  # held by the run itself

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench import runs
-from cissod_bench.catalogue import Entry, command_name, list_methods, load_method
+from cissod_bench.declarations import Entry
 from cissod_bench.errors import unknown_name
+from cissod_bench.method_files import find_entry, find_method, split_variant
 from cissod_bench.spec import Task
 from cissod_bench.tasks import find_task
 from cissod_bench.training.settings import PROFILES, resolved
@@ -27,6 +28,7 @@ class Cell:
         task: the sub-task's name.
         named: the task as the user named it, its name or a TOML file.
         method, variant, preset, profile, split_seed, seed: as in `RunRecord`.
+        file: the method's Python file, "" where it has a name in the catalogue.
         changes: ``key=value`` changes of settings.
         settings: resolved, as plain JSON.
     """
@@ -39,6 +41,7 @@ class Cell:
     profile: str
     split_seed: int
     seed: int
+    file: str = ""
     changes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
@@ -60,32 +63,29 @@ class Cell:
 
     def words(self) -> list[str]:
         """Return the command line of the run, without its folders, which it takes from the environment."""
-        words = ["run", "--method", self.method, "--task", self.named, "--preset", self.preset]
+        words = ["run", "--method", self.file or self.method, "--task", self.named, "--preset", self.preset]
         words += ["--variant", self.variant] * bool(self.variant)
         words += ["--profile", self.profile, "--split-seed", str(self.split_seed), "--seed", str(self.seed)]
         return words + [word for change in self.changes for word in ("--set", change)]
 
 
-def _method_and_variant(text: str) -> tuple[str, str]:
-    """Return ("ours", "gbr+gbt") for ``ours+gbr+gbt``.
+def _method_and_variant(text: str) -> tuple[str, str, str]:
+    """Return ("ours", "gbr+gbt", "") for ``ours+gbr+gbt``; last the method's file, for ``FILE.py+variant``.
 
     Raises:
         UsageFault: there is no such method, or it has no such variant.
     """
-    name, _, variant = text.partition("+")
-    known = list_methods()
-    if command_name(name) not in known:
-        raise unknown_name("method", name, known, remedy="cissod-bench methods")
-    entry = known[command_name(name)]
-    if variant and variant not in _variants(entry, variant):
-        raise unknown_name(f"variant of {entry.name}", variant, _variants(entry, variant))
-    return entry.name, variant
+    named, variant = split_variant(text)
+    entry = find_entry(named)
+    if variant and variant not in _variants(entry, named, variant):
+        raise unknown_name(f"variant of {entry.name}", variant, _variants(entry, named, variant))
+    return entry.name, variant, named if named.endswith(".py") else ""
 
 
-def _variants(entry: Entry, wanted: str) -> Mapping[str, Any]:
+def _variants(entry: Entry, named: str, wanted: str) -> Mapping[str, Any]:
     """Return a method's variants; the method, and torch with it, is imported only if they are not literals."""
     literal: Mapping[str, Any] = entry.literals.get("variants", {})
-    return literal if wanted in literal else load_method(entry.name).variants
+    return literal if wanted in literal else find_method(named).variants
 
 
 def _settings(task: Task, preset_name: str, changes: Sequence[str]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def cells_of(
     """Return every combination once, seed by seed, so that a table has all its rows before it has all its seeds.
 
     Args:
-        methods: ``NAME`` or ``NAME+variant``.
+        methods: ``NAME`` or ``NAME+variant``; for a name may stand a Python file.
         tasks: names or TOML files.
         split_seeds: of the draws.
         seeds: of the training.
@@ -121,7 +121,7 @@ def cells_of(
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
     named = [(name, find_task(name)) for name in tasks]
-    pairs = [_method_and_variant(text) for text in methods]
+    methods_named = [_method_and_variant(text) for text in methods]
     scales = [preset_name or ("mini" if task.is_toy else "full") for _, task in named]
     settings = [_settings(task, scale, changes) for (_, task), scale in zip(named, scales, strict=True)]
     cells = [
@@ -134,12 +134,13 @@ def cells_of(
             profile=profile,
             split_seed=split_seed,
             seed=seed,
+            file=file,
             changes=tuple(changes),
             settings=own,
         )
         for split_seed in split_seeds
         for seed in seeds
         for (name, task), scale, own in zip(named, scales, settings, strict=True)
-        for method, variant in pairs
+        for method, variant, file in methods_named
     ]
     return list({cell.place: cell for cell in cells}.values())

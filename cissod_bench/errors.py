@@ -16,9 +16,14 @@ class BenchError(Exception):
     Args:
         message: one or two sentences; names the file and the place in it (JSON path or line) where there is one.
         remedy: the next command or edit that mends it; printed on a line of its own.
+
+    Attributes:
+        exit_code: of the command that it ends.
+        on_all_ranks: every rank of a run raises the same, so that the first says it for all.
     """
 
     exit_code = 1
+    on_all_ranks = False
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -58,6 +63,10 @@ class Interrupted(BenchError):
     """The run was asked to stop; a checkpoint lies in its folder and the same command continues."""
 
     exit_code = 5
+
+
+class PeerLost(Interrupted):
+    """Another process of the run is gone, so this one cannot go on; what ended the other is told by the other."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UsageFault:

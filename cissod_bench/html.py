@@ -12,9 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cissod_bench import __version__
-from cissod_bench.averaging import departing, scored_model
+from cissod_bench.averaging import as_text, scored_model
 from cissod_bench.paper_tables import CITATION
-from cissod_bench.spec import AP, RunRecord
+from cissod_bench.spec import AP, FREE_SETTINGS, RunRecord
 from cissod_bench.tables import DASH, Report, Runs
 
 PHASES = ("split", "train", "predict", "evaluate")  # keys of RunRecord.timings that are seconds
@@ -29,7 +29,7 @@ def render_html(reports: Sequence[Report], runs: Runs) -> str:
         reports=reports,
         svg=Markup,
         runs=[_facts(folder, record) for folder, record in runs],
-        departures=_departures(runs),
+        departures=departures(runs),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         citation=CITATION,
@@ -60,12 +60,16 @@ def _method(record: RunRecord) -> str:
     return f"{record.method}+{record.variant}" if record.variant else record.method
 
 
-def _departures(runs: Runs) -> list[dict[str, Any]]:
-    """Return each set of departures from the paper once, with the runs that share it."""
-    shared: dict[str, dict[str, Any]] = {}
+def departures(runs: Runs) -> list[dict[str, Any]]:
+    """Return each set of departures from the paper that can change a number once, with the runs that share it.
+
+    Each has ``settings``, name -> [the paper's value, the value used], and ``runs``, what was run -> its seeds.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for _, record in runs:
-        if record.departures:
-            entry = shared.setdefault(departing(record), {"settings": record.departures, "runs": {}})
+        changed = {name: pair for name, pair in record.departures.items() if name not in FREE_SETTINGS}
+        if changed:
+            entry = found.setdefault(as_text(changed), {"settings": changed, "runs": {}})
             name = f"{record.task}, {_method(record)}, {record.preset}-{record.profile}"
             entry["runs"].setdefault(name, []).append(record.seed)
-    return list(shared.values())
+    return list(found.values())

@@ -7,7 +7,7 @@ here as well because a table shows the paper's row before anybody has written th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CITATION = (
     "Li, Lin, Zhang, Tan, Li, Han, Ding, Wang, Li: Gradient-based Sampling for Class Imbalanced Semi-supervised "
@@ -37,6 +37,7 @@ class PaperTable:
         tasks: task name -> title, its column blocks from left to right.
         columns: score columns of every block, as a run's record names them.
         rows: task name -> method name -> one AP a column, points 0-100.
+        classes: task name -> group -> its classes, where the paper says how many they are.
     """
 
     number: str
@@ -44,6 +45,7 @@ class PaperTable:
     tasks: Mapping[str, str]
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Sequence[float]]]
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def value(self, task: str, method: str, column: str) -> float | None:
         """Return the printed AP, or None where the table has no such cell."""
@@ -51,7 +53,7 @@ class PaperTable:
         return row[self.columns.index(column)] if row is not None and column in self.columns else None
 
 
-# Table 1, split 1: 60 majority and 20 minority classes.
+# Table 1, split 1.
 _SPLIT1 = {
     "soft-teacher": (23.6, 31.0, 1.5),
     "rfs": (23.9, 30.2, 4.8),
@@ -62,7 +64,7 @@ _SPLIT1 = {
     "defrcn": (24.4, 29.4, 9.2),
     "ours": (26.5, 30.7, 13.9),
 }
-# Table 1, split 2: 40 majority and 40 minority classes.
+# Table 1, split 2.
 _SPLIT2 = {
     "soft-teacher": (17.2, 32.7, 1.7),
     "rfs": (19.8, 32.3, 7.2),
@@ -73,7 +75,7 @@ _SPLIT2 = {
     "defrcn": (20.9, 30.5, 11.3),
     "ours": (23.8, 32.4, 15.1),
 }
-# Table 2: 78 majority and 287 minority classes.
+# Table 2.
 _O365 = {
     "soft-teacher": (4.8, 22.1, 0.2),
     "rfs": (7.2, 23.1, 2.9),
@@ -101,6 +103,7 @@ TABLES: tuple[PaperTable, ...] = (
         {"coco-split1": "MS-COCO split 1", "coco-split2": "MS-COCO split 2"},
         ("all", "maj", "min"),
         {"coco-split1": _SPLIT1, "coco-split2": _SPLIT2},
+        {"coco-split1": {"maj": 60, "min": 20}, "coco-split2": {"maj": 40, "min": 40}},  # Sec. 4.1
     ),
     PaperTable(
         "Table 2",
@@ -108,12 +111,12 @@ TABLES: tuple[PaperTable, ...] = (
         {"coco-o365": "MS-COCO → Objects365"},
         ("all", "maj", "min"),
         {"coco-o365": _O365},
+        {"coco-o365": {"maj": 78, "min": 287}},  # Sec. 4.1
     ),
     PaperTable("Table 3", "LVIS", {"lvis": "LVIS"}, ("all", "f", "c", "r"), {"lvis": _LVIS}),
 )
 
-CAVEATS: Mapping[tuple[str, str], str] = {
-    ("coco-split1", "eqlv2"): "printed all 22.8; the class-weighted mean of its maj and min is 23.45",
-    ("coco-split1", "c2am"): "printed all 24.4; the class-weighted mean of its maj and min is 24.65",
-}
-"""(task, method) -> what does not add up in the printed row: "all" is the class-weighted mean of the groups."""
+
+def class_counts(task: str) -> Mapping[str, int]:
+    """Return group -> classes of one of the paper's tasks, empty where it does not say how many they are (LVIS)."""
+    return next((table.classes[task] for table in TABLES if task in table.classes), {})

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 AP: TypeAlias = float | None
 """Average precision in points, 0-100; None where a class or group has no ground-truth box (never -1, never 0)."""
 
+FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_batch"})
+"""Settings that change no number: how often a checkpoint or a log line is written, by how many workers images are read
+and how many are scored at once. A run may be continued with others, and runs that differ in them are repetitions."""
+
 Cover: TypeAlias = Literal["uniform", "useful"]
 
 Naming: TypeAlias = Literal["file_name", "coco_url", "objects365"]

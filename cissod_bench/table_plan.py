@@ -6,7 +6,6 @@ has to be said about it is the same for all tables.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,19 @@ from functools import cached_property
 
 import pandas as pd
 
-from cissod_bench.averaging import average, departing, scale_words, scored_model
+from cissod_bench.averaging import average, marks, scale_words, scored_model
 from cissod_bench.catalogue import Entry
-from cissod_bench.paper_tables import METHODS, TABLES, PaperTable
+from cissod_bench.identity import row_break
+from cissod_bench.paper_tables import METHODS, TABLES, PaperTable, class_counts
 from cissod_bench.spec import AP, RunRecord
-from cissod_bench.tables import CELL_COLUMNS, Block, Figure, Row, Table
+from cissod_bench.table_notes import between_notes, identity_notes, mark_notes
+from cissod_bench.tables import CELL_COLUMNS, DAGGER, Block, Figure, Row, Table
 
 READING = (
     "AP in points (COCO, IoU .50:.95), mean ± sample standard deviation over n training seeds on one split. Bold: the "
     "best competitor. A dash: nothing ran. n/a: no class of the group has a box to find."
 )
+NOTHING_RAN = "no run"  # in place of a scale
 PAPER = "The second number of a cell is the one the paper prints; a dash: it has none."
 
 
@@ -33,7 +35,7 @@ class TablePlan(ABC):
 
     Attributes:
         layout: tasks, columns and number; its ``rows`` are the subclass's business.
-        records: the runs of one scale on its tasks; those that belong in it may be fewer.
+        records: the runs of one scale on its tasks; those that belong in it may be fewer. None of a blank table.
         methods: what the catalogue lists.
     """
 
@@ -80,23 +82,32 @@ class TablePlan(ABC):
         blocks = self._blocks()
         cells = [frame for frame in (self._measured(), self._printed(blocks)) if len(frame)]
         number, title = self.layout.number, self.layout.title
+        broken, odd = identity_notes(self._entries)
+        misprinted, paper_odd = self._printed_breaks(blocks)
+        titles = {block.key: block.title for block in blocks}
+        settings = [*mark_notes(self._entries, titles), *between_notes(self._entries, titles)]
         return Table(
             number or title,
             f"{number}: {title}" if number else title,
-            scale_words(self.records[0]),
+            scale_words(self.records[0]) if self.records else NOTHING_RAN,
             blocks,
             self.rows(),
             pd.concat(cells, ignore_index=True)[CELL_COLUMNS],
-            (*self.notes(), *self._scale_notes(), *self._mark_notes()),
+            (*self.notes(), *self._scale_notes(), *settings, *broken, *misprinted),
             self.figures([block for block in blocks if block.split_sha256]),
             self.columns,
             self.head,
+            frozenset(odd | paper_odd),
         )
 
     @cached_property
     def own(self) -> list[RunRecord]:
         """The runs that stand in its rows."""
         return [record for record in self.records if self.belongs(record)]
+
+    @cached_property
+    def _entries(self) -> list[tuple[Row, RunRecord]]:
+        return [(self.row(record), record) for record in self.own]
 
     def _blocks(self) -> tuple[Block, ...]:
         blocks = []
@@ -109,16 +120,13 @@ class TablePlan(ABC):
                 blocks.append(Block(task, "", title, self.layout.columns))
         return tuple(blocks)
 
-    def _settings(self, record: RunRecord) -> list[str]:
-        """Return the settings with which a record's method was run on its split, in a fixed order."""
-        same = (record.task, record.split_sha256, record.method, record.variant)
-        return sorted({departing(o) for o in self.own if (o.task, o.split_sha256, o.method, o.variant) == same})
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        return marks(self.own)
 
     def row(self, record: RunRecord) -> Row:
         """Return the row of a record; where its method was run with several settings, they are numbered."""
-        settings = self._settings(record)
-        mark = "" if len(settings) == 1 else str(settings.index(departing(record)) + 1)
-        return self.named(record.method, record.variant, mark)
+        return self.named(record.method, record.variant, self._marks[id(record)])
 
     def _measured(self) -> pd.DataFrame:
         """Return a tidy line a measured cell: mean, sample standard deviation and number of training seeds."""
@@ -134,7 +142,10 @@ class TablePlan(ABC):
         lines = []
         for block in blocks:
             for row, values in self.printed(block.task).items():
-                shared = cell_keys(self.records[0], row) | {"task": block.task, "split_sha256": block.split_sha256}
+                shared = cell_keys(self.records[0] if self.records else None, row) | {
+                    "task": block.task,
+                    "split_sha256": block.split_sha256,
+                }
                 shared |= {"source": "paper", "model": "teacher", "std": None, "n": 0}
                 lines += [
                     shared | {"column": column, "mean": value}
@@ -144,26 +155,26 @@ class TablePlan(ABC):
 
     def _scale_notes(self) -> list[str]:
         """Return what keeps the paper's numbers apart from those of a smaller scale."""
-        preset = self.records[0].preset
+        preset = self.records[0].preset if self.records else "full"
         if preset == "full" or not any(self.printed(task) for task in self.layout.tasks):
             return []
         return [
             f"The paper's numbers are of its full schedule; preset {preset} is a smaller one, and they do not compare."
         ]
 
-    def _mark_notes(self) -> list[str]:
-        """Return what tells rows apart that differ in their settings only."""
-        notes = {}
-        for record in self.own:
-            settings = [json.loads(text) for text in self._settings(record)]
-            if len(settings) > 1:
-                row, own = self.row(record), json.loads(departing(record))
-                differing = sorted(
-                    {key for one in settings for other in settings for key in one if one.get(key) != other.get(key)}
-                )
-                used = [f"{key} {_used(own[key])}" if key in own else f"{key} as in the paper" for key in differing]
-                notes[row.title] = f"{row.title}: {', '.join(used)}."
-        return [notes[title] for title in sorted(notes)]
+    def _printed_breaks(self, blocks: Sequence[Block]) -> tuple[list[str], set[tuple[str, ...]]]:
+        """Return a sentence a printed "all" that its groups do not lead to, and the cells of these numbers."""
+        notes: list[str] = []
+        cells: set[tuple[str, ...]] = set()
+        for block in blocks:
+            for row, values in self.printed(block.task).items():
+                columns = dict(zip(self.layout.columns, values, strict=True))
+                found = row_break(columns, class_counts(block.task))
+                if found:
+                    what = found.words("class-weighted mean of the printed groups")
+                    notes.append(f"{DAGGER} {row.title} on {self.layout.tasks[block.task]}, as printed: {what}.")
+                    cells.add((*row.key, *block.key, found.column, "paper"))
+        return list(dict.fromkeys(notes)), cells
 
 
 def repeated(finished: Sequence[RunRecord], counted: Sequence[RunRecord]) -> list[str]:
@@ -201,19 +212,14 @@ def is_competitor(methods: Mapping[str, Entry], method: str) -> bool:
     return bool(methods[method].literals.get("competitor", True)) if method in methods else True
 
 
-def _used(change: Sequence[object]) -> object:
-    """Return the value used, of a departure as [the paper's value, the value used]."""
-    return change[-1] if change else "unknown"
-
-
-def cell_keys(record: RunRecord, row: Row) -> dict[str, object]:
-    """Return the columns that say which cell a number belongs to, but for the score column."""
+def cell_keys(record: RunRecord | None, row: Row) -> dict[str, object]:
+    """Return the columns that say which cell a number belongs to, but for the score column; None: nothing ran."""
     return {
-        "preset": record.preset,
-        "profile": record.profile,
-        "split_seed": record.split_seed,
-        "task": record.task,
-        "split_sha256": record.split_sha256,
+        "preset": record.preset if record else "",
+        "profile": record.profile if record else "",
+        "split_seed": record.split_seed if record else None,
+        "task": record.task if record else "",
+        "split_sha256": record.split_sha256 if record else "",
         "method": row.method,
         "variant": row.variant,
         "mark": row.mark,

@@ -21,6 +21,7 @@ Splits = Sequence[Mapping[str, Any]]
 """Manifests of splits."""
 
 DASH = "–"  # nothing ran
+DAGGER = "†"  # behind a number that the others of its row do not lead to
 UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
 
 CELL_COLUMNS = [
@@ -89,6 +90,8 @@ class Cell:
         paper: the paper's number; None where it prints none.
         best: the highest measured mean among the competitors.
         paper_best: the highest printed number.
+        odd: the measured score does not follow from its classes in one of the runs; a note names it.
+        paper_odd: the printed number does not follow from the groups; a note says what does.
     """
 
     mean: AP = None
@@ -97,6 +100,8 @@ class Cell:
     paper: AP = None
     best: bool = False
     paper_best: bool = False
+    odd: bool = False
+    paper_odd: bool = False
 
     @property
     def measured(self) -> str:
@@ -114,6 +119,16 @@ class Cell:
     def text(self) -> str:
         """Mean and spread, "23.6 ±0.4"."""
         return f"{self.measured} {self.spread}".rstrip()
+
+    @property
+    def sign(self) -> str:
+        """What stands behind the mean, a dagger where a note explains it."""
+        return DAGGER if self.odd else ""
+
+    @property
+    def paper_sign(self) -> str:
+        """What stands behind the printed number."""
+        return DAGGER if self.paper_odd else ""
 
     @property
     def printed(self) -> str:
@@ -161,6 +176,7 @@ class Table:
         figures: drawings of what lies behind its cells.
         heads: above the check marks of its rows; none where rows have none.
         head: above the titles of its rows.
+        odd: cells that their groups or classes do not lead to, (*row.key, *block.key, column, source).
     """
 
     name: str
@@ -173,6 +189,7 @@ class Table:
     figures: tuple[Figure, ...] = ()
     heads: tuple[str, ...] = ()
     head: str = "Method"
+    odd: frozenset[tuple[str, ...]] = frozenset()
 
     @cached_property
     def _values(self) -> dict[tuple[object, ...], tuple[AP, AP, int]]:
@@ -196,7 +213,8 @@ class Table:
         mean, std, n = self._value(row, block, column, "measured")
         paper = self._value(row, block, column, "paper")[0]
         best, paper_best = (self._is_top(row, block, column, source) for source in ("measured", "paper"))
-        return Cell(mean, std, n, paper, best, paper_best)
+        odd, paper_odd = ((*row.key, *block.key, column, source) in self.odd for source in ("measured", "paper"))
+        return Cell(mean, std, n, paper, best, paper_best, odd, paper_odd)
 
     def in_paper(self, row: Row) -> bool:
         """Return whether the paper prints any cell of a row."""
@@ -231,6 +249,29 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A table of other numbers than scores, as text, with the tidy frame behind it.
+
+    Attributes:
+        title: what it shows.
+        scale: preset, profile and split seed in words.
+        heads: above its columns.
+        lines: its rows from top to bottom, a text a column.
+        data: the numbers.
+        labels: columns from the left that hold words; the others hold numbers.
+        notes: what a reader has to know, a sentence each.
+    """
+
+    title: str
+    scale: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    data: pd.DataFrame
+    labels: int = 1
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Tables and figures made by one file of ``reports/``.
 
@@ -242,6 +283,8 @@ class Report:
         notes: how to read the tables.
         unfinished: runs that were met and not averaged.
         order: its place among the reports, ascending; the paper's own come first.
+        listings: tables of other numbers than scores, below the tables.
+        blank: the paper's tables that nothing ran for, shown when they are asked for.
     """
 
     name: str
@@ -251,12 +294,21 @@ class Report:
     notes: tuple[str, ...] = ()
     unfinished: tuple[tuple[Path, RunRecord], ...] = ()
     order: int = 100
+    listings: tuple[Listing, ...] = ()
+    blank: tuple[Table, ...] = ()
+
+    @property
+    def numbers(self) -> list[pd.DataFrame]:
+        """The tidy frames of its tables and listings."""
+        return [table.cells.assign(table=table.name) for table in self.tables] + [
+            listing.data.assign(table=listing.title) for listing in self.listings
+        ]
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
-        """File stem -> tidy frame of all tables, and of all figures where there are any."""
+        """File stem -> tidy frame of all tables and listings, and of all figures where there are any."""
         figures = [*(figure for table in self.tables for figure in table.figures), *self.figures]
-        found = {self.name: [table.cells.assign(table=table.name) for table in self.tables]}
+        found = {self.name: self.numbers}
         found[f"{self.name}_figures"] = [
             figure.data.assign(figure=figure.title) for figure in figures if len(figure.data)
         ]

@@ -51,7 +51,6 @@ class Ablation:
         head: above the titles of its lines.
         heads: above the check marks.
         lines: from top to bottom.
-        note: what is odd about the printed numbers; "" where nothing is.
     """
 
     number: str
@@ -59,7 +58,6 @@ class Ablation:
     head: str
     heads: tuple[str, ...]
     lines: tuple[Line, ...]
-    note: str = ""
 
     @property
     def keys(self) -> frozenset[Key]:
@@ -106,8 +104,6 @@ ABLATIONS = (
             Line("LabelMatch", ((_METHOD, "labelmatch"),)),
             Line("GbT", (_ALL,)),
         ),
-        "The printed “all” of θᶜ and LabelMatch is 25.9; the class-weighted means of their maj and min are 26.08 and "
-        "26.13.",
     ),
 )
 
@@ -246,9 +242,8 @@ class _AblationPlan(TablePlan):
         return {row: [values.get(column) for column in self.layout.columns] for row, values in found.items() if values}
 
     def notes(self) -> list[str]:
-        notes = [
+        return [
             f"{line.title}: runs of {_words(key)}, which has the same settings as {_words(line.runs[0])}."
             for key, line in self.lines.items()
             if key != line.runs[0]
         ]
-        return notes + [self.ablation.note] * bool(self.ablation.note and self._paper)

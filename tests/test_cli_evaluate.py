@@ -236,6 +236,19 @@ def test_report_writes_the_formats_asked_for_where_it_is_told(call: Call, tmp_pa
     assert "12.5" not in answer.out
 
 
+def test_report_writes_latex_and_the_papers_tables_that_nothing_ran_for(call: Call, tmp_path: Path) -> None:
+    write_runs(tmp_path / "work")
+    assert call("report", "--format", "latex").code == 0
+    text = (tmp_path / "work" / "reports" / "comparison.tex").read_text()
+    assert "12.5" in text
+    assert "Table 2" not in text
+    answer = call("report", "--format", "latex,rich", "--all-tables")
+    text = (tmp_path / "work" / "reports" / "comparison.tex").read_text()
+    for part in ("Table 1: ", "Table 2: ", "Table 3: "):
+        assert part in text
+        assert part in answer.out
+
+
 def test_report_json_lists_cells_and_unfinished_runs(call: Call, tmp_path: Path) -> None:
     write_runs(tmp_path / "work")
     write_runs(tmp_path / "work", seed=2, status="failed")

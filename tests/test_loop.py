@@ -19,9 +19,10 @@ from cissod_bench.catalogue import load_method
 from cissod_bench.errors import DataFault, Interrupted, UsageFault
 from cissod_bench.shapes import write_shapes
 from cissod_bench.spec import Method
+from cissod_bench.stopping import stop_signals
 from cissod_bench.training.loop import Training, generation_start
 from cissod_bench.training.parts import Context, Copies, Detections, Parts
-from cissod_bench.training.run import prepare, stop_signals
+from cissod_bench.training.run import prepare
 
 
 def losses_of(training: Training, until: int | None = None) -> list[dict[str, float]]:
@@ -309,12 +310,25 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_loop import EVERYTHING, losses_of
-from tiny import tiny_training
+from tiny import tiny_plan, tiny_training
+from cissod_bench.errors import UsageFault
 from cissod_bench.training import distributed
+from cissod_bench.training.agreement import check_ranks
 distributed.start(torch.device("cpu"))
+try:
+    check_ranks(tiny_plan(Path({folder!r}), EVERYTHING, f"theta=0.{{distributed.rank() + 1}}"))
+except UsageFault as fault:
+    refused = fault.message
 training = tiny_training(Path({folder!r}), EVERYTHING, "iterations=3", "generations=3")
+parts = training.detector.parts
+loss = parts.classification_loss
+def broken(logits, labels, label_weights, normaliser, context):
+    factor = float("nan") if context.iteration == 1 and distributed.rank() == 1 else 1.0
+    return factor * loss(logits, labels, label_weights, normaliser, context)
+parts.classification_loss = broken
 losses_of(training)
 state = {{"weights": training.detector.state_dict(), "copies": training.position.copies[1].tolist()}}
+state |= {{"skipped": training.position.skipped, "refused": refused}}
 torch.save(state, Path({folder!r}) / f"rank{{distributed.rank()}}.pth")
 distributed.stop()
 """
@@ -322,10 +336,14 @@ distributed.stop()
 
 @pytest.mark.slow
 def test_two_processes_end_with_equal_weights_state_and_copies(tmp_path: Path) -> None:
-    """B17, B18: gloo on CPUs, wrapped without device ids."""
+    """B17, B18: gloo on CPUs, wrapped without device ids. A loss of one rank that is not finite is a step of none."""
     tiny_plan(tmp_path, EVERYTHING)  # draws the split before two processes ask for it
     one, other = two_processes(TWO, tmp_path)
     assert one["copies"] == other["copies"]
+    assert one["skipped"] == other["skipped"] == 1
+    told = "The processes of this run disagree: setting theta is '0.1' on rank 0, '0.2' on rank 1."
+    assert one["refused"] == other["refused"] == told
+    assert all(torch.isfinite(value).all() for value in one["weights"].values())
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name
     assert one["weights"]["parts.total"].sum() > 0

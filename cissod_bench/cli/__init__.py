@@ -25,6 +25,7 @@ COMMANDS = {
     "data": "Check the annotation files and images of the sub-tasks.",
     "tasks": "List the sub-tasks.",
     "methods": "List the methods.",
+    "check-method": "Examine a method, by name or file: is it ready for the tables?",
     "presets": "List the presets (scale) and profiles (constants).",
     "doctor": "Check the installation and print the command that repairs it.",
 }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from cissod_bench.errors import BenchError
+from cissod_bench.errors import BenchError, PeerLost
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +50,13 @@ class Output:
         """Print a user's fault as one message; its traceback only with -v."""
         if self.verbosity > 0:
             traceback.print_exc()
-        print(f"Error: {fault}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if isinstance(fault, PeerLost):  # no "Error:", which is for the message of the process that failed
+            print(f"Rank {rank} ends: {fault.message}", file=sys.stderr)
+        elif rank == "0":
+            print(f"Error: {fault}", file=sys.stderr)
+        elif not fault.on_all_ranks:
+            print(f"Error: rank {rank}: {fault}", file=sys.stderr)
 
     def unexpected(self, error: Exception) -> None:
         """Print a fault of ours: the traceback with -v, else its last line and how to see the rest."""
@@ -58,6 +67,22 @@ class Output:
                 f"Error: {type(error).__name__}: {error}\n  -> repeat the command with -v for the details",
                 file=sys.stderr,
             )
+
+
+@contextmanager
+def warnings_told(output: Output) -> Iterator[None]:
+    """Print warnings as the command's own lines while the block runs, once each, without the code they come from."""
+    told = set[str]()
+
+    def tell(message: Warning | str, *rest: Any, **options: Any) -> None:
+        if str(message) not in told:
+            output.warn(str(message))
+        told.add(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
+        yield
 
 
 def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -1,18 +1,19 @@
-"""Start a run in several processes: the same command line once a rank, through torch's own launcher."""
+"""Start a run in several processes: the same command line once a rank."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
-from types import FrameType
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
 
-from cissod_bench.errors import BenchError, Interrupted, UsageFault
+from cissod_bench.errors import BenchError, UsageFault
 
 _OWN = ("--gpus", "--launcher")
-FAILED_RANK = "one of the processes failed; its message stands above"
+_UNLOCKING = 2.0  # seconds that a dead rank's workers may hold the run's lock
 
 
 def process_count(gpus: str) -> int:
@@ -44,33 +45,54 @@ def without_own_options(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def launch(processes: int, words: Sequence[str]) -> None:
+def launch(
+    processes: int, words: Sequence[str], folder: Path | None = None, *, output: IO[bytes] | None = None
+) -> None:
     """Run ``cissod-bench`` with these words in several processes on this machine and wait for them.
 
+    Args:
+        processes: how many.
+        words: the command line behind the program's name.
+        folder: of the run, if it is one; its record is closed where its writer could not do it.
+        output: takes what the processes say; None shows it.
+
     Raises:
-        Interrupted: the run was stopped and can be continued.
-        BenchError: a process failed.
+        BenchError: a rank was killed; names it.
+        KeyboardInterrupt: Ctrl-C; the ranks have written a checkpoint.
+        SystemExit: the ranks have failed or were stopped, and have said so.
     """
-    # A free port on this machine is chosen by the launcher; threads are shared among the ranks.
+    from cissod_bench.processes import Ranks, verdict
+    from cissod_bench.sweep_child import run_command, stop_requests
+
+    # Threads are shared among the ranks.
     threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
-        "-m", "cissod_bench", *without_own_options(words),
-    ]  # fmt: skip
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads})
-    stopped: list[int] = []
+    ranks = Ranks(run_command(without_own_options(words)), processes, {"OMP_NUM_THREADS": threads}, output=output)
+    with stop_requests() as asked:
+        ranks.start()
+        fault = verdict(ranks.wait(asked))
+    if fault is None:
+        return
+    if folder is not None:
+        close_record(folder)
+    if signal.SIGINT in asked:
+        raise KeyboardInterrupt
+    if not fault.message:
+        raise SystemExit(fault.exit_code)
+    raise fault
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        stopped.append(number)
-        process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if stopped and code:
-        raise Interrupted("The run was stopped.", remedy="repeat the same command to continue from its last checkpoint")
-    if code:
-        raise BenchError(f"The run ended with exit code {code}: {FAILED_RANK}.")
+def close_record(folder: Path) -> None:
+    """Let the record of a run that nobody works on any more say "interrupted" where it says "running"."""
+    from cissod_bench import runs
+    from cissod_bench.cell_states import run_at_work
+
+    deadline = time.monotonic() + _UNLOCKING
+    while run_at_work(folder):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+    with suppress(BenchError):
+        record = runs.read_record(folder)
+        if record.status == "running":
+            record.status = "interrupted"
+            runs.write_record(folder, record)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from cissod_bench.catalogue import Entry, command_name, list_methods, load_method
-from cissod_bench.cli.common import Output, global_options, pass_output
-from cissod_bench.errors import unknown_name
+from cissod_bench.catalogue import Entry, list_methods
+from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
+from cissod_bench.method_files import find_entry, find_method
 
 _SHOWN = ("citation", "images", "competitor", "variants", "reported")
 
@@ -18,29 +18,32 @@ _SHOWN = ("citation", "images", "competitor", "variants", "reported")
 @global_options
 @pass_output
 def command(output: Output, name: str | None) -> None:
-    """List the methods, or show citation, variants and the paper's numbers of method NAME."""
-    known = list_methods()
+    """List the methods, or show citation, variants and the paper's numbers of method NAME, which may be a .py file."""
+    with warnings_told(output):
+        _command(output, name)
+
+
+def _command(output: Output, name: str | None) -> None:
     if name is None:
-        rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in known.values()]
+        entries = list_methods().values()
+        rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in entries]
         output.result(rows)
         if not output.json:
             _list(rows)
         return
-    if command_name(name) not in known:
-        raise unknown_name("method", name, known, remedy="cissod-bench methods")
-    facts = _facts(known[command_name(name)])
+    facts = _facts(find_entry(name), name)
     output.result(facts)
     if not output.json:
         _show(facts)
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: Entry, named: str) -> dict[str, Any]:
     """Return what a method says of itself; it is imported only where that is not written as literals."""
     facts = {"name": entry.name, "title": entry.title, "source": entry.source, "images": "semi", "competitor": True}
     facts |= {"variants": {}, "reported": {}}
     if "citation" in entry.literals:
         return facts | {key: entry.literals[key] for key in _SHOWN if key in entry.literals}
-    method = load_method(entry.name)
+    method = find_method(named)
     return facts | {key: getattr(method, key) for key in ("title", "source", *_SHOWN)}
 
 

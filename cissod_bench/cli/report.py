@@ -11,9 +11,9 @@ import click
 from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
-    from cissod_bench.tables import Report
+    from cissod_bench.tables import Report, Runs
 
-FORMATS = ("rich", "md", "csv", "html", "png", "svg")
+FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
 DRAWN = ("png", "svg")
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
 
@@ -26,14 +26,19 @@ _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squee
     default="rich,html",
     show_default=True,
     metavar=",".join(FORMATS),
-    help='What to make; "rich" is for the terminal, "png" and "svg" are the figures for print.',
+    help='What to make; "rich" is for the terminal, "latex" are booktabs tables, "png" and "svg" figures, for print.',
 )
+@click.option("--all-tables", is_flag=True, help="Also those of the paper's Tables 1-3 that nothing ran for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
 @work_dir_option
 @global_options
 @pass_output
-def command(output: Output, runs: Path | None, formats: str, out: Path | None, work_dir: Path) -> None:
+def command(
+    output: Output, runs: Path | None, formats: str, all_tables: bool, out: Path | None, work_dir: Path
+) -> None:
     """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them."""
+    from dataclasses import replace
+
     from cissod_bench.atomic import write_bytes
     from cissod_bench.catalogue import list_reports, load_report
     from cissod_bench.errors import DataFault
@@ -49,6 +54,8 @@ def command(output: Output, runs: Path | None, formats: str, out: Path | None, w
         )
     splits = _splits(output, work_dir)
     reports = sorted((load_report(name)(found, splits) for name in list_reports()), key=lambda report: report.order)
+    if all_tables:
+        reports = [replace(report, tables=report.tables + report.blank, blank=()) for report in reports]
     files: dict[str, bytes] = {}
     for name in chosen:
         files |= draw_figures(reports, name) if name in DRAWN else {}
@@ -59,7 +66,7 @@ def command(output: Output, runs: Path | None, formats: str, out: Path | None, w
     for file, data in files.items():
         write_bytes(folder / file, data)
     if "rich" in chosen and not output.json:
-        _print(reports)
+        _print(reports, found)
     for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
         output.say(line)
     output.result(_value(reports, [folder / file for file in files]))
@@ -102,14 +109,18 @@ def _formats(text: str) -> list[str]:
     return chosen
 
 
-def _print(reports: list[Report]) -> None:
+def _print(reports: list[Report], runs: Runs) -> None:
     from rich.console import Console
 
+    from cissod_bench.html import departures
     from cissod_bench.rendering import notes_once, print_rich
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for report in notes_once(reports):
         print_rich(report, console)
+    most = max((len(one["settings"]) for one in departures(runs)), default=0)
+    if most:
+        console.print(f"Settings that are not the paper's: up to {most} a run; report.html and --format md list them.")
 
 
 def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
 
     return {
         "reports": {
-            report.name: [line for table in report.tables for line in plain_records(table.cells)] for report in reports
+            report.name: [line for frame in report.numbers for line in plain_records(frame)] for report in reports
         },
         "unfinished": [
             {"dir": str(folder), "status": record.status} for report in reports for folder, record in report.unfinished

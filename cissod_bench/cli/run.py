@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("run", short_help="Train a method on a sub-task and score it.")
 @click.option(
-    "--method", "method_name", required=True, metavar="NAME", help="A row of the tables: cissod-bench methods."
+    "--method", "method_name", required=True, metavar="NAME|FILE.py", help="A row of the tables: cissod-bench methods."
 )
 @click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
 @click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
@@ -58,8 +58,8 @@ def command(
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
     """
     from cissod_bench import tasks
-    from cissod_bench.catalogue import load_method
     from cissod_bench.cli.launch import launch, process_count
+    from cissod_bench.method_files import find_method
     from cissod_bench.training.plan import make_plan
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -68,14 +68,14 @@ def command(
     processes = world if world > 1 or launcher == "none" else process_count(gpus)
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
         raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
-    task, method = tasks.find_task(task_name), load_method(method_name)
+    task, method = tasks.find_task(task_name), find_method(method_name)
     plan = make_plan(task, method, command=sys.argv, say=output.say, **options)
     for line in describe(plan, processes):
         output.say(line)
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
     elif processes > world:
-        launch(processes, sys.argv[1:])
+        launch(processes, sys.argv[1:], plan.folder)
     else:
         _train(output, plan, restart=not resume)
 

@@ -43,8 +43,8 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     "methods",
     multiple=True,
     required=True,
-    metavar="NAME[+VARIANT]",
-    help="Repeatable: ours, ours+gbr+gbt.",
+    metavar="NAME|FILE.py[+VARIANT]",
+    help="Repeatable: ours, ours+gbr+gbt, my_idea.py.",
 )
 @click.option("--task", "tasks", multiple=True, required=True, metavar="NAME|FILE.toml", help="Repeatable.")
 @click.option(

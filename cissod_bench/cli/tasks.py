@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cissod_bench.cli.common import Output, global_options, pass_output
+from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
 
 
 @click.command("tasks", short_help="List the sub-tasks.")
@@ -23,7 +23,9 @@ def command(output: Output, name: str | None) -> None:
         if not output.json:
             _print([(key, _text(value)) for key, value in facts.items()], None)
         return
-    rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in list_tasks().values()]
+    with warnings_told(output):
+        entries = list_tasks().values()
+    rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in entries]
     output.result(rows)
     if not output.json:
         _print([tuple(row.values()) for row in rows], ("name", "title", "source"))

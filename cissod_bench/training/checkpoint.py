@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from cissod_bench.atomic import replacing
+from cissod_bench.atomic import Deferred, replacing
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.guards import Streak
 from cissod_bench.training.parts import Promoted
 
 FORMAT = 1
@@ -33,10 +34,11 @@ class Position:
         generation: the running one.
         start: its first iteration.
         copies: source -> how often each of its images is drawn in it; empty for once each.
-        skipped: iterations whose loss was not finite.
+        skipped: iterations that made no step because a loss or the gradient was not finite.
         statistics: counters of the running generation's pseudo labels; nothing that training reads.
         stage: number of the running stage.
         promoted: pseudo labels that count as labels in the running generation.
+        streak: iterations in a row without a step.
     """
 
     iteration: int = 0
@@ -47,6 +49,7 @@ class Position:
     statistics: dict[str, Any] = field(default_factory=dict)
     stage: int = 0
     promoted: Promoted | None = None
+    streak: Streak = field(default_factory=Streak)
 
 
 def _tensors(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
@@ -83,6 +86,7 @@ def save(
         "statistics": position.statistics,
         "stage": position.stage,
         "promoted": None if position.promoted is None else _tensors(vars(position.promoted)),
+        "streak": asdict(position.streak),
         "identity": identity,
         "student": detector.student.state_dict(),
         "teacher": detector.teacher.state_dict(),
@@ -92,7 +96,9 @@ def save(
         "scaler": scaler.state_dict(),
     }
     with replacing(path) as stream:
-        torch.save(state, stream)
+        deferred = Deferred(stream)  # torch would make an error of its own of a full disk
+        torch.save(state, cast("IO[bytes]", deferred))  # of a stream it uses these two methods
+        deferred.check()
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -151,6 +157,7 @@ def position_of(state: Mapping[str, Any]) -> Position:
         state.get("statistics", {}),
         state.get("stage", 0),
         None if promoted is None else Promoted(**{name: column.numpy() for name, column in promoted.items()}),
+        Streak(**state.get("streak", {})),
     )
 
 

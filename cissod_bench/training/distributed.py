@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,7 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cissod_bench.errors import PeerLost
+
 T = TypeVar("T")
+# What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
+_LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
 
 
 def is_distributed() -> bool:
@@ -42,6 +49,22 @@ def start(device: torch.device) -> None:
         return
     # The other ranks wait while the first one scores a whole validation set.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+
+
+@contextmanager
+def watched_peers() -> Iterator[None]:
+    """Turn the fault that the end of one process causes in the others into one that says so.
+
+    Raises:
+        PeerLost: another process is gone; the run continues from its last checkpoint.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_distributed() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise PeerLost(f"another process of this run is gone ({reason}).") from error
 
 
 def stop() -> None:
@@ -76,6 +99,26 @@ def gather_objects(value: T) -> list[T]:
     box: list[Any] = [None] * world_size()
     dist.all_gather_object(box, value)
     return box
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks one below the other, by rank, on every rank; the tensor itself in one process.
+
+    Args:
+        rows: this rank's, shape (its number, ...); only the first size may differ between ranks.
+    """
+    if not is_distributed():
+        return rows
+    own = torch.tensor([len(rows)], device=rows.device)
+    numbers = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(numbers, own)
+    lengths = [int(number) for number in numbers]
+    # Ranks exchange pieces of one size: what a rank lacks is filled up and cut off again.
+    piece = rows.new_zeros(max(lengths), *rows.shape[1:])
+    piece[: len(rows)] = rows
+    pieces = [torch.empty_like(piece) for _ in lengths]
+    dist.all_gather(pieces, piece)
+    return torch.cat([one[:length] for one, length in zip(pieces, lengths, strict=True)])
 
 
 def barrier() -> None:

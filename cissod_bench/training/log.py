@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from cissod_bench.atomic import write_bytes
+from cissod_bench import atomic
 
 
 def rewind(path: Path, iteration: int) -> None:
@@ -21,7 +21,7 @@ def rewind(path: Path, iteration: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    write_bytes(path, b"".join(line + b"\n" for line in kept))
+    atomic.write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
 def _plain(value: float | str | None) -> float | str | None:
@@ -32,7 +32,10 @@ def _plain(value: float | str | None) -> float | str | None:
 
 
 def append(path: Path, line: Mapping[str, float | str | None]) -> None:
-    """Add a line."""
+    """Add a line, as a whole or not at all.
+
+    Raises:
+        EnvironmentFault: the disk is full.
+    """
     rounded = {name: _plain(value) for name, value in line.items()}
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(rounded) + "\n")
+    atomic.append(path, json.dumps(rounded).encode() + b"\n")

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cissod_bench.errors import Interrupted
-from cissod_bench.training import checkpoint, distributed
+from cissod_bench.stopping import stopped
+from cissod_bench.training import checkpoint, distributed, guards
 from cissod_bench.training.data import ViewsDataset, training_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.parts import Context, Detections
@@ -171,7 +171,11 @@ class Training:
     def _detect_unlabelled(self) -> Iterator[Detections]:
         """Yield the teacher's detections on this rank's share of D_u."""
         share = range(distributed.rank(), len(self.dataset.sources[1]), distributed.world_size())
-        return detections(self.detector, self.dataset.sources[1], self.settings, share)
+        for found in detections(self.detector, self.dataset.sources[1], self.settings, share):
+            yield found
+            if self.stop():  # this rank's own word: the others are asked, too, or end when it does
+                where = f"before iteration {self.position.iteration + 1} of {self.settings.iterations}"
+                raise stopped(f"Stopped {where}, in a pass over D_u; the last checkpoint counts.")
 
     def _set_copies(self) -> None:
         place = self.position
@@ -195,12 +199,15 @@ class Training:
                     self.log({"iteration": done, "generation": self.position.generation, **numbers})
                 if done == self._generation_end():
                     self._end_generation()
-                if done % settings.checkpoint_every == 0 or done == settings.iterations:
+                guards.check(self.position.streak, settings.iterations, float(line["lr"]))
+                # Not while no step is made: the checkpoint shall be from before whatever went wrong.
+                due = done % settings.checkpoint_every == 0 and not self.position.streak.length
+                if due or done == settings.iterations:
                     self.save()
                 if self._asked_to_stop():
                     self.save()
                     words = f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written."
-                    raise Interrupted(words, remedy="repeat the same command to continue")
+                    raise stopped(words, on_all_ranks=True)
 
     def _end_generation(self) -> None:
         """Report how good the pseudo labels were; before the checkpoint, so that none is reported twice."""
@@ -236,27 +243,24 @@ class Training:
         total = torch.stack([value.float().sum() for value in losses.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(total))
-        self._optimise(total.detach())
+        self._optimise(losses, total.detach(), iteration)
         self.detector.parts.after_iteration(context)
         self.detector.update_teacher(iteration - span.begin)
         values = {name: value.detach().float().sum() for name, value in losses.items()}
         return {"lr": rate, "loss": total.detach(), **values, **context.logs}
 
-    def _optimise(self, total: Tensor) -> None:
-        """Step unless a rank's loss is not finite."""
-        broken = distributed.all_reduce_sum((~torch.isfinite(total)).float())
-        if broken > 0:
-            self.position.skipped += 1
+    def _optimise(self, losses: dict[str, Tensor], total: Tensor, iteration: int) -> None:
+        """Step unless a rank's loss or the gradient, which all ranks share, is not finite."""
+        broken = bool(distributed.all_reduce_sum((~torch.isfinite(total)).float()) > 0)
+        if not broken and guards.guarded_step(self.optimiser, self.scaler, self.settings.clip_norm):
+            self.position.streak.end()
             return
-        if self.settings.clip_norm > 0:
-            self.scaler.unscale_(self.optimiser)
-            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        self.position.skipped += 1
+        self.position.streak.grow(iteration, guards.not_finite(losses) if broken else [guards.GRADIENT])
 
     def save(self) -> None:
         """Write the checkpoint (rank 0)."""
+        guards.check_state(self.detector, self.optimiser)
         extra: dict[str, Any] = {}
         self.detector.parts.before_save_checkpoint(extra)
         if self.statistics is not None:

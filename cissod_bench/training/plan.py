@@ -12,12 +12,8 @@ from typing import Any, cast
 from cissod_bench import tasks
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.runs import run_folder
-from cissod_bench.spec import Method, Naming, Task
+from cissod_bench.spec import FREE_SETTINGS, Method, Naming, Task
 from cissod_bench.training.settings import PROFILES, Settings, resolved
-
-# How often a checkpoint or a log line is written, by how many workers images are read and how many are scored at once
-# changes no number: a run may be continued with other values.
-FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_batch"})
 
 
 @dataclass(frozen=True, kw_only=True)

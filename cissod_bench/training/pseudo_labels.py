@@ -11,7 +11,6 @@ import torch
 from mmcv.ops import batched_nms
 from torch import Tensor
 
-
 FEW = 2048  # candidates of an image that go through NMS at once: its time grows with their square
 
 
@@ -26,8 +25,8 @@ def nms_per_class(
     """Return one image's detections after NMS within every class: boxes, labels, scores, rows.
 
     Only candidates above the floor are decoded: for 1203 classes all boxes of all RoIs would not fit (B16). Where they
-    are many, the best ones go first: what NMS keeps of these it keeps of all, and more are looked at only if that is not
-    enough. A sigmoid classifier at its start has every class of every RoI above the floor.
+    are many, the best ones go first: what NMS keeps of these it keeps of all, and more are looked at only if that is
+    not enough. A sigmoid classifier at its start has every class of every RoI above the floor.
 
     Args:
         scores: class probabilities, background last, shape (R, K).

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,16 +18,18 @@ from filelock import FileLock, Timeout
 
 from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
-from cissod_bench.atomic import make_folder, write_json
+from cissod_bench.atomic import make_folder, remove_leftovers, write_json
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageFault
-from cissod_bench.spec import USES_UNLABELLED, RunFacts, RunRecord
+from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
+from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, provenance
+from cissod_bench.training.agreement import check_ranks
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
 from cissod_bench.training.loop import Training
 from cissod_bench.training.model import IGNORE_IOF, faster_rcnn
-from cissod_bench.training.plan import FREE_SETTINGS, Plan, images_an_iteration, variant_fields
+from cissod_bench.training.plan import Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import predict, write_predictions
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
@@ -52,12 +52,15 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunR
         quiet: show no progress.
 
     Raises:
-        UsageFault: another process works in the folder, or the folder holds a run of other settings.
-        Interrupted: the run was asked to stop and can be continued.
+        UsageFault: another process works in the folder, the folder holds a run of other settings, or the ranks of
+            the run disagree.
+        Interrupted: the run was asked to stop, or another of its ranks is gone; it can be continued.
     """
-    make_folder(plan.folder)
-    with _only_worker(plan.folder):
-        return _execute(plan, restart=restart, say=say, quiet=quiet)
+    with distributed.watched_peers():
+        check_ranks(plan)
+        make_folder(plan.folder)
+        with _only_worker(plan.folder):
+            return _execute(plan, restart=restart, say=say, quiet=quiet)
 
 
 @contextmanager
@@ -78,6 +81,7 @@ def _only_worker(folder: Path) -> Iterator[None]:
             f"Cannot lock {folder}: {error.strerror or error}.", remedy="pass a --work-dir that can be written"
         ) from error
     try:
+        remove_leftovers(folder)
         yield
     finally:
         lock.release()
@@ -98,15 +102,12 @@ def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
     record.status = "running"
     _write(plan, record)
     try:
-        with stop_signals() as stop:
+        with stop_signals() as stop, distributed.watched_peers():
             _work(plan, record, device, say, quiet, stop)
-    except (Interrupted, KeyboardInterrupt):
-        record.status = "interrupted"
-        _write(plan, record)
-        raise
-    except BaseException:
-        record.status = "failed"
-        _write(plan, record)
+    except BaseException as fault:
+        record.status = "interrupted" if isinstance(fault, Interrupted | KeyboardInterrupt) else "failed"
+        with suppress(EnvironmentFault):  # on a full disk: what is told is the fault that ended the run
+            _write(plan, record)
         raise
     record.status = "done"
     _write(plan, record)
@@ -173,25 +174,6 @@ def pick_device() -> torch.device:
     index = distributed.local_rank()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGTERM has come; the iteration at work is finished first."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, ask)
-    except ValueError:  # not the main thread: nothing to catch
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def sources(plan: Plan) -> tuple[Source, Source]:
@@ -329,7 +311,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     if training.position.iteration > first:
         record.timings["iterations_per_second"] = (training.position.iteration - first) / seconds
     if main:
-        _score(plan, record, training.detector, scored, stream, quiet)
+        _score(plan, record, training.detector, scored, stream, quiet, stop)
     distributed.barrier()
 
 
@@ -352,10 +334,21 @@ def _score(
     scored: tuple[Source, tuple[int, ...]],
     stream: Any,
     quiet: bool,
+    stop: Callable[[], bool],
 ) -> None:
-    """Predict with teacher and student on the scored images and fill in their AP."""
+    """Predict with teacher and student on the scored images and fill in their AP.
+
+    Raises:
+        Interrupted: the run was asked to stop while it predicted.
+    """
     source, category_ids = scored
     begun = time.perf_counter()
+
+    def advance(images: int) -> None:
+        bar.advance(images)
+        if stop():
+            raise stopped(f"Stopped after {bar.done} of {bar.total} predictions; the training is done and kept.")
+
     with Bar("predict", 2 * len(source), stream=stream, quiet=quiet) as bar:
         for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
             found = predict(
@@ -364,7 +357,7 @@ def _score(
                 plan.settings,
                 teacher=who == "teacher",
                 absent=plan.task.absent,
-                progress=bar.advance,
+                progress=advance,
             )
             write_predictions(plan.folder / name, found, category_ids)
     record.timings["predict"] = time.perf_counter() - begun

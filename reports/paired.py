@@ -1,0 +1,164 @@
+"""Ours against every other method, training seed by training seed: differences and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cissod_bench import catalogue
+from cissod_bench.averaging import by_scale, departing, is_scored, marks, newest, scale_words, scored_model, shared
+from cissod_bench.catalogue import Entry
+from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
+from cissod_bench.spec import AP, RunRecord
+from cissod_bench.table_notes import differing
+from cissod_bench.table_plan import is_competitor, method_place, method_title, task_layouts
+from cissod_bench.tables import DASH, Listing, Report, Runs, Splits
+
+OURS = "ours"
+NOTES = (
+    "Differences of AP in points, ours minus the other method, over the n training seeds that both were run with, on "
+    "one split at one scale; ± is their sample standard deviation. A seed that only one of them has does not count.",
+    "p is two-sided: of the paired t test, which takes the differences for normal, and of the exact sign-flip test, "
+    "which takes them for symmetric only. With n seeds the latter cannot be below 2^(1 - n): 0.5 with 2, 0.25 with 3, "
+    "0.0625 with 5, so with 3 seeds it never shows a difference at the usual 0.05. Neither is corrected for the number "
+    "of comparisons.",
+)
+_HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least p")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One method with one choice of settings on one split.
+
+    Attributes:
+        method: its name.
+        mark: tells its choices of settings apart.
+        title: as printed.
+        runs: training seed -> record.
+    """
+
+    method: str
+    mark: str
+    title: str
+    runs: Mapping[int, RunRecord]
+
+    @property
+    def any(self) -> RunRecord:
+        """One of its records; all have the same settings."""
+        return next(iter(self.runs.values()))
+
+    def ap(self, seed: int, column: str) -> AP:
+        """Return the AP of a training seed's run."""
+        record = self.runs[seed]
+        return record.ap[scored_model(record)].get(column)
+
+
+def build(
+    runs: Runs,
+    splits: Splits = (),
+    methods: Mapping[str, Entry] | None = None,
+    tasks: Mapping[str, Entry] | None = None,
+) -> Report:
+    """Return, for every scale, task and split that ours and another method were run on, a test of every column.
+
+    Methods are compared where their settings and numbers of processes are the same; their own constants may differ.
+
+    Args:
+        runs: (folder, record); those that are done and no variants are compared.
+        splits: not needed here.
+        methods: what the catalogue lists, for titles.
+        tasks: what the catalogue lists, for titles.
+    """
+    methods = catalogue.list_methods() if methods is None else methods
+    tasks = catalogue.list_tasks() if tasks is None else tasks
+    listings: list[Listing] = []
+    for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
+        for task, (title, columns) in task_layouts(at_scale, tasks).items():
+            draws = sorted({record.split_sha256 for record in at_scale if record.task == task})
+            for draw in draws:
+                own = [record for record in at_scale if (record.task, record.split_sha256) == (task, draw)]
+                named = title if len(draws) == 1 else f"{title} ({draw[:8]})"
+                listings += _listing(_sides(own, methods), columns, named)
+    return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
+
+
+def _sides(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[_Side]:
+    """Return the methods of one split in the paper's order, each choice of settings apart; references last."""
+    numbers = marks(records)
+    together: dict[tuple[str, str], dict[int, RunRecord]] = {}
+    for record in records:
+        together.setdefault((record.method, departing(record)), {})[record.seed] = record
+    sides = []
+    for (method, _), own in together.items():
+        mark = numbers[id(next(iter(own.values())))]
+        end = "" if is_competitor(methods, method) else " (reference)"
+        title = method_title(methods, method) + (f" [{mark}]" if mark else "") + end
+        sides.append(_Side(method, mark, title, own))
+    return sorted(
+        sides, key=lambda side: (not is_competitor(methods, side.method), *method_place(side.method), side.mark)
+    )
+
+
+def _listing(sides: Sequence[_Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
+    """Yield a split's comparisons, one listing a choice of our settings."""
+    for ours in (side for side in sides if side.method == OURS):
+        others = [side for side in sides if side.method != OURS]
+        notes, frames, lines = [], [], []
+        for other in others:
+            apart = differing([shared(ours.any), shared(other.any)])
+            seeds = sorted(ours.runs.keys() & other.runs.keys())
+            if apart:
+                notes.append(
+                    f"{other.title}: not compared, it was run with other settings ({', '.join(sorted(apart))})."
+                )
+            elif not seeds:
+                notes.append(f"{other.title}: not compared, no training seed is the same.")
+            else:
+                frames.append(_frame(ours, other, seeds, columns))
+                lines += _lines(other.title, frames[-1])
+        if others:
+            data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            name = f"Paired tests: {ours.title} against the others, {title}"
+            yield Listing(name, scale_words(ours.any), _HEADS, tuple(lines), data, labels=2, notes=tuple(notes))
+
+
+def _frame(ours: _Side, other: _Side, seeds: Sequence[int], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a tidy line a column; a seed where either AP is undefined does not count."""
+    record = ours.any
+    keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
+    keys |= {"method": OURS, "mark": ours.mark, "other": other.method, "other_mark": other.mark, "title": other.title}
+    lines = []
+    for column in columns:
+        aps = [(ours.ap(seed, column), other.ap(seed, column)) for seed in seeds]
+        pairs = [(one, two) for one, two in aps if one is not None and two is not None]
+        found = paired([one - two for one, two in pairs])
+        means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)] or [None, None]
+        numbers = {"n": found.n, "ours_mean": means[0], "other_mean": means[1], "difference": found.mean}
+        numbers |= {"std": found.std, "p_t": found.p_t, "p_flip": found.p_flip}
+        lines.append({**keys, "column": column, **numbers, "p_flip_least": least_flip(found.n) if found.n else None})
+    floats = ("ours_mean", "other_mean", "difference", "std", "p_t", "p_flip", "p_flip_least")
+    return pd.DataFrame(lines).astype(dict.fromkeys(floats, float))
+
+
+def _lines(title: str, frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    lines: list[tuple[str, ...]] = []
+    for line in frame.to_dict("records"):
+        spread = "" if pd.isna(line["std"]) else f" ±{line['std']:.1f}"
+        difference = DASH if pd.isna(line["difference"]) else f"{line['difference']:+.1f}{spread}"
+        p_flip = f"n > {MOST_FLIPPED}" if line["n"] > MOST_FLIPPED else _p(line["p_flip"])
+        words = ("" if lines else title, line["column"], str(line["n"]))
+        aps = (_points(line["ours_mean"]), _points(line["other_mean"]), difference)
+        lines.append((*words, *aps, _p(line["p_t"]), p_flip, _p(line["p_flip_least"])))
+    return lines
+
+
+def _points(value: float) -> str:
+    return DASH if pd.isna(value) else f"{value:.1f}"
+
+
+def _p(value: float) -> str:
+    if pd.isna(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
