@@ -21,6 +21,7 @@ from cissod_bench.training.loop import Training
 from cissod_bench.training.parts import Context
 
 SIX = ("iterations=6", "generations=2", "checkpoint_every=100")  # stage 1 is 0 and 1, stage 2 is 2 to 5
+THREE = ("iterations=3", "generations=1")  # stage 1 is 0, stage 2 is 1 and 2
 SHARED = "student.roi_head.bbox_head.shared_fcs"
 
 
@@ -75,7 +76,7 @@ def test_both_stages_train_on_their_images_with_their_own_parts_frozen(tmp_path:
 
 
 def test_the_teacher_detects_base_classes_only_until_the_second_stage(tmp_path: Path) -> None:
-    training = tiny_training(tmp_path, "defrcn", *SIX)
+    training = tiny_training(tmp_path, "defrcn", *THREE)
     training.run(until=1)
     known = {training.detector.parts.classes.index(name) for name in ("circle", "square")}
     seen = [set(torch.cat([one.labels for one in training._detect_unlabelled()]).tolist())]
@@ -86,6 +87,7 @@ def test_the_teacher_detects_base_classes_only_until_the_second_stage(tmp_path: 
     assert seen[1] - known
 
 
+@pytest.mark.slow
 def test_resuming_within_the_second_stage_equals_the_whole_run_and_redoes_no_surgery(tmp_path: Path) -> None:
     whole = tiny_training(tmp_path / "whole", "defrcn", *SIX)
     expected = losses_of(whole)
@@ -104,7 +106,7 @@ def test_resuming_within_the_second_stage_equals_the_whole_run_and_redoes_no_sur
 
 @pytest.mark.parametrize("variant", METHOD.variants)
 def test_every_variant_trains(tmp_path: Path, variant: str) -> None:
-    lines = losses_of(tiny_training(tmp_path, "defrcn", "iterations=3", "generations=1", variant=variant))
+    lines = losses_of(tiny_training(tmp_path, "defrcn", *THREE, variant=variant))
     assert finite(lines)
     assert ["unsup_loss_cls" in line for line in lines] == [variant == "stage1-ssl", True, True]
 
@@ -118,7 +120,7 @@ def test_it_trains_where_every_image_holds_another_class(tmp_path: Path) -> None
         task = replace(facts.task, groups=("f", "c", "r"))
         return DeFRCN(replace(facts, groups=groups, task=task, labelled_classes=images))
 
-    training = tiny_training(tmp_path, replace(METHOD, name="defrcn", parts=frequency), "iterations=3", "generations=1")
+    training = tiny_training(tmp_path, replace(METHOD, name="defrcn", parts=frequency), *THREE)
     assert training.detector.parts.base == (0,)
     lines = losses_of(training, until=1)
     images = training.dataset.sources[0].classes_of_images()
@@ -131,12 +133,12 @@ TWO = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_defrcn_training import SIX
+from test_defrcn_training import THREE
 from tiny import tiny_training
 from cissod_bench.training import distributed
 distributed.start(torch.device("cpu"))
-training = tiny_training(Path({folder!r}), "defrcn", *SIX)
-training.run(until=2)
+training = tiny_training(Path({folder!r}), "defrcn", *THREE)
+training.run(until=1)
 frozen = [p.clone() for p in training.detector.student.roi_head.bbox_head.shared_fcs.parameters()]
 training.run()
 torch.save(
