@@ -10,8 +10,8 @@ peak of a process of its own (on a GPU, of what torch allocated).
 Wanted: at most 1.05 for ours, 1.03 for Soft Teacher. Run ``.venv/bin/python benchmarks/step_time.py`` from the root of
 the repository; ``--methods all`` compares every method that has a teacher with Soft Teacher instead, each in its last
 stage and with the same thresholds: a classifier with other scores (EQLv2's sigmoids) finds another number of pseudo
-labels, as it would at the start of a training. ``--preset full --device cuda`` is the paper's detector, ``--help`` lists
-the rest.
+labels, as it would at the start of a training. ``--preset full --device cuda`` is the paper's detector, ``--help``
+lists the rest.
 """
 
 from __future__ import annotations
