@@ -7,7 +7,7 @@ has to be said about it is the same for all tables.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -181,6 +181,24 @@ def repeated(finished: Sequence[RunRecord], counted: Sequence[RunRecord]) -> lis
     """Return a note on runs that do not count because a newer one has the same cell and training seed."""
     number = len(finished) - len(counted)
     return [f"{number} run(s) repeat a training seed of the same cell; the newest of each counts."] if number else []
+
+
+def by_split(
+    records: Sequence[RunRecord], tasks: Mapping[str, Entry]
+) -> Iterator[tuple[list[RunRecord], str, Sequence[str], str]]:
+    """Yield the records of every task and draw at one scale, the task's title and columns, and what tells draws apart.
+
+    The last is "" where a task has one draw, else the beginning of the split's hash, to stand behind the title.
+
+    Args:
+        records: of one scale.
+        tasks: what the catalogue lists.
+    """
+    for task, (title, columns) in task_layouts(records, tasks).items():
+        draws = sorted({record.split_sha256 for record in records if record.task == task})
+        for draw in draws:
+            own = [record for record in records if (record.task, record.split_sha256) == (task, draw)]
+            yield own, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
 
 
 def task_layouts(records: Sequence[RunRecord], tasks: Mapping[str, Entry]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -13,7 +13,7 @@ from cissod_bench.catalogue import Entry
 from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
 from cissod_bench.spec import AP, RunRecord
 from cissod_bench.table_notes import differing
-from cissod_bench.table_plan import is_competitor, method_place, method_title, task_layouts
+from cissod_bench.table_plan import by_split, is_competitor, method_place, method_title
 from cissod_bench.tables import DASH, Listing, Report, Runs, Splits
 
 OURS = "ours"
@@ -75,12 +75,8 @@ def build(
     tasks = catalogue.list_tasks() if tasks is None else tasks
     listings: list[Listing] = []
     for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
-        for task, (title, columns) in task_layouts(at_scale, tasks).items():
-            draws = sorted({record.split_sha256 for record in at_scale if record.task == task})
-            for draw in draws:
-                own = [record for record in at_scale if (record.task, record.split_sha256) == (task, draw)]
-                named = title if len(draws) == 1 else f"{title} ({draw[:8]})"
-                listings += _listing(_sides(own, methods), columns, named)
+        for own, title, columns, end in by_split(at_scale, tasks):
+            listings += _listing(_sides(own, methods), columns, title + end)
     return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
 
 

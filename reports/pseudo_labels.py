@@ -18,7 +18,7 @@ from cissod_bench.curves import BASELINE, CurvePanel, curve_files, looks
 from cissod_bench.errors import DataFault
 from cissod_bench.pseudo_label_lines import adapts, averaged, line_frame, quality_panels, read_lines, state_panels
 from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import method_place, method_title, task_layouts
+from cissod_bench.table_plan import by_split, method_place, method_title
 from cissod_bench.tables import Figure, Report, Runs, Splits
 
 QUALITY = (
@@ -74,13 +74,9 @@ def build(
     figures: list[Figure] = []
     notes: list[str] = []
     for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
-        for task, (title, _) in task_layouts(at_scale, tasks).items():
-            draws = sorted({record.split_sha256 for record in at_scale if record.task == task})
-            for draw in draws:
-                own = [record for record in at_scale if (record.task, record.split_sha256) == (task, draw)]
-                entrants = _entrants(own, folders, methods, notes)
-                end = "" if len(draws) == 1 else f" ({draw[:8]})"
-                figures += _figures(own[0], entrants, title + end, end) if entrants else []
+        for own, title, _, end in by_split(at_scale, tasks):
+            entrants = _entrants(own, folders, methods, notes)
+            figures += _figures(own[0], entrants, title + end, end) if entrants else []
     return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
 
 

@@ -246,7 +246,7 @@ class SemiSupervisedDetector(nn.Module):
                 nms_iou=self.settings.nms_iou,
                 max_per_image=self.settings.max_dets,
             )
-            found.append(Found(boxes, labels, values, shared[own][rows]))
+            found.append(Found(boxes, labels, values, shared[own.nonzero()[:, 0][rows]]))
         return found
 
     @torch.no_grad()
