@@ -32,7 +32,7 @@ format: setup  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tables: setup  ## fill the pages' tables from the runs kept below results/
+tables: setup  ## fill the pages' tables and plots from the runs kept below results/
 	@$(BIN)/python scripts/tables.py
 
 wheel: setup  ## dist/*.whl

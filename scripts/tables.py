@@ -1,7 +1,8 @@
-"""Fill the tables of README.md and docs/league.md from the kept runs below results/ (`make tables`).
+"""Fill the tables and plots of README.md and docs/league.md from the kept runs below results/ (`make tables`).
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
-report ("Toy shapes"), or "seconds of TITLE" for how long its runs took. What stands between is replaced.
+report ("Toy shapes"), or "seconds of TITLE" for how long its runs took. What stands between is replaced. The plots are
+the report's, of Soft Teacher and ours on split seed 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from cissod_bench.tables import Runs
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
 _MARKED = re.compile(r"<!-- table: (?P<title>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
+PICTURES = {
+    "docs/pictures/pseudo-labels-toy.svg": "pseudo_labels_toy_mini-default_split0.svg",
+    "docs/pictures/state-toy.svg": "pseudo_labels_toy_mini-default_split0_ours.svg",
+    "docs/pictures/pseudo-labels-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0.svg",
+    "docs/pictures/state-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0_ours.svg",
+}
+"""Picture -> the report's file."""
 _PHASES = ("train", "predict", "evaluate")
 
 
@@ -64,6 +72,19 @@ def seconds_of(runs: Runs) -> dict[str, str]:
     return found
 
 
+def pictures_of(runs: Runs) -> dict[str, bytes]:
+    """Return picture -> bytes: Fig. 3 with Soft Teacher and ours, and what our weights and thresholds did meanwhile.
+
+    Raises:
+        KeyError: there are no runs for one of them.
+    """
+    shown = [(folder, record) for folder, record in runs if record.method in {"soft-teacher", "ours"}]
+    drawn: dict[str, bytes] = {}
+    for figure in load_report("pseudo_labels")(shown, ()).figures:
+        drawn |= figure.files("svg") if figure.files else {}
+    return {picture: drawn[file] for picture, file in PICTURES.items()}
+
+
 def filled(text: str, tables: Mapping[str, str]) -> str:
     """Return a page with its marked tables replaced.
 
@@ -81,15 +102,16 @@ def filled(text: str, tables: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    """Rewrite the pages; say which changed."""
-    tables = tables_of(find_runs(ROOT / "results"))
-    for page in PAGES:
-        path = ROOT / page
-        old = path.read_text(encoding="utf-8")
-        new = filled(old, tables)
-        print(f"{page}: {'unchanged' if new == old else 'rewritten'}")
-        if new != old:
-            write_bytes(path, new.encode("utf-8"))
+    """Rewrite pages and pictures; say which changed."""
+    runs = find_runs(ROOT / "results")
+    tables = tables_of(runs)
+    new = {page: filled((ROOT / page).read_text(encoding="utf-8"), tables).encode("utf-8") for page in PAGES}
+    for name, data in {**new, **pictures_of(runs)}.items():
+        path = ROOT / name
+        same = path.exists() and path.read_bytes() == data
+        print(f"{name}: {'unchanged' if same else 'rewritten'}")
+        if not same:
+            write_bytes(path, data)
     return 0
 
 

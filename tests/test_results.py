@@ -13,6 +13,7 @@ import pytest
 from cissod_bench.runs import find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/league.md")
 KEPT = {"run.json", "pseudo_labels.jsonl"}
 
 
@@ -51,13 +52,20 @@ def test_kept_runs_of_a_task_and_split_seed_share_their_split_and_settings() -> 
     assert all(len(own) == 1 for own in settings.values())
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/league.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_tables_of_the_pages_are_those_of_the_kept_runs(page: str) -> None:
     """`make tables` writes them; here nothing may be left to write."""
     tables = script()
     text = (ROOT / page).read_text(encoding="utf-8")
     assert len(re.findall(r"<!-- table: ", text)) == len(re.findall(r"<!-- end -->", text)) > 0
     assert tables.filled(text, tables.tables_of(kept_runs())) == text
+
+
+def test_the_pictures_of_the_pages_are_those_of_the_kept_runs() -> None:
+    """Byte for byte: the same numbers give the same drawing."""
+    for picture, data in script().pictures_of(kept_runs()).items():
+        assert (ROOT / picture).read_bytes() == data, picture
+        assert any(Path(picture).name in (ROOT / page).read_text(encoding="utf-8") for page in PAGES), picture
 
 
 def test_a_number_that_is_changed_by_hand_is_noticed() -> None:
