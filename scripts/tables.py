@@ -1,22 +1,25 @@
 """Fill the tables and plots of README.md and docs/league.md from the kept runs below results/ (`make tables`).
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
-report ("Toy shapes"), or "seconds of TITLE" for how long its runs took. What stands between is replaced. The plots are
-the report's, of Soft Teacher and ours on split seed 0.
+report ("Toy shapes"), "seconds of TITLE" (how long its runs took) or "pseudo labels of TITLE" (how good those of its
+runs were). What stands between is replaced. The plots are the report's, of Soft Teacher and ours on split seed 0.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cissod_bench.atomic import write_bytes
 from cissod_bench.catalogue import list_methods, list_reports, load_report
+from cissod_bench.distributions import WORDS
+from cissod_bench.pseudo_label_lines import Line, read_lines
 from cissod_bench.rendering import render_markdown
 from cissod_bench.runs import find_runs
-from cissod_bench.tables import Runs
+from cissod_bench.spec import RunRecord
+from cissod_bench.tables import DASH, Runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
@@ -29,10 +32,11 @@ PICTURES = {
 }
 """Picture -> the report's file."""
 _PHASES = ("train", "predict", "evaluate")
+_COUNTED = ("detected", "correct", "boxes")
 
 
 def tables_of(runs: Runs) -> dict[str, str]:
-    """Return title -> Markdown table of every table in the report, and how long the runs of every task took.
+    """Return title -> Markdown table of every table in the report, and what the pages tell of every task's runs.
 
     Raises:
         ValueError: two tables have one title, so that a page could not say which it means.
@@ -49,26 +53,67 @@ def tables_of(runs: Runs) -> dict[str, str]:
                 raise ValueError(f"Two tables are called {title!r}; {name} holds the second.")
             if lines:
                 found[title] = "\n".join(lines)
-    return {**found, **seconds_of(runs)}
+    return {**found, **seconds_of(runs), **pseudo_labels_of(runs)}
 
 
 def seconds_of(runs: Runs) -> dict[str, str]:
     """Return "seconds of TITLE" -> table of the wall seconds a run, least and most, for every task."""
-    titles = {name: entry.literals.get("title", name) for name, entry in list_methods().items()}
     found: dict[str, str] = {}
-    for task in dict.fromkeys(record.title for _, record in runs):
+    for task, methods in _by_method(runs).items():
         lines = ["| method | runs | seconds a run |", "| --- | ---: | ---: |"]
-        own = [record for _, record in runs if record.title == task and record.status == "done"]
-        for method, variant in dict.fromkeys((record.method, record.variant) for record in own):
-            times = sorted(
-                round(sum(record.timings.get(phase, 0) for phase in _PHASES))
-                for record in own
-                if (record.method, record.variant) == (method, variant)
-            )
-            name = f"{titles.get(method, method)}{variant and f' [{variant}]'}"
-            seconds = "-".join(map(str, dict.fromkeys((times[0], times[-1]))))
-            lines.append(f"| {name} | {len(times)} | {seconds} |")
+        for name, own in methods.items():
+            times = sorted(round(sum(record.timings.get(phase, 0) for phase in _PHASES)) for _, record in own)
+            lines.append(f"| {name} | {len(own)} | {'-'.join(map(str, dict.fromkeys((times[0], times[-1]))))} |")
         found[f"seconds of {task}"] = "\n".join(lines)
+    return found
+
+
+def pseudo_labels_of(runs: Runs) -> dict[str, str]:
+    """Return "pseudo labels of TITLE" -> table of their quality and of the method's state, for every task.
+
+    Over the last fifth of the generations and all seeds on split seed 0; precision and recall are those of all pseudo
+    labels together, the others are means.
+    """
+    found: dict[str, str] = {}
+    heads = ("method", "classes", "precision %", "recall %", "theta", "w", "copies D_l", "copies D_u")
+    for task, methods in _by_method(runs).items():
+        rows = [heads, ("---", "---", *["---:"] * 6)]
+        for name, own in methods.items():
+            lines = [line for folder, record in own if record.split_seed == 0 for line in _last_lines(folder)]
+            for group in dict.fromkeys(line.group for line in lines if line.group != "all"):
+                rows.append((name, WORDS.get(group, group), *_quality([one for one in lines if one.group == group])))
+                name = ""
+        if len(rows) > 2:
+            found[f"pseudo labels of {task}"] = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return found
+
+
+def _last_lines(folder: Path) -> list[Line]:
+    """Return a run's lines of its last fifth of generations."""
+    lines = read_lines(folder)
+    last = max((line.generation for line in lines), default=0)
+    return [line for line in lines if line.generation > last - max(1, last // 5)]
+
+
+def _quality(lines: Sequence[Line]) -> list[str]:
+    """Return the cells of a method and group."""
+    detected, correct, boxes = (sum(getattr(one, name) or 0 for one in lines) for name in _COUNTED)
+    shares = [f"{100 * correct / of:.1f}" if of else DASH for of in (detected, boxes)]
+    means = []
+    for name in ("theta", "w", "copies_labelled", "copies_unlabelled"):
+        values = [value for one in lines if (value := getattr(one, name)) is not None]
+        means.append(f"{sum(values) / len(values):.2f}" if values else DASH)
+    return shares + means
+
+
+def _by_method(runs: Runs) -> dict[str, dict[str, list[tuple[Path, RunRecord]]]]:
+    """Return title of the task -> method, with its variant in brackets -> finished runs."""
+    titles = {name: entry.literals.get("title", name) for name, entry in list_methods().items()}
+    found: dict[str, dict[str, list[tuple[Path, RunRecord]]]] = {}
+    for folder, record in runs:
+        if record.status == "done":
+            name = f"{titles.get(record.method, record.method)}{record.variant and f' [{record.variant}]'}"
+            found.setdefault(record.title, {}).setdefault(name, []).append((folder, record))
     return found
 
 

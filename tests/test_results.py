@@ -68,6 +68,21 @@ def test_the_pictures_of_the_pages_are_those_of_the_kept_runs() -> None:
         assert any(Path(picture).name in (ROOT / page).read_text(encoding="utf-8") for page in PAGES), picture
 
 
+def test_pseudo_labels_of_a_method_are_those_of_its_last_two_generations() -> None:
+    """Recomputed from the files: ours on the toy task, minority, 10 generations."""
+    files = (ROOT / "results" / "toy" / "split0" / "ours").glob("*/seed*/pseudo_labels.jsonl")
+    lines = [json.loads(text) for file in files for text in file.read_text(encoding="utf-8").splitlines()]
+    own = [line for line in lines if line["group"] == "min" and line["generation"] in {9, 10}]
+    detected, correct, boxes = (sum(line[name] for line in own) for name in ("detected", "correct", "boxes"))
+    theta, w = (sum(line[name] for line in own) / len(own) for name in ("theta", "w"))
+    table = script().pseudo_labels_of(kept_runs())["pseudo labels of Toy shapes"].splitlines()
+    row = next(at for at, text in enumerate(table) if text.startswith("| Ours |")) + 1
+    cells = [cell.strip() for cell in table[row].split("|")][2:7]
+    assert cells == [
+        "minority", f"{100 * correct / detected:.1f}", f"{100 * correct / boxes:.1f}", f"{theta:.2f}", f"{w:.2f}",
+    ]  # fmt: skip
+
+
 def test_a_number_that_is_changed_by_hand_is_noticed() -> None:
     tables = script()
     made = tables.tables_of(kept_runs())
