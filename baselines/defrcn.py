@@ -206,6 +206,14 @@ class DeFRCN(Parts):
         known[[*self.base, self.num_classes]] = True
         self.register_buffer("known", known, persistent=False)  # of stage 1; from the split, not a state
         self._copies = self._labelled_copies(facts)
+        self._scales = facts.settings.optimiser == "sgd"
+
+    def departures(self) -> dict[str, list[Any]]:
+        """Return that the shares of the RoI head's gradient do nothing under AdamW, which divides by its own average.
+
+        Nothing else reaches the backbone within a stage, so its gradient is scaled by one constant.
+        """
+        return {} if self._scales else {"defrcn.roi_shares": [list(ROI_SHARES), [1.0, 1.0]]}
 
     def _labelled_copies(self, facts: RunFacts) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         images = facts.labelled_classes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -322,6 +324,27 @@ def test_the_surgery_keeps_the_scores_and_boxes_of_the_base_classes_and_redraws_
     assert not head.fc_cls.bias[1:3].any()
     assert not head.fc_reg.bias[4:12].any()
     assert head.fc_cls.weight.requires_grad
+
+
+def one_step(optimiser: Callable[..., torch.optim.Optimizer], share: float) -> Tensor:
+    """How far one optimiser step moves a weight behind a decoupling layer."""
+    torch.manual_seed(0)
+    layer, decoupled, image = nn.Conv2d(2, 3, 1), decoupling(3, share), torch.randn(4, 2, 5, 5)
+    before = layer.weight.detach().clone()
+    made = optimiser([layer.weight], lr=1e-3)
+    decoupled(layer(image)).square().sum().backward()
+    made.step()
+    return (layer.weight.detach() - before).abs()
+
+
+def test_under_adamw_the_shares_change_nothing_which_the_record_says() -> None:
+    """Adam's step is m / sqrt(v): a constant factor of the gradient cancels; SGD's step keeps it."""
+    torch.testing.assert_close(one_step(torch.optim.SGD, 0.01), 0.01 * one_step(torch.optim.SGD, 1.0))
+    without_decay = functools.partial(torch.optim.AdamW, weight_decay=0.0)
+    torch.testing.assert_close(one_step(without_decay, 0.01), one_step(without_decay, 1.0), rtol=1e-4, atol=0.0)
+    assert parts(settings=replace(TINY, optimiser="sgd")).departures() == {}
+    made = parts(settings=replace(TINY, optimiser="adamw")).departures()
+    assert made == {"defrcn.roi_shares": [[0.75, 0.01], [1.0, 1.0]]}
 
 
 def test_it_states_the_papers_numbers_and_none_on_lvis() -> None:
