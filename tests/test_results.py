@@ -9,7 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
+from cissod_bench.cli import main
 from cissod_bench.runs import find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +61,19 @@ def test_the_tables_of_the_pages_are_those_of_the_kept_runs(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert len(re.findall(r"<!-- table: ", text)) == len(re.findall(r"<!-- end -->", text)) > 0
     assert tables.filled(text, tables.tables_of(kept_runs())) == text
+
+
+def test_the_readmes_output_of_report_is_what_the_command_prints(tmp_path: Path) -> None:
+    """Line by line; "..." stands for lines left out."""
+    command = "cissod-bench report --runs results"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split(f"$ {command}\n")[1].split("```")[0].splitlines()
+    words = [*command.split()[1:3], str(ROOT / "results"), "--work-dir", str(tmp_path / "work")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    printed = [line.rstrip().replace(str(tmp_path / "work"), "work") for line in done.stdout.splitlines()]
+    assert len(shown) > 5
+    assert [line for line in shown if line != "..." and line not in printed] == []
 
 
 def test_the_pictures_of_the_pages_are_those_of_the_kept_runs() -> None:
