@@ -19,6 +19,7 @@ from cissod_bench.pseudo_label_lines import Line, read_lines
 from cissod_bench.rendering import render_markdown
 from cissod_bench.runs import find_runs
 from cissod_bench.spec import RunRecord
+from cissod_bench.table_plan import method_title
 from cissod_bench.tables import DASH, Runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,11 +109,11 @@ def _quality(lines: Sequence[Line]) -> list[str]:
 
 def _by_method(runs: Runs) -> dict[str, dict[str, list[tuple[Path, RunRecord]]]]:
     """Return title of the task -> method, with its variant in brackets -> finished runs."""
-    titles = {name: entry.literals.get("title", name) for name, entry in list_methods().items()}
+    methods = list_methods()
     found: dict[str, dict[str, list[tuple[Path, RunRecord]]]] = {}
     for folder, record in runs:
         if record.status == "done":
-            name = f"{titles.get(record.method, record.method)}{record.variant and f' [{record.variant}]'}"
+            name = f"{method_title(methods, record.method)}{record.variant and f' [{record.variant}]'}"
             found.setdefault(record.title, {}).setdefault(name, []).append((folder, record))
     return found
 
