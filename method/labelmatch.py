@@ -107,6 +107,9 @@ class LabelMatch(nn.Module):
         self.ring[self.slot] += sums[:-1].view(-1, BINS).to(self.ring.dtype)
         self.images[self.slot] += new
         if iteration % self.refresh == 0:
-            expected = expected_boxes(self.box_counts, self.labelled_images, self.images.sum())
+            seen = self.images.sum()
+            expected = expected_boxes(self.box_counts, self.labelled_images, seen)
             histogram = self.ring.sum(dim=0, dtype=torch.int64)
-            self.theta = thresholds_from_histogram(histogram, ranks_of(expected)).to(self.theta.dtype)
+            theta = thresholds_from_histogram(histogram, ranks_of(expected)).to(self.theta.dtype)
+            # Before the first unlabelled image there is nothing to look at.
+            self.theta = torch.where(seen > 0, theta, self.theta)

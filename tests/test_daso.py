@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from baselines.daso import (
     blending_weights,
     mean_features,
     push,
+    queue_for,
     semantic_scores,
     similarity_logits,
     window_for,
@@ -234,6 +236,11 @@ def test_without_prototype_histogram_or_in_the_warm_up_nothing_is_blended_or_ali
     late = filled(iterations=4000)
     late.distribution.fill_(1)
     assert not torch.equal(late.score_transform(SCORES, features.features, Context(80, 4000)), SCORES)
+    waiting = filled(iterations=4000, settings=replace(TINY, unsup_start=0.25))
+    waiting.distribution.fill_(1)
+    for iteration, same in ((1079, True), (1080, False)):
+        found = waiting.score_transform(SCORES, features.features, Context(iteration, 4000))
+        assert torch.equal(found, SCORES) == same
 
 
 def test_the_alignment_loss_moves_the_students_features_only() -> None:
@@ -283,7 +290,7 @@ def test_features_that_are_not_finite_never_enter_a_queue() -> None:
     assert parts.pushed.tolist() == [1, 1, 0, 0]
     assert all(torch.isfinite(value).all() for value in parts.state_dict().values())
     assert parts.window.tolist() == [0, 1, 0, 0]
-    assert log["queue_filled"].item() == pytest.approx(2 / (4 * 256))
+    assert log["queue_filled"].item() == pytest.approx(2 / (4 * 32))
 
 
 # Constants.
@@ -306,10 +313,12 @@ def test_t_dist_tells_whether_both_sources_are_distributed_alike(task: str, temp
     assert daso(task=load_task(task), variant=other).constants.dist_temperature == pytest.approx(1.8 - temperature)
 
 
-def test_windows_are_shorter_in_short_runs_and_queues_with_many_classes() -> None:
+def test_windows_and_queues_are_shorter_in_short_runs_and_queues_with_many_classes() -> None:
     assert [window_for(t) for t in (8, 20, 900, 5000, 180_000)] == [5, 5, 18, 100, 100]
     assert daso(iterations=180_000).departures() == {}
-    assert daso(iterations=900).departures() == {"daso.window": [100, 18]}
+    assert [queue_for(t, 80) for t in (20, 900, 45_000, 180_000, 360_000)] == [32, 32, 64, 256, 256]
+    assert [queue_for(t, 1203) for t in (900, 45_000, 360_000)] == [32, 64, 64]
+    assert daso(iterations=900).departures() == {"daso.queue": [256, 32], "daso.window": [100, 18]}
     classes = tuple(map(str, range(1203)))
     many = daso(iterations=180_000, classes=classes, groups={"f": classes})
     assert many.departures() == {"daso.queue": [256, 64]}

@@ -194,6 +194,15 @@ def test_labelmatch_forgets_what_left_its_window() -> None:
     close(state.theta, [0.65, 0.05], 1e-3)
 
 
+def test_labelmatch_keeps_theta_until_the_first_unlabelled_images() -> None:
+    state = labelmatch.LabelMatch([5, 5], 10, 0.9, iterations=180)
+    for iteration in range(3):
+        state.update(torch.zeros(state.size), iteration)
+    close(state.theta, [0.9, 0.9], 1e-6)
+    fed(state, 1, lambda i: [seen((0, 0.65))])
+    close(state.theta, [0.65, 0.05], 1e-3)
+
+
 def test_labelmatchs_state_does_not_depend_on_how_images_are_spread_over_ranks() -> None:
     rng = np.random.default_rng(1)
     images = [
