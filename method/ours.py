@@ -7,7 +7,7 @@ constants, and whether they are the paper's, stand in ``profiles.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -45,6 +45,7 @@ class Switches:
         unlabelled: how D_u is drawn, "uniform" or "crs".
         pool: "on-the-fly" keeps the teacher's latest detections of training, "full-pass" lets it look at all of D_u
             before each generation.
+        beta: exponent of the class weights on labelled images (Eq. 8); None is the profile's (0.5).
     """
 
     modules: tuple[Module, ...] = ("crs", "gbt", "gbr")
@@ -55,6 +56,7 @@ class Switches:
     labelled: Literal["uniform", "rfs"] | None = None
     unlabelled: Literal["uniform", "crs"] | None = None
     pool: Literal["on-the-fly", "full-pass"] = "on-the-fly"
+    beta: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,11 @@ class Ours(Parts):
 
     def __init__(self, facts: RunFacts) -> None:
         settings, channels = facts.settings, len(facts.classes) + 1
+        switches = Switches(**facts.variant)
         profile = profile_for(facts.profile, facts.task.name, facts.iterations, channels)
-        choice = resolve(Switches(**facts.variant), profile, settings.theta)
+        if switches.beta is not None:
+            profile = replace(profile, gbr=replace(profile.gbr, beta=switches.beta))
+        choice = resolve(switches, profile, settings.theta)
         super().__init__(len(facts.classes), choice.theta)
         self.profile, self.choice = profile, choice
         self.gamma = self.profile.gbr.focal_gamma if choice.focal else 0.0
@@ -302,8 +307,9 @@ METHOD = Method(
         "theta-c": {"thresholds": "theta-c"},
         "theta-p": {"thresholds": "theta-p"},
         "labelmatch": {"thresholds": "labelmatch"},
-        # Not in the paper: pseudo labels of all of D_u before each generation.
+        # Not in the paper: pseudo labels of all of D_u before each generation; the same weights on D_l as on D_u.
         "full-pass": {"pool": "full-pass"},
+        "beta-1": {"beta": 1.0},
     },
     reported_variants={
         "baseline": {"coco-split1": {"all": 23.6, "maj": 31.0, "min": 1.5}},

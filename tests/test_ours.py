@@ -78,7 +78,7 @@ def test_rows_of_table_5_differ_in_the_thresholds_only(variant: str) -> None:
 
 def test_a_variant_changes_two_fields_at_most_and_all_have_the_papers_numbers() -> None:
     assert all(1 <= len(changed) <= 2 for changed in METHOD.variants.values())
-    assert set(METHOD.variants) - set(METHOD.reported_variants) == {"full-pass"}
+    assert set(METHOD.variants) - set(METHOD.reported_variants) == {"full-pass", "beta-1"}
     table4 = {
         "baseline": 1.5,
         "fl": 3.5,
@@ -155,6 +155,18 @@ def test_every_departure_from_the_paper_is_named_and_can_be_written_to_json() ->
     assert found["gbt.warmup"] == [0.0, pytest.approx(12 / 180)]
     assert json.loads(json.dumps(found)) == found
     assert "gbr.beta" not in found
+
+
+def test_beta_1_weights_labelled_images_as_unlabelled_ones_and_is_recorded() -> None:
+    labels = torch.tensor([0, 1, 2, 3, 4])
+    found, paper = (Ours(facts(variant=METHOD.variants.get(name, {}))) for name in ("beta-1", ""))
+    for parts in (found, paper):
+        assert parts.balance is not None
+        parts.balance.logits.copy_(torch.tensor([-0.2, 0.0, 0.3, 0.6, -0.4]))
+        w = parts.balance.weights
+        torch.testing.assert_close(parts.balance.row_weights(labels, "unsup_cls"), w)
+        torch.testing.assert_close(parts.balance.row_weights(labels, "sup"), w if parts is found else w.sqrt())
+    assert found.departures() == {**paper.departures(), "gbr.beta": [0.5, 1.0]}
 
 
 # The parts without a detector.
