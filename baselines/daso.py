@@ -27,8 +27,8 @@ from cissod_bench.training.parts import Context, Copies, Detections, Parts, Regi
 MANY_CLASSES = 1000
 """Above it 256 features a class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""
 
-ORIGINAL_ITERATIONS = 180_000
-"""From here on queues have the original's length. DASO trains for 250 000 iterations, the paper's runs for 180 000."""
+PAPER_ITERATIONS = 180_000
+"""From here on queues have DASO's own length. It trains for 250 000 iterations, the paper for 180 000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def queue_for(iterations: int, classes: int) -> int:
         classes: n.
     """
     most = 64 if classes > MANY_CLASSES else Constants.queue
-    return min(most, max(round(Constants.queue * iterations / ORIGINAL_ITERATIONS), 32))
+    return min(most, max(round(Constants.queue * iterations / PAPER_ITERATIONS), 32))
 
 
 def constants_for(facts: RunFacts) -> Constants:
