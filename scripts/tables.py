@@ -2,7 +2,8 @@
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
 report ("Toy shapes"), "seconds of TITLE" (how long its runs took) or "pseudo labels of TITLE" (how good those of its
-runs were). What stands between is replaced. The plots are the report's, of Soft Teacher and ours on split seed 0.
+runs were). What stands between is replaced. Tables are those of the runs on split seed 0, but for the spread over
+splits; the plots are the report's, of Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ PICTURES = {
     "docs/pictures/state-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0_ours.svg",
 }
 """Picture -> the report's file."""
+SPREAD = "split_spread"  # the one report of runs on several splits
 _PHASES = ("train", "predict", "evaluate")
 _COUNTED = ("detected", "correct", "boxes")
 
@@ -39,12 +41,16 @@ _COUNTED = ("detected", "correct", "boxes")
 def tables_of(runs: Runs) -> dict[str, str]:
     """Return title -> Markdown table of every table in the report, and what the pages tell of every task's runs.
 
+    Args:
+        runs: (folder, record); those on other splits than that of seed 0 count in the spread over splits only.
+
     Raises:
         ValueError: two tables have one title, so that a page could not say which it means.
     """
-    reports = [load_report(name)(runs, ()) for name in list_reports()]
+    first = on_first_split(runs)
+    reports = [load_report(name)(runs if name == SPREAD else first, ()) for name in list_reports()]
     found: dict[str, str] = {}
-    for name, page in render_markdown(reports, runs).items():
+    for name, page in render_markdown(reports, first).items():
         if not name.endswith(".md"):
             continue
         for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
@@ -54,7 +60,12 @@ def tables_of(runs: Runs) -> dict[str, str]:
                 raise ValueError(f"Two tables are called {title!r}; {name} holds the second.")
             if lines:
                 found[title] = "\n".join(lines)
-    return {**found, **seconds_of(runs), **pseudo_labels_of(runs)}
+    return {**found, **seconds_of(first), **pseudo_labels_of(first)}
+
+
+def on_first_split(runs: Runs) -> Runs:
+    """Return the runs on split seed 0."""
+    return [(folder, record) for folder, record in runs if record.split_seed == 0]
 
 
 def seconds_of(runs: Runs) -> dict[str, str]:
@@ -72,15 +83,15 @@ def seconds_of(runs: Runs) -> dict[str, str]:
 def pseudo_labels_of(runs: Runs) -> dict[str, str]:
     """Return "pseudo labels of TITLE" -> table of their quality and of the method's state, for every task.
 
-    Over the last fifth of the generations and all seeds on split seed 0; precision and recall are those of all pseudo
-    labels together, the others are means.
+    Over the last fifth of the generations and all training seeds; precision and recall are those of all pseudo labels
+    together, the others are means.
     """
     found: dict[str, str] = {}
     heads = ("method", "classes", "precision %", "recall %", "theta", "w", "copies D_l", "copies D_u")
     for task, methods in _by_method(runs).items():
         rows = [heads, ("---", "---", *["---:"] * 6)]
         for name, own in methods.items():
-            lines = [line for folder, record in own if record.split_seed == 0 for line in _last_lines(folder)]
+            lines = [line for folder, _ in own for line in _last_lines(folder)]
             for group in dict.fromkeys(line.group for line in lines if line.group != "all"):
                 rows.append((name, WORDS.get(group, group), *_quality([one for one in lines if one.group == group])))
                 name = ""
@@ -124,7 +135,7 @@ def pictures_of(runs: Runs) -> dict[str, bytes]:
     Raises:
         KeyError: there are no runs for one of them.
     """
-    shown = [(folder, record) for folder, record in runs if record.method in {"soft-teacher", "ours"}]
+    shown = [(folder, record) for folder, record in on_first_split(runs) if record.method in {"soft-teacher", "ours"}]
     drawn: dict[str, bytes] = {}
     for figure in load_report("pseudo_labels")(shown, ()).figures:
         drawn |= figure.files("svg") if figure.files else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -27,7 +28,7 @@ from tiny import CHANGES, tiny_plan, tiny_task, tiny_training
 from cissod_bench import atomic, runs
 from cissod_bench.cli.common import Output
 from cissod_bench.errors import BenchError, EnvironmentFault, Interrupted, PeerLost
-from cissod_bench.training import checkpoint, distributed, run
+from cissod_bench.training import checkpoint, data, distributed, run
 from cissod_bench.training.plan import Plan
 from cissod_bench.training.progress import Bar
 
@@ -269,6 +270,38 @@ def started() -> Iterator[Callable[[list[str]], subprocess.Popen[str]]]:
     for process in processes:
         process.kill()  # its ranks end with it
         process.communicate()
+
+
+def _sleeps(*_: Any) -> None:
+    time.sleep(3600)
+
+
+def _dies(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGBUS)  # as where the shared memory is full
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        pytest.param(_sleeps, "timed out after 1", marks=pytest.mark.slow),  # torch waits ten seconds for it to end
+        (_dies, "worker .pid.+ (exited|killed)"),
+    ],
+)
+def test_a_loader_worker_that_is_stuck_or_dead_ends_the_run_with_one_message_and_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: Callable[..., None], words: str
+) -> None:
+    training = tiny_training(tmp_path, "soft-teacher", *SHORT, "workers=1")
+    training.run(until=2)
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(data, "PATIENCE", 1.0)
+    monkeypatch.setattr(data, "read_image", reading)
+    with pytest.raises(EnvironmentFault, match=words) as found:
+        training.run()
+    assert "repeat the same command" in str(found.value.remedy)
+    assert training.position.iteration == 2
+    for worker in set(multiprocessing.active_children()) - before:
+        worker.join(5)
+        assert not worker.is_alive()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import random
 import signal
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from cissod_bench.annotations import Annotations
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.images import read_image, safe_path
 from cissod_bench.training.parts import Promoted
 from cissod_bench.training.registry import build_transforms
@@ -26,6 +27,7 @@ from cissod_bench.training.settings import Settings
 from cissod_bench.training.views import View, pipeline
 
 FAULT = "fault"
+PATIENCE = 600.0  # seconds for a batch of images to be read, which takes a few at the paper's scale
 
 
 @dataclass(frozen=True)
@@ -319,22 +321,50 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextmanager
+def _no_worker_left() -> Iterator[None]:
+    """Kill what is left of the workers that were started meanwhile: being asked to end is nothing to them."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    finally:
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()
+
+
 def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield the batches of some draws, each a list of `Draw`."""
+    """Yield the batches of some draws, each a list of `Draw`.
+
+    Raises:
+        EnvironmentFault: a worker has died, or has given nothing for `PATIENCE` seconds.
+    """
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=draws,
         collate_fn=collate,
         num_workers=workers,
+        timeout=PATIENCE if workers else 0,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    # Workers are forks, which share a page until one of them writes to it. The garbage collector writes to every object
-    # there is, so whoever ran it would copy them all: 100 MB a process.
-    gc.freeze()
-    try:
-        yield from map(_sound, loader)
-    finally:
-        gc.unfreeze()
+    lost = ""
+    with _no_worker_left():
+        # Workers are forks, which share a page until one of them writes to it. The garbage collector writes to every
+        # object there is, so whoever ran it would copy them all: 100 MB a process.
+        gc.freeze()
+        try:
+            yield from map(_sound, loader)
+        except RuntimeError as error:
+            lost = str(error).splitlines()[0]
+            if not lost.startswith("DataLoader "):
+                raise
+        finally:
+            gc.unfreeze()
+    if lost:
+        raise EnvironmentFault(
+            f"A process that reads images is dead or stuck ({lost.rstrip('.')}).",
+            remedy="repeat the same command to continue from the last checkpoint; should it happen again, see what "
+            "`cissod-bench doctor` says of shared memory, or add --set workers=0",
+        )
 
 
 def training_batches(
