@@ -24,11 +24,19 @@ DASH = "–"  # nothing ran
 DAGGER = "†"  # behind a number that the others of its row do not lead to
 UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
 
+
 CELL_COLUMNS = [
     *("preset", "profile", "split_seed", "task", "split_sha256"),
     *("method", "variant", "mark", "title", "competitor"),
     *("column", "source", "model", "mean", "std", "n"),
 ]
+
+
+def p_words(value: float) -> str:
+    """Return a p value as printed; a dash where it is NaN."""
+    if math.isnan(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 @dataclass(frozen=True)

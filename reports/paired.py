@@ -14,7 +14,7 @@ from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
 from cissod_bench.spec import AP, RunRecord
 from cissod_bench.table_notes import differing
 from cissod_bench.table_plan import by_split, is_competitor, method_place, method_title
-from cissod_bench.tables import DASH, Listing, Report, Runs, Splits
+from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 OURS = "ours"
 NOTES = (
@@ -143,18 +143,12 @@ def _lines(title: str, frame: pd.DataFrame) -> list[tuple[str, ...]]:
     for line in frame.to_dict("records"):
         spread = "" if pd.isna(line["std"]) else f" ±{line['std']:.1f}"
         difference = DASH if pd.isna(line["difference"]) else f"{line['difference']:+.1f}{spread}"
-        p_flip = f"n > {MOST_FLIPPED}" if line["n"] > MOST_FLIPPED else _p(line["p_flip"])
+        p_flip = f"n > {MOST_FLIPPED}" if line["n"] > MOST_FLIPPED else p_words(line["p_flip"])
         words = ("" if lines else title, line["column"], str(line["n"]))
         aps = (_points(line["ours_mean"]), _points(line["other_mean"]), difference)
-        lines.append((*words, *aps, _p(line["p_t"]), p_flip, _p(line["p_flip_least"])))
+        lines.append((*words, *aps, p_words(line["p_t"]), p_flip, p_words(line["p_flip_least"])))
     return lines
 
 
 def _points(value: float) -> str:
     return DASH if pd.isna(value) else f"{value:.1f}"
-
-
-def _p(value: float) -> str:
-    if pd.isna(value):
-        return DASH
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -6,28 +6,77 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import as_text, departing, is_scored, newest, scale, scored_model
+from cissod_bench.averaging import as_text, departing, is_scored, newest, scale, scored_model, shared
 from cissod_bench.catalogue import Entry
-from cissod_bench.spec import RunRecord
+from cissod_bench.paired import paired_t, sign_flips
+from cissod_bench.spec import AP, RunRecord
+from cissod_bench.table_notes import differing
 from cissod_bench.table_plan import is_competitor, method_place, method_title, task_layouts
-from cissod_bench.tables import DASH, Listing, Report, Runs, Splits
+from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 NOTES = (
     "Mean and sample standard deviation of AP in points over k draws of the split (split seeds), all trained with the "
     "same seed; beside it the standard deviation over training seeds on one draw, pooled over the draws that were "
     "trained with several (degrees of freedom in brackets). A new draw changes the training's course as well, so the "
     "first holds the second.",
+    "Rows of ours minus another method hold the differences split by split, of runs with the same training seed and "
+    "settings; p is two-sided, of the paired t test and the exact sign-flip test over the k splits. With 5 splits the "
+    "latter cannot be below 0.0625.",
 )
-_HEADS = ("Method", "AP", "Seed", "Splits", "Mean", "Std over splits", "Std over seeds")
+OURS = "ours"
+_HEADS = (
+    *("Method", "AP", "Seed", "Splits", "Mean", "Std over splits", "Std over seeds"),
+    *("p (t test)", "p (sign flips)"),
+)
+Scores = Mapping[tuple[str, int], Mapping[str, AP]]
+"""(hash of the split, training seed) -> column -> points."""
 _OPTIONS = (
     *("cover", "labelled_percent", "min_instances", "minority", "dm_minority", "unlabelled_percent"),
     *("algorithm", "imported"),
 )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One method with one choice of settings.
+
+    Attributes:
+        method: its name.
+        mark: tells its choices of settings apart.
+        title: as printed.
+        records: its runs on all splits, one at least.
+    """
+
+    method: str
+    mark: str
+    title: str
+    records: Sequence[RunRecord]
+
+    def aps(self) -> Scores:
+        """Return the AP of every run."""
+        return {(one.split_sha256, one.seed): one.ap[scored_model(one)] for one in self.records}
+
+    def minus(self, other: _Side) -> Scores:
+        """Return the differences of AP where both have a run on a split with a seed."""
+        own, their = self.aps(), other.aps()
+        return {key: _differences(own[key], their[key]) for key in own if key in their}
+
+    def keys(self) -> dict[str, str]:
+        """Return what a tidy line calls it."""
+        names = {name: getattr(self.records[0], name) for name in ("preset", "profile", "task", "method")}
+        return {**names, "mark": self.mark, "other": "", "other_mark": ""}
+
+
+def _differences(one: Mapping[str, AP], two: Mapping[str, AP]) -> dict[str, AP]:
+    """Return one minus two, a column; None where either is undefined or absent."""
+    pairs = {column: (one[column], two.get(column)) for column in one}
+    return {column: None if a is None or b is None else a - b for column, (a, b) in pairs.items()}
 
 
 def build(
@@ -86,14 +135,20 @@ def _listing(
         else:
             together.setdefault((record.method, departing(record)), []).append(record)
     order = sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), key[1]))
-    frames, lines = [], []
+    sides = []
     for method, settings in order:
         same = [key for key in order if key[0] == method]
         mark = str(same.index((method, settings)) + 1) if len(same) > 1 else ""
         name = method_title(methods, method) + (f" [{mark}]" if mark else "")
-        frame = _frame(together[method, settings], columns, mark, name)
-        frames += [frame] * bool(len(frame))
-        lines += _lines(name, frame)
+        sides.append(_Side(method, mark, name, together[method, settings]))
+    found = [_frame(side.aps(), columns, side.keys(), side.title) for side in sides]
+    for ours in (side for side in sides if side.method == OURS):
+        for other in (side for side in sides if side.method != OURS):
+            if not differing([shared(ours.records[0]), shared(other.records[0])]):
+                keys, name = {**ours.keys(), "other": other.method, "other_mark": other.mark}, other.title
+                found.append(_frame(ours.minus(other), columns, keys, f"{ours.title} minus {name}"))
+    frames = [frame for frame in found if len(frame)]
+    lines = [line for frame in frames for line in _lines(frame)]
     if not frames:
         return None
     first = records[0]
@@ -102,42 +157,39 @@ def _listing(
     return Listing(f"Spread over splits: {title}", words, _HEADS, tuple(lines), data, 2, tuple(sorted(notes)))
 
 
-def _frame(records: Sequence[RunRecord], columns: Sequence[str], mark: str, title: str) -> pd.DataFrame:
+def _frame(aps: Scores, columns: Sequence[str], keys: Mapping[str, str], title: str) -> pd.DataFrame:
     """Return a tidy line a training seed that was used on two splits or more, and a column."""
     lines = []
-    for seed in sorted({record.seed for record in records}):
-        own = [record for record in records if record.seed == seed]
-        for column in columns if len(own) > 1 else ():
-            aps = [ap for record in own if (ap := record.ap[scored_model(record)].get(column)) is not None]
-            pooled, freedom = pooled_std(_by_split(records, column))
-            keys = {name: getattr(own[0], name) for name in ("preset", "profile", "task", "method")}
+    for seed in sorted({seed for _, seed in aps}):
+        splits = [split for split, own in aps if own == seed]
+        for column in columns if len(splits) > 1 else ():
+            values = [ap for split in splits if (ap := aps[split, seed].get(column)) is not None]
+            pooled, freedom = pooled_std(_by_split(aps, column))
             lines.append(
                 {
                     **keys,
-                    "mark": mark,
                     "title": title,
                     "seed": seed,
                     "column": column,
-                    "splits": len(aps),
-                    "mean": statistics.fmean(aps) if aps else None,
-                    "std_splits": statistics.stdev(aps) if len(aps) > 1 else None,
+                    "splits": len(values),
+                    "mean": statistics.fmean(values) if values else None,
+                    "std_splits": statistics.stdev(values) if len(values) > 1 else None,
                     "std_seeds": pooled,
                     "freedom": freedom,
+                    "p_t": paired_t(values) if keys["other"] else None,
+                    "p_flip": sign_flips(values) if keys["other"] else None,
                 }
             )
-    return (
-        pd.DataFrame(lines).astype(dict.fromkeys(("mean", "std_splits", "std_seeds"), float))
-        if lines
-        else pd.DataFrame()
-    )
+    floats = ("mean", "std_splits", "std_seeds", "p_t", "p_flip")
+    return pd.DataFrame(lines).astype(dict.fromkeys(floats, float)) if lines else pd.DataFrame()
 
 
-def _by_split(records: Sequence[RunRecord], column: str) -> list[list[float]]:
+def _by_split(aps: Scores, column: str) -> list[list[float]]:
     """Return the AP of every training seed, a list a split."""
     found: dict[str, list[float]] = {}
-    for record in records:
-        ap = record.ap[scored_model(record)].get(column)
-        found.setdefault(record.split_sha256, []).extend([] if ap is None else [ap])
+    for (split, _), own in aps.items():
+        ap = own.get(column)
+        found.setdefault(split, []).extend([] if ap is None else [ap])
     return list(found.values())
 
 
@@ -148,14 +200,15 @@ def pooled_std(samples: Sequence[Sequence[float]]) -> tuple[float | None, int]:
     return (math.sqrt(squares / freedom) if freedom else None), freedom
 
 
-def _lines(title: str, frame: pd.DataFrame) -> list[tuple[str, ...]]:
+def _lines(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
     for line in frame.to_dict("records"):
         seeds = DASH if pd.isna(line["std_seeds"]) else f"{line['std_seeds']:.2f} ({line['freedom']})"
-        numbers = (_digits(line["mean"], 1), _digits(line["std_splits"], 2), seeds)
-        lines.append(("" if lines else title, line["column"], str(line["seed"]), str(line["splits"]), *numbers))
+        mean = _digits(line["mean"], "+.1f" if line["other"] else ".1f")
+        numbers = (mean, _digits(line["std_splits"], ".2f"), seeds, p_words(line["p_t"]), p_words(line["p_flip"]))
+        lines.append(("" if lines else line["title"], line["column"], str(line["seed"]), str(line["splits"]), *numbers))
     return lines
 
 
-def _digits(value: float, decimals: int) -> str:
-    return DASH if pd.isna(value) else f"{value:.{decimals}f}"
+def _digits(value: float, form: str) -> str:
+    return DASH if pd.isna(value) else f"{value:{form}}"

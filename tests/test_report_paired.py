@@ -156,13 +156,30 @@ def many_splits() -> list[RunRecord]:
 def test_the_spread_over_splits_stands_beside_the_one_over_seeds() -> None:
     (listing,) = report_of("split_spread", *many_splits(), methods=METHODS).listings
     assert listing.scale == "preset mini, profile default"
-    lines = [line for line in listing.data.to_dict("records") if (line["method"], line["column"]) == ("ours", "all")]
+    lines = [line for line in listing.data.to_dict("records") if (line["title"], line["column"]) == ("Ours", "all")]
     assert [(line["seed"], line["splits"], line["mean"]) for line in lines] == [(0, 3, 33.0), (1, 2, 34.0)]
     assert [line["std_splits"] for line in lines] == pytest.approx([3.0, statistics.stdev([31.0, 37.0])])
     # split 0: 30, 31, 32, squares 2, v = 2; split 1: 33, 37, squares 8, v = 1; split 2: none
     assert lines[0]["std_seeds"] == pytest.approx(math.sqrt((2 + 8) / 3))
-    assert listing.lines[0] == ("Soft Teacher", "all", "0", "3", "33.0", "3.00", "1.83 (3)")
-    assert [line[0] for line in listing.lines if line[0]] == ["Soft Teacher", "Ours"]
+    assert listing.lines[0] == ("Soft Teacher", "all", "0", "3", "33.0", "3.00", "1.83 (3)", "–", "–")
+    assert [line[0] for line in listing.lines if line[0]] == ["Soft Teacher", "Ours", "Ours minus Soft Teacher"]
+    assert {line[7] for line in listing.lines} == {"–"}  # differences that do not vary have no t test
+
+
+def test_ours_is_compared_split_by_split_with_what_has_its_settings() -> None:
+    draws = [{"split_seed": split, "split_sha256": f"{split}" * 64} for split in range(4)]
+    ours = [flat("ours", ap, **draw) for ap, draw in zip((30.0, 33.0, 36.0, 40.0), draws, strict=True)]
+    teacher = [flat("soft-teacher", ap, **draw) for ap, draw in zip((29.0, 30.0, 31.0), draws[:3], strict=True)]
+    other = [flat("rfs", 9.0, settings={"lr": 0.5}, **draw) for draw in draws]
+    seed = flat("soft-teacher", 0.0, seed=1, **draws[3])  # ours has no run with it
+    (listing,) = report_of("split_spread", *ours, *teacher, *other, seed, methods=METHODS).listings
+    lines = [line for line in listing.data.to_dict("records") if line["other"] and line["column"] == "all"]
+    assert [(line["title"], line["splits"], line["mean"]) for line in lines] == [("Ours minus Soft Teacher", 3, 3.0)]
+    assert lines[0]["std_splits"] == pytest.approx(statistics.stdev([1.0, 3.0, 5.0]))
+    assert lines[0]["p_t"] == pytest.approx(paired_t([1.0, 3.0, 5.0]))
+    assert lines[0]["p_flip"] == 0.25
+    row = next(line for line in listing.lines if line[0] == "Ours minus Soft Teacher")
+    assert row[1:] == ("all", "0", "3", "+3.0", "2.00", "–", "0.122", "0.250")
 
 
 def test_one_sample_alone_has_no_pooled_deviation() -> None:
