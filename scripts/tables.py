@@ -33,7 +33,7 @@ PICTURES = {
     "docs/pictures/state-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0_ours.svg",
 }
 """Picture -> the report's file."""
-SPREAD = "split_spread"  # the one report of runs on several splits
+SPREAD = "split-spread"  # the one report of runs on several splits
 _PHASES = ("train", "predict", "evaluate")
 _COUNTED = ("detected", "correct", "boxes")
 

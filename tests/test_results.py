@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -90,12 +91,33 @@ def test_pseudo_labels_of_a_method_are_those_of_its_last_two_generations() -> No
     own = [line for line in lines if line["group"] == "min" and line["generation"] in {9, 10}]
     detected, correct, boxes = (sum(line[name] for line in own) for name in ("detected", "correct", "boxes"))
     theta, w = (sum(line[name] for line in own) / len(own) for name in ("theta", "w"))
-    table = script().pseudo_labels_of(kept_runs())["pseudo labels of Toy shapes"].splitlines()
+    table = script().tables_of(kept_runs())["pseudo labels of Toy shapes"].splitlines()
     row = next(at for at, text in enumerate(table) if text.startswith("| Ours |")) + 1
     cells = [cell.strip() for cell in table[row].split("|")][2:7]
     assert cells == [
         "minority", f"{100 * correct / detected:.1f}", f"{100 * correct / boxes:.1f}", f"{theta:.2f}", f"{w:.2f}",
     ]  # fmt: skip
+
+
+def test_runs_on_other_splits_are_in_the_spread_over_splits_alone() -> None:
+    """Split seed 1 is made of the kept runs on split seed 0, with other scores."""
+    tables, runs = script(), [(folder, record) for folder, record in find_runs(ROOT / "results")]
+    first = [(folder, record) for folder, record in runs if record.split_seed == 0]
+    other = [
+        (
+            folder,
+            replace(record, split_seed=1, split_sha256="1" * 64, ap={"teacher": dict.fromkeys(record.groups, 1.0)}),
+        )
+        for folder, record in first
+        if (record.task, record.method, record.variant, record.seed) == ("toy", "ours", "", 0)
+    ]
+    before, after = tables.tables_of(first), tables.tables_of([*first, *other])
+    assert len(other) == 1
+    assert {title: table for title, table in after.items() if "Spread over splits" not in title} == {
+        title: table for title, table in before.items() if "Spread over splits" not in title
+    }
+    assert "Spread over splits: Toy shapes" in after
+    assert "Spread over splits: Toy shapes" not in before
 
 
 def test_a_number_that_is_changed_by_hand_is_noticed() -> None:
