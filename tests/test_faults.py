@@ -272,6 +272,21 @@ def started() -> Iterator[Callable[[list[str]], subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.parametrize(("fault", "news"), [(ConnectionResetError(), 0), (EOFError(), 0), (OSError("no space"), 1)])
+def test_a_worker_says_nothing_of_a_main_process_that_was_killed(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, news: int
+) -> None:
+    """The thread that hands a batch over tells sys.excepthook; the rest of the workers' faults come back with it."""
+    said: list[object] = []
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *words: said.append(words))
+    monkeypatch.setattr(signal, "signal", lambda number, action: ignored.append((number, action)))
+    data._begin_worker(0)
+    sys.excepthook(type(fault), fault, None)
+    assert len(said) == news
+    assert ignored == [(signal.SIGTERM, signal.SIG_IGN), (signal.SIGINT, signal.SIG_IGN)]
+
+
 def _sleeps(*_: Any) -> None:
     time.sleep(3600)
 
@@ -323,7 +338,7 @@ def test_two_ranks_die_and_stop_as_one_run(
     assert time.monotonic() - begun < 100  # on a busy machine; else about a second
     assert killed.returncode == 1, errors
     assert f"Error: Rank 1 (process {rank}) was killed by SIGKILL." in errors
-    assert errors.count("Error: ") == 1
+    assert errors.count("Error: ") == 1, errors
     assert "Traceback" not in errors
     assert runs.read_record(log.parent).status == "interrupted"
     assert checkpoint.read(log.parent / "checkpoint.pth")["iteration"] >= 5

@@ -6,11 +6,13 @@ import gc
 import multiprocessing
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -315,10 +317,21 @@ class _Positions:
         return self.end - self.begin
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Let a signal to the whole process group stop the training where it can be continued, not a worker's reading."""
+def _begin_worker(worker: int) -> None:
+    """Leave to the main process what is its own: signals to the whole process group, and the news of its own end.
+
+    A signal shall stop the training where it can be continued, not a worker's reading. Where the main process is killed
+    while it takes a batch, a thread of the worker would print the fault of the broken connection.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    hook = sys.excepthook
+
+    def told(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            hook(kind, fault, trace)
+
+    sys.excepthook = told
 
 
 @contextmanager
@@ -344,7 +357,7 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[s
         collate_fn=collate,
         num_workers=workers,
         timeout=PATIENCE if workers else 0,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=_begin_worker,
     )
     lost = ""
     with _no_worker_left():
