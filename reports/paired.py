@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import by_scale, departing, is_scored, marks, newest, scale_words, scored_model, shared
+from cissod_bench.averaging import by_scale, departing, is_scored, marks, newest, scale_words
 from cissod_bench.catalogue import Entry
 from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
-from cissod_bench.spec import AP, RunRecord
-from cissod_bench.table_notes import differing
+from cissod_bench.sides import OURS, Side
+from cissod_bench.spec import RunRecord
 from cissod_bench.table_plan import by_split, is_competitor, method_place, method_title
 from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
-OURS = "ours"
 NOTES = (
     "Differences of AP in points, ours minus the other method, over the n training seeds that both were run with, on "
     "one split at one scale; ± is their sample standard deviation. A seed that only one of them has does not count.",
@@ -26,33 +24,6 @@ NOTES = (
     "of comparisons.",
 )
 _HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least p")
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One method with one choice of settings on one split.
-
-    Attributes:
-        method: its name.
-        mark: tells its choices of settings apart.
-        title: as printed.
-        runs: training seed -> record.
-    """
-
-    method: str
-    mark: str
-    title: str
-    runs: Mapping[int, RunRecord]
-
-    @property
-    def any(self) -> RunRecord:
-        """One of its records; all have the same settings."""
-        return next(iter(self.runs.values()))
-
-    def ap(self, seed: int, column: str) -> AP:
-        """Return the AP of a training seed's run."""
-        record = self.runs[seed]
-        return record.ap[scored_model(record)].get(column)
 
 
 def build(
@@ -80,56 +51,54 @@ def build(
     return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
 
 
-def _sides(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[_Side]:
+def _sides(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[Side]:
     """Return the methods of one split in the paper's order, each choice of settings apart; references last."""
     numbers = marks(records)
-    together: dict[tuple[str, str], dict[int, RunRecord]] = {}
+    together: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        together.setdefault((record.method, departing(record)), {})[record.seed] = record
+        together.setdefault((record.method, departing(record)), []).append(record)
     sides = []
     for (method, _), own in together.items():
-        mark = numbers[id(next(iter(own.values())))]
+        mark = numbers[id(own[0])]
         end = "" if is_competitor(methods, method) else " (reference)"
         title = method_title(methods, method) + (f" [{mark}]" if mark else "") + end
-        sides.append(_Side(method, mark, title, own))
+        sides.append(Side(method, mark, title, own))
     return sorted(
         sides, key=lambda side: (not is_competitor(methods, side.method), *method_place(side.method), side.mark)
     )
 
 
-def _listing(sides: Sequence[_Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
+def _listing(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
     """Yield a split's comparisons, one listing a choice of our settings."""
     for ours in (side for side in sides if side.method == OURS):
         others = [side for side in sides if side.method != OURS]
         notes, frames, lines = [], [], []
         for other in others:
-            apart = differing([shared(ours.any), shared(other.any)])
-            seeds = sorted(ours.runs.keys() & other.runs.keys())
-            if apart:
+            if apart := ours.apart(other):
                 notes.append(
                     f"{other.title}: not compared, it was run with other settings ({', '.join(sorted(apart))})."
                 )
-            elif not seeds:
+            elif not ours.scores().keys() & other.scores().keys():
                 notes.append(f"{other.title}: not compared, no training seed is the same.")
             else:
-                frames.append(_frame(ours, other, seeds, columns))
+                frames.append(_frame(ours, other, columns))
                 lines += _lines(other.title, frames[-1])
         if others:
             data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
             name = f"Paired tests: {ours.title} against the others, {title}"
-            yield Listing(name, scale_words(ours.any), _HEADS, tuple(lines), data, labels=2, notes=tuple(notes))
+            yield Listing(name, scale_words(ours.records[0]), _HEADS, tuple(lines), data, labels=2, notes=tuple(notes))
 
 
-def _frame(ours: _Side, other: _Side, seeds: Sequence[int], columns: Sequence[str]) -> pd.DataFrame:
+def _frame(ours: Side, other: Side, columns: Sequence[str]) -> pd.DataFrame:
     """Return a tidy line a column; a seed where either AP is undefined does not count."""
-    record = ours.any
+    record, one, two = ours.records[0], ours.scores(), other.scores()
     keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
     keys |= {"method": OURS, "mark": ours.mark, "other": other.method, "other_mark": other.mark, "title": other.title}
     lines = []
     for column in columns:
-        aps = [(ours.ap(seed, column), other.ap(seed, column)) for seed in seeds]
-        pairs = [(one, two) for one, two in aps if one is not None and two is not None]
-        found = paired([one - two for one, two in pairs])
+        aps = [(one[key].get(column), two[key].get(column)) for key in sorted(one.keys() & two.keys())]
+        pairs = [(a, b) for a, b in aps if a is not None and b is not None]
+        found = paired([a - b for a, b in pairs])
         means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)] or [None, None]
         numbers = {"n": found.n, "ours_mean": means[0], "other_mean": means[1], "difference": found.mean}
         numbers |= {"std": found.std, "p_t": found.p_t, "p_flip": found.p_flip}

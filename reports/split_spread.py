@@ -6,17 +6,16 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import as_text, departing, is_scored, newest, scale, scored_model, shared
+from cissod_bench.averaging import as_text, departing, is_scored, newest, scale
 from cissod_bench.catalogue import Entry
 from cissod_bench.paired import paired_t, sign_flips
-from cissod_bench.spec import AP, RunRecord
-from cissod_bench.table_notes import differing
+from cissod_bench.sides import OURS, Scores, Side
+from cissod_bench.spec import RunRecord
 from cissod_bench.table_plan import is_competitor, method_place, method_title, task_layouts
 from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
@@ -29,54 +28,29 @@ NOTES = (
     "settings; p is two-sided, of the paired t test and the exact sign-flip test over the k splits. With 5 splits the "
     "latter cannot be below 0.0625.",
 )
-OURS = "ours"
 _HEADS = (
     *("Method", "AP", "Seed", "Splits", "Mean", "Std over splits", "Std over seeds"),
     *("p (t test)", "p (sign flips)"),
 )
-Scores = Mapping[tuple[str, int], Mapping[str, AP]]
-"""(hash of the split, training seed) -> column -> points."""
 _OPTIONS = (
     *("cover", "labelled_percent", "min_instances", "minority", "dm_minority", "unlabelled_percent"),
     *("algorithm", "imported"),
 )
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One method with one choice of settings.
-
-    Attributes:
-        method: its name.
-        mark: tells its choices of settings apart.
-        title: as printed.
-        records: its runs on all splits, one at least.
-    """
-
-    method: str
-    mark: str
-    title: str
-    records: Sequence[RunRecord]
-
-    def aps(self) -> Scores:
-        """Return the AP of every run."""
-        return {(one.split_sha256, one.seed): one.ap[scored_model(one)] for one in self.records}
-
-    def minus(self, other: _Side) -> Scores:
-        """Return the differences of AP where both have a run on a split with a seed."""
-        own, their = self.aps(), other.aps()
-        return {key: _differences(own[key], their[key]) for key in own if key in their}
-
-    def keys(self) -> dict[str, str]:
-        """Return what a tidy line calls it."""
-        names = {name: getattr(self.records[0], name) for name in ("preset", "profile", "task", "method")}
-        return {**names, "mark": self.mark, "other": "", "other_mark": ""}
+def _keys(side: Side) -> dict[str, str]:
+    """Return what a tidy line calls a method."""
+    names = {name: getattr(side.records[0], name) for name in ("preset", "profile", "task", "method")}
+    return {**names, "mark": side.mark, "other": "", "other_mark": ""}
 
 
-def _differences(one: Mapping[str, AP], two: Mapping[str, AP]) -> dict[str, AP]:
-    """Return one minus two, a column; None where either is undefined or absent."""
-    pairs = {column: (one[column], two.get(column)) for column in one}
-    return {column: None if a is None or b is None else a - b for column, (a, b) in pairs.items()}
+def _minus(one: Scores, two: Scores) -> Scores:
+    """Return one minus two where both have a run on a split with a seed; None where either is undefined or absent."""
+    return {
+        key: {column: None if (b := two[key].get(column)) is None or a is None else a - b for column, a in own.items()}
+        for key, own in one.items()
+        if key in two
+    }
 
 
 def build(
@@ -135,18 +109,17 @@ def _listing(
         else:
             together.setdefault((record.method, departing(record)), []).append(record)
     order = sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), key[1]))
-    sides = []
+    sides: list[Side] = []
     for method, settings in order:
         same = [key for key in order if key[0] == method]
         mark = str(same.index((method, settings)) + 1) if len(same) > 1 else ""
         name = method_title(methods, method) + (f" [{mark}]" if mark else "")
-        sides.append(_Side(method, mark, name, together[method, settings]))
-    found = [_frame(side.aps(), columns, side.keys(), side.title) for side in sides]
+        sides.append(Side(method, mark, name, together[method, settings]))
+    found = [_frame(side.scores(), columns, _keys(side), side.title) for side in sides]
     for ours in (side for side in sides if side.method == OURS):
-        for other in (side for side in sides if side.method != OURS):
-            if not differing([shared(ours.records[0]), shared(other.records[0])]):
-                keys, name = {**ours.keys(), "other": other.method, "other_mark": other.mark}, other.title
-                found.append(_frame(ours.minus(other), columns, keys, f"{ours.title} minus {name}"))
+        for other in (side for side in sides if side.method != OURS and not ours.apart(side)):
+            keys, title = {**_keys(ours), "other": other.method, "other_mark": other.mark}, other.title
+            found.append(_frame(_minus(ours.scores(), other.scores()), columns, keys, f"{ours.title} minus {title}"))
     frames = [frame for frame in found if len(frame)]
     lines = [line for frame in frames for line in _lines(frame)]
     if not frames:
