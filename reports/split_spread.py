@@ -118,8 +118,9 @@ def _listing(
     found = [_frame(side.scores(), columns, _keys(side), side.title) for side in sides]
     for ours in (side for side in sides if side.method == OURS):
         for other in (side for side in sides if side.method != OURS and not ours.apart(side)):
-            keys, title = {**_keys(ours), "other": other.method, "other_mark": other.mark}, other.title
-            found.append(_frame(_minus(ours.scores(), other.scores()), columns, keys, f"{ours.title} minus {title}"))
+            keys = {**_keys(ours), "other": other.method, "other_mark": other.mark}
+            name = f"{ours.title} minus {other.title}"
+            found.append(_frame(_minus(ours.scores(), other.scores()), columns, keys, name))
     frames = [frame for frame in found if len(frame)]
     lines = [line for frame in frames for line in _lines(frame)]
     if not frames:

@@ -155,7 +155,7 @@ def many_splits() -> list[RunRecord]:
 
 def test_the_spread_over_splits_stands_beside_the_one_over_seeds() -> None:
     (listing,) = report_of("split_spread", *many_splits(), methods=METHODS).listings
-    assert listing.scale == "preset mini, profile default"
+    assert (listing.title, listing.scale) == ("Spread over splits: Toy shapes", "preset mini, profile default")
     lines = [line for line in listing.data.to_dict("records") if (line["title"], line["column"]) == ("Ours", "all")]
     assert [(line["seed"], line["splits"], line["mean"]) for line in lines] == [(0, 3, 33.0), (1, 2, 34.0)]
     assert [line["std_splits"] for line in lines] == pytest.approx([3.0, statistics.stdev([31.0, 37.0])])
