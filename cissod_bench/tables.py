@@ -24,7 +24,6 @@ DASH = "–"  # nothing ran
 DAGGER = "†"  # behind a number that the others of its row do not lead to
 UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
 
-
 CELL_COLUMNS = [
     *("preset", "profile", "split_seed", "task", "split_sha256"),
     *("method", "variant", "mark", "title", "competitor"),

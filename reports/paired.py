@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import by_scale, departing, is_scored, marks, newest, scale_words
+from cissod_bench.averaging import by_scale, is_scored, newest, scale_words
 from cissod_bench.catalogue import Entry
 from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
-from cissod_bench.sides import OURS, Side
+from cissod_bench.sides import OURS, Side, sides_of
 from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import by_split, is_competitor, method_place, method_title
+from cissod_bench.table_plan import by_split, is_competitor
 from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 NOTES = (
@@ -52,20 +53,11 @@ def build(
 
 
 def _sides(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[Side]:
-    """Return the methods of one split in the paper's order, each choice of settings apart; references last."""
-    numbers = marks(records)
-    together: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in records:
-        together.setdefault((record.method, departing(record)), []).append(record)
-    sides = []
-    for (method, _), own in together.items():
-        mark = numbers[id(own[0])]
-        end = "" if is_competitor(methods, method) else " (reference)"
-        title = method_title(methods, method) + (f" [{mark}]" if mark else "") + end
-        sides.append(Side(method, mark, title, own))
-    return sorted(
-        sides, key=lambda side: (not is_competitor(methods, side.method), *method_place(side.method), side.mark)
-    )
+    """Return the methods of one split, references named as such."""
+    return [
+        side if is_competitor(methods, side.method) else replace(side, title=f"{side.title} (reference)")
+        for side in sides_of(records, methods)
+    ]
 
 
 def _listing(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iterator[Listing]:

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import as_text, departing, is_scored, newest, scale
+from cissod_bench.averaging import as_text, is_scored, newest, scale
 from cissod_bench.catalogue import Entry
 from cissod_bench.paired import paired_t, sign_flips
-from cissod_bench.sides import OURS, Scores, Side
+from cissod_bench.sides import OURS, Scores, Side, sides_of
 from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import is_competitor, method_place, method_title, task_layouts
+from cissod_bench.table_plan import task_layouts
 from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 NOTES = (
@@ -100,21 +100,15 @@ def _listing(
     records: Sequence[RunRecord], methods: Mapping[str, Entry], columns: Sequence[str], title: str, end: str
 ) -> Listing | None:
     """Return the spreads of a task at one scale, or None where no method was run on two splits with one seed."""
-    together: dict[tuple[str, str], list[RunRecord]] = {}
+    kept = []
     notes = set()
     for record in records:
         draws = {one.split_sha256 for one in records if one.split_seed == record.split_seed}
         if len(draws) > 1:  # which of them belongs to the others cannot be told
             notes.add(f"Split seed {record.split_seed} is left out: runs have {len(draws)} different draws of it.")
         else:
-            together.setdefault((record.method, departing(record)), []).append(record)
-    order = sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), key[1]))
-    sides: list[Side] = []
-    for method, settings in order:
-        same = [key for key in order if key[0] == method]
-        mark = str(same.index((method, settings)) + 1) if len(same) > 1 else ""
-        name = method_title(methods, method) + (f" [{mark}]" if mark else "")
-        sides.append(Side(method, mark, name, together[method, settings]))
+            kept.append(record)
+    sides = sides_of(kept, methods)
     found = [_frame(side.scores(), columns, _keys(side), side.title) for side in sides]
     for ours in (side for side in sides if side.method == OURS):
         for other in (side for side in sides if side.method != OURS and not ours.apart(side)):

@@ -367,14 +367,14 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[s
         try:
             yield from map(_sound, loader)
         except RuntimeError as error:
-            lost = str(error).splitlines()[0]
+            lost = str(error)
             if not lost.startswith("DataLoader "):
                 raise
         finally:
             gc.unfreeze()
     if lost:
         raise EnvironmentFault(
-            f"A process that reads images is dead or stuck ({lost.rstrip('.')}).",
+            f"A process that reads images is dead or stuck ({lost.splitlines()[0].rstrip('.')}).",
             remedy="repeat the same command to continue from the last checkpoint; should it happen again, see what "
             "`cissod-bench doctor` says of shared memory, or add --set workers=0",
         )
