@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
+from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ _REMEDY = "fetch the image again"
 def broken_name_rule(name: str) -> str | None:
     """Return the rule that a relative file name breaks, or None for a name that stays below its folder.
 
-    Refused are empty and absolute names, ".." as a part, NUL and other control characters; on every system also what
-    would be absolute on another one, because annotation files travel.
+    Refused are empty and absolute names, ".." as a part, NUL and other control characters (``controls.CONTROLS``; every
+    other character is a file name's right, the odd spaces of macOS too); on every system also what would be absolute on
+    another one, because annotation files travel.
     """
-    if not name or not name.isprintable():
-        return "must be a printable name"
+    if not name or has_control(name):
+        return "must be a printable name without control characters"
     if name[0] in "/\\" or ".." in name or ":" in name:  # the quick look at one of millions; the parts decide
         windows = PureWindowsPath(name)
         if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cissod_bench.cli.make_splits import read_names
 from cissod_bench.errors import UsageFault
 from cissod_bench.manifests import read_manifest
 from cissod_bench.tasks import draw_options, find_task, task_data_root
@@ -86,6 +87,61 @@ def test_a_wrong_task_file_is_refused_by_key(tmp_path: Path, text: str, message:
     with pytest.raises(UsageFault, match=message) as fault:
         find_task(str(path))
     assert str(path) in fault.value.message
+
+
+def test_a_task_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    """A byte order mark, and lines that end in two characters."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + (HEAD + PARTS).replace("\n", "\r\n").encode())
+    task = find_task(str(path))
+    assert (task.title, task.minority, task.inputs["val"]) == ("Mine", ("heart", "arrow"), "a/val.json")
+
+
+def test_a_minority_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xef\xbb\xbfheart\r\narrow\r\n")
+    assert read_names(path) == ("heart", "arrow")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("a/train.json", r"a\train.json", "train.annotations holds a control character: 'a\\train.json'"),
+        ("a/images", r"\nice", "train.images holds a control character: '\\nice"),
+        ("a/val.json", r"a\\x\fval.json", "val.annotations holds a control character"),
+        ("a/val.json", r"data\coco\val.json", "is no TOML"),
+        ("a/val.json", r"C:\Users\me\val.json", "is no TOML"),
+    ],
+)
+def test_a_backslash_in_double_quotes_is_explained(tmp_path: Path, old: str, new: str, told: str) -> None:
+    with pytest.raises(UsageFault) as fault:
+        find_task(written(tmp_path, HEAD + PARTS.replace(old, new)))
+    assert told in fault.value.message
+    assert fault.value.remedy is not None
+    assert "write paths with '/', or in single quotes" in fault.value.remedy
+
+
+def test_a_path_with_backslashes_in_single_quotes_is_read_as_windows_means_it(tmp_path: Path) -> None:
+    task = find_task(written(tmp_path, HEAD + PARTS.replace('"a/train.json"', r"'a\train.json'")))
+    assert task.inputs["train"] == "a/train.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "strayed", "table"),
+    [
+        ('title = "x"' + PARTS + 'minority = ["heart"]', "'minority'", "val.minority"),
+        (HEAD + PARTS + "labelled_percent = 5\nmin_instances = 3", "'labelled_percent', 'min_instances'", "val.l"),
+        (HEAD + PARTS.replace("[val]", "cover = 'uniform'\n[val]"), "'cover'", "train.cover"),
+    ],
+)
+def test_a_key_below_the_header_of_a_table_is_told_where_it_belongs(
+    tmp_path: Path, text: str, strayed: str, table: str
+) -> None:
+    with pytest.raises(UsageFault, match="belongs to the whole file, above the first line in brackets") as fault:
+        find_task(written(tmp_path, text))
+    assert f"{strayed} stands below" in fault.value.message
+    assert table in fault.value.message
+    assert fault.value.remedy == f"move {strayed} to the top of the file, above [train] and [val]"
 
 
 @pytest.mark.parametrize(

@@ -158,14 +158,16 @@ def read_names(path: Path) -> tuple[str, ...]:
         UsageFault: the file cannot be read, is not UTF-8 or names nothing.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a byte order mark
     except OSError as error:
-        raise UsageFault(f"--minority {path} cannot be read: {error.strerror}.") from None
+        message = f"--minority {path} cannot be read: {error.strerror}."
+        raise UsageFault(message, remedy="name a file with one class name a line") from None
     except UnicodeDecodeError as error:
-        raise UsageFault(f"--minority {path} is not UTF-8: byte {error.start}.") from None
+        raise UsageFault(f"--minority {path} is not UTF-8: byte {error.start}.", remedy="save it as UTF-8") from None
     names = tuple(line for line in lines if line.strip())
     if not names:
-        raise UsageFault(f"--minority {path} names no class; one name a line is expected.")
+        message = f"--minority {path} names no class; one name a line is expected."
+        raise UsageFault(message, remedy="write the minority classes into it, one a line")
     return names
 
 
