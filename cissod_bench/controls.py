@@ -1,6 +1,6 @@
-"""Text from files on its way to a terminal: characters that would steer it are written out.
+r"""Text from files on its way to a terminal: characters that would steer it are written out.
 
-A class may be called "\\x1b[31mcar\\r". Printed as it is, it would colour what follows and overwrite its own line. The
+A class may be called "\x1b[31mcar\r". Printed as it is, it would colour what follows and overwrite its own line. The
 characters are listed here, not asked of ``str.isprintable``, whose answer changes with Python's version of Unicode.
 """
 
@@ -32,6 +32,11 @@ def shown(text: str) -> str:
 def shown_name(name: str) -> str:
     r"""Return a name from a file with every control character written out, line ends too (``\n``)."""
     return _CONTROL.sub(_written_out, name)
+
+
+def json_shown(text: str) -> str:
+    r"""Return JSON text of the same meaning, with control characters within its strings written out, as ``\u009b``."""
+    return _BUT_LINE_END.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _written_out(match: re.Match[str]) -> str:

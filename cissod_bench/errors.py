@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from cissod_bench.controls import shown_name
+
 
 class BenchError(Exception):
     """A fault with a message for the user: what is wrong, where, the rule, what was got.
@@ -74,4 +76,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | No
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UsageFault(f"There is no {kind} {name!r}.{hint} Known: {', '.join(names)}.", remedy=remedy)
+    return UsageFault(f"There is no {kind} {name!r}.{hint} Known: {', '.join(map(shown_name, names))}.", remedy=remedy)

@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table as Grid
-from rich.text import Text
 
 from cissod_bench import html
 from cissod_bench.averaging import is_scored
 from cissod_bench.csv_files import csv_text
 from cissod_bench.latex import render_latex
 from cissod_bench.tables import DASH, Cell, Listing, Report, Row, Runs, Table
+from cissod_bench.terminal import Console, Text
 
 Files = Mapping[str, str]
 """File name -> text."""
@@ -193,7 +192,7 @@ def print_rich(report: Report, console: Console) -> None:
 
 def _text(text: str, style: str = "") -> Text:
     """Return text without markup and without what a terminal would obey."""
-    return Text("".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text), style)
+    return Text(text, style)
 
 
 def _listing_grid(listing: Listing) -> Grid:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from cissod_bench.atomic import make_folder, write_bytes
+from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.spec import RunRecord
 
@@ -51,7 +52,7 @@ def run_folder(
     """
     named = method if not variant else f"{method}+{variant}"
     for part in (task, named, f"{preset}-{profile}"):
-        if not part or part.startswith(".") or not part.isprintable() or "/" in part or "\\" in part:
+        if not part or part.startswith(".") or has_control(part) or "/" in part or "\\" in part:
             raise UsageFault(
                 f"The name {part!r} cannot be a folder: it is empty, starts with a dot, or holds a slash or a control "
                 "character."

@@ -16,6 +16,7 @@ import numpy as np
 from cissod_bench.annotations import Annotations, Bools, read_annotations
 from cissod_bench.catalogue import list_tasks, load_task
 from cissod_bench.columns import Ints
+from cissod_bench.controls import shown_name
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import Progress, file_sha256
 from cissod_bench.manifests import Manifest
@@ -244,7 +245,8 @@ def _groups_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     if sorted(short) != sorted(manifest["below_minimum"]):
         yield _differs("below_minimum", short, manifest["below_minimum"])
     if short and not manifest.get("imported"):
-        yield f"{LABELLED}: {len(short)} classes have fewer than {manifest['min_instances']} boxes: {', '.join(short)}."
+        listed = ", ".join(map(shown_name, short))
+        yield f"{LABELLED}: {len(short)} classes have fewer than {manifest['min_instances']} boxes: {listed}."
 
 
 def _bounds(task: str) -> tuple[int, int]:

@@ -217,5 +217,7 @@ def _warnings(files: Files, manifest: Manifest) -> list[str]:
     if files.train is None:
         found.append("The task's training file is not at hand, so it was not checked that the images are its own.")
     if below := manifest["below_minimum"]:
-        found.append(f"D_l holds fewer than {manifest['min_instances']} boxes of {len(below)} classes: {below[0]} ...")
+        found.append(
+            f"D_l holds fewer than {manifest['min_instances']} boxes of {len(below)} classes: {below[0]!r} ..."
+        )
     return found

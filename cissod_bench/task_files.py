@@ -178,8 +178,8 @@ def _check_paths(path: Path, described: TaskFile) -> None:
             value = getattr(values, key)
             if has_control(value):
                 raise UsageFault(
-                    f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a tab, "
-                    "\\n as a line end and so on.",
+                    f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a "
+                    "tab, \\n as a line end and so on.",
                     remedy=_SLASHES,
                 )
             rule = broken_name_rule(value)

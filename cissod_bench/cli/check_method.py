@@ -88,10 +88,10 @@ def _show(output: Output, names: Sequence[str], found: Sequence[Sequence[Outcome
 
 
 def _print(name: str, outcomes: Sequence[Outcome]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     colours = {"PASS": "green", "FAIL": "bold red", "-": "dim"}
     table = Table(escape(name), "", "found")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cissod_bench.controls import json_shown, shown
 from cissod_bench.errors import BenchError, PeerLost
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,36 +36,36 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print a line of progress: on stdout, with --json on stderr, with -q nowhere."""
         if self.verbosity >= 0:
-            print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+            print(shown(text), file=sys.stderr if self.json else sys.stdout, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
-        print(f"Warning: {text}", file=sys.stderr, flush=True)
+        print(f"Warning: {shown(text)}", file=sys.stderr, flush=True)
 
     def result(self, value: Any) -> None:
         """Print the command's one JSON value, if --json was asked for."""
         if self.json:
-            print(json.dumps(value, indent=2, ensure_ascii=False))
+            print(json_shown(json.dumps(value, indent=2, ensure_ascii=False)))
 
     def fault(self, fault: BenchError) -> None:
         """Print a user's fault as one message; its traceback only with -v."""
         if self.verbosity > 0:
-            traceback.print_exc()
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
         rank = os.environ.get("RANK", "0")
         if isinstance(fault, PeerLost):  # no "Error:", which is for the message of the process that failed
-            print(f"Rank {rank} ends: {fault.message}", file=sys.stderr)
+            print(f"Rank {rank} ends: {shown(fault.message)}", file=sys.stderr)
         elif rank == "0":
-            print(f"Error: {fault}", file=sys.stderr)
+            print(f"Error: {shown(str(fault))}", file=sys.stderr)
         elif not fault.on_all_ranks:
-            print(f"Error: rank {rank}: {fault}", file=sys.stderr)
+            print(f"Error: rank {rank}: {shown(str(fault))}", file=sys.stderr)
 
     def unexpected(self, error: Exception) -> None:
         """Print a fault of ours: the traceback with -v, else its last line and how to see the rest."""
         if self.verbosity > 0:
-            traceback.print_exc()
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
         else:
             print(
-                f"Error: {type(error).__name__}: {error}\n  -> repeat the command with -v for the details",
+                f"Error: {type(error).__name__}: {shown(str(error))}\n  -> repeat the command with -v for the details",
                 file=sys.stderr,
             )
 

@@ -95,9 +95,9 @@ def _judge(found: Sequence[TaskCheck], *, must_be_there: bool) -> None:
 
 
 def _print(found: Sequence[TaskCheck], data_root: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     console = Console()
     table = Table("task", "what", "state", "found", box=None, pad_edge=False)

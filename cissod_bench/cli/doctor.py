@@ -39,9 +39,9 @@ def command(output: Output, work_dir: Path) -> None:
 
 
 def _print(checks: list[Check]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     console = Console()
     table = Table("check", "status", "found", box=None, pad_edge=False)

@@ -156,9 +156,9 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
 
 
 def _print(scores: Scores, title: str, groups: Mapping[str, Sequence[str]], per_class: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text, name_text
 
     def points(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.1f}"
@@ -172,5 +172,5 @@ def _print(scores: Scores, title: str, groups: Mapping[str, Sequence[str]], per_
         classes = Table("class", "group", "AP")
         for group, names in groups.items():
             for name in names:
-                classes.add_row(Text(name), Text(group), points(scores.per_class[name]))
+                classes.add_row(name_text(name), name_text(group), points(scores.per_class[name]))
         console.print(classes)

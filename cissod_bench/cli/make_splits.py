@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.controls import shown_name
 from cissod_bench.errors import BenchError, DataFault, UsageFault
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
     how = "not written" if dry_run else new if drawn.fresh else "already there, hashes verified"
     named = [name for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
     parts = f"  ({' + '.join(f'{name} {counts[name]:,}' for name in named)})" if named else ""
-    short = f" ({', '.join(below)})" if below else ""
+    short = f" ({', '.join(map(shown_name, below))})" if below else ""
     lines = [
         f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
         f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes{parts}",
@@ -203,7 +204,7 @@ def _other_options(drawn: SplitOnDisk) -> list[str]:
     if drawn.manifest.get("imported"):
         return [] if drawn.fresh else ["  imported, drawn by others; --force draws one in its place"]
     told = [
-        f"{name} {', '.join(there) if isinstance(there, list) else there}"
+        f"{name} {', '.join(map(shown_name, there)) if isinstance(there, list) else there}"
         for name, (there, _) in drawn.differing.items()
     ]
     return [f"  drawn with {', '.join(told)}; --force draws it again with the task's own"] if told else []
@@ -216,7 +217,8 @@ def _ratio(manifest: Manifest) -> str:
     most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
     without = len(manifest["per_class"]) - len(boxes)
     none = f"; classes without a box: {without}" if without else ""
-    return f"{manifest['imbalance']:,} : 1 ({most} {boxes[most]:,}, {least} {boxes[least]:,}{none})"
+    ends = ", ".join(f"{shown_name(name)} {boxes[name]:,}" for name in (most, least))
+    return f"{manifest['imbalance']:,} : 1 ({ends}{none})"
 
 
 _POLICY = {
@@ -261,8 +263,9 @@ def shown_progress(output: Output) -> Iterator[Progress | None]:
 
         yield begins
         return
-    from rich.console import Console
     from rich.progress import Progress as Bars
+
+    from cissod_bench.terminal import Console
 
     with Bars(console=Console(stderr=True), transient=True) as bars:
         rows: dict[str, Any] = {}

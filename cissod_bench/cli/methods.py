@@ -48,9 +48,9 @@ def _facts(entry: Entry, named: str) -> dict[str, Any]:
 
 
 def _list(rows: list[dict[str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     table = Table("name", "title", "source")
     for row in rows:
@@ -59,9 +59,9 @@ def _list(rows: list[dict[str, str]]) -> None:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     table = Table(show_header=False, box=None)
     trained = {

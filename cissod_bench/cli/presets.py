@@ -15,9 +15,9 @@ from cissod_bench.cli.common import Output, global_options, pass_output
 @pass_output
 def command(output: Output, name: str | None) -> None:
     """List presets (scale) and profiles (constants), or the settings of preset NAME beside the paper's."""
-    from rich.console import Console
     from rich.table import Table
 
+    from cissod_bench.terminal import Console
     from cissod_bench.training import settings
 
     if name is None:

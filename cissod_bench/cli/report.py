@@ -110,10 +110,9 @@ def _formats(text: str) -> list[str]:
 
 
 def _print(reports: list[Report], runs: Runs) -> None:
-    from rich.console import Console
-
     from cissod_bench.html import departures
     from cissod_bench.rendering import notes_once, print_rich
+    from cissod_bench.terminal import Console
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for report in notes_once(reports):

@@ -116,8 +116,9 @@ def describe(plan: Plan, world: int) -> list[str]:
 
 def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
     """Print AP of teacher and student beside the paper's cell, and the run's folder."""
-    from rich.console import Console
     from rich.table import Table
+
+    from cissod_bench.terminal import Console
 
     reported = plan.method.reported.get(plan.task.name, {})
     columns = ["all", *plan.groups]

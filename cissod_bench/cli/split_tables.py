@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from cissod_bench.controls import shown_name
 
+if TYPE_CHECKING:
     from cissod_bench.split_diff import IdsDiffer, SplitsDiffer
+    from cissod_bench.terminal import Console
 
 _HASH = 12  # hexadecimal digits of a hash that tell splits apart
 _POLICY = {
@@ -26,9 +27,9 @@ def print_list(rows: Sequence[Mapping[str, Any]]) -> None:
     Args:
         rows: from ``split_list.row``.
     """
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     console = Console()
     table = Table("task", "seed", "images in D_l", "in D_u", "sha256", "other options")
@@ -53,21 +54,24 @@ def _options(options: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value[:3])) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
+        return ", ".join(shown_name(str(one)) for one in value[:3]) + (
+            f" and {len(value) - 3} more" if len(value) > 3 else ""
+        )
     return str(value)
 
 
 def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Print what a manifest says: facts, groups and every class."""
-    from rich.console import Console
-    from rich.text import Text
+    from cissod_bench.terminal import Console, Text, name_text
 
     console = Console()
     for key, text in _facts(folder, manifest):  # unwrapped, so that a hash can be copied in one piece
         console.print(Text.assemble((f"{key:<17}", "dim"), text), soft_wrap=True)
     groups = _table(("group", "classes", "boxes in D_l", "hidden in D_u"))
     for group, one in manifest["per_group"].items():
-        groups.add_row(Text(group), *map(_number, (one["classes"], one["labelled"], _hidden(manifest, one["hidden"]))))
+        groups.add_row(
+            name_text(group), *map(_number, (one["classes"], one["labelled"], _hidden(manifest, one["hidden"])))
+        )
     console.print(groups)
     _print_classes(console, manifest)
 
@@ -137,22 +141,20 @@ def _table(header: tuple[str, ...], text_columns: int = 1) -> Any:
 
 
 def _print_classes(console: Console, manifest: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
     from cissod_bench.split_list import class_rows
+    from cissod_bench.terminal import name_text
 
     keys = ("images", "boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
     header = ("class", "group", "images in D_l", "boxes", "images in D_u", "hidden boxes", "in the data set")
     table = _table(header, text_columns=2)
     for one in class_rows(manifest):
-        table.add_row(Text(one["class"]), Text(one["group"]), *(_number(one[key]) for key in keys))
+        table.add_row(name_text(one["class"]), name_text(one["group"]), *(_number(one[key]) for key in keys))
     console.print(table)
 
 
 def print_difference(a: Path, b: Path, found: SplitsDiffer) -> None:
     """Print what two splits differ in, A left and B right; only what differs."""
-    from rich.console import Console
-    from rich.text import Text
+    from cissod_bench.terminal import Console, Text
 
     console = Console()
     if found.equal:
@@ -184,7 +186,7 @@ def _value(value: Any) -> str:
 
 def _print_ids(console: Console, kinds: Mapping[str, Mapping[str, IdsDiffer]]) -> None:
     """Print how many ids differ in each data file, and below the table the first of them."""
-    from rich.text import Text
+    from cissod_bench.terminal import Text
 
     table = _table(("ids", "in both", "A alone", "B alone", "other record"))
     table.columns[0].no_wrap = True

@@ -136,8 +136,7 @@ def _conclude(seen: Mapping[Cell, Seen]) -> None:
 @contextmanager
 def _live_line(output: Output, folders: Folders) -> Iterator[Callable[[Cell], None]]:
     """Yield a function that shows how far a cell is on a terminal, and nothing elsewhere."""
-    from rich.console import Console
-    from rich.text import Text
+    from cissod_bench.terminal import Console, Text
 
     console = Console(stderr=True)
     if output.verbosity < 0 or not console.is_terminal:
@@ -152,10 +151,10 @@ def _show(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> None:
     output.result([_value(folders, cell, one) for cell, one in seen.items()])
     if output.json or output.verbosity < 0:
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for group in dict.fromkeys((cell.task, cell.split_seed) for cell in seen):

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
+from cissod_bench.controls import shown_name
 
 
 @click.command("tasks", short_help="List the sub-tasks.")
@@ -45,13 +46,13 @@ def _facts(name: str) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {one}" for key, one in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(shown_name(str(one)) for one in value) if isinstance(value, tuple) else str(value)
 
 
 def _print(rows: list[tuple[str, ...]], header: tuple[str, ...] | None) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cissod_bench.terminal import Console, Text
 
     table = Table(*(header or ("", "")), show_header=header is not None, box=None if header is None else Table().box)
     for row in rows:

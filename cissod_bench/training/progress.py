@@ -6,8 +6,10 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cissod_bench.controls import shown
+from cissod_bench.terminal import Console
 
 
 class Bar:
@@ -63,4 +65,4 @@ class Bar:
         rate = (self.done - self.first) / max(now - self.begun, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
         text = f"{self.title:>9} {self.done}/{self.total}  {rate:.2f}/s  {left:.0f} s left  {self.note}"
-        print(text.rstrip(), file=self.stream, flush=True)
+        print(shown(text.rstrip()), file=self.stream, flush=True)
