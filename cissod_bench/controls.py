@@ -18,7 +18,7 @@ _BUT_LINE_END = re.compile(f"(?!\n)[{CONTROLS}]")
 
 def has_control(text: str) -> bool:
     """Return whether a text holds a control character."""
-    return _CONTROL.search(text) is not None
+    return not (text.isascii() and text.isprintable()) and _CONTROL.search(text) is not None
 
 
 def shown(text: str) -> str:

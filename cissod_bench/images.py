@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
 from cissod_bench.controls import has_control
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, UsageFault
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-MAX_PIXELS = 80_000_000
-"""Largest image that is decoded; a few kilobytes can claim more and would fill the memory."""
+MAX_PIXELS = 250_000_000
+"""Largest image that is decoded, unless ``CISSOD_MAX_PIXELS`` says another number; telephones make photos of 200
+megapixels. A few kilobytes can claim more and would fill the memory: a pixel takes three bytes."""
+MAX_PIXELS_VARIABLE = "CISSOD_MAX_PIXELS"
 
 _LONE_MARKERS = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9))}  # without a length behind them
 _REMEDY = "fetch the image again"
@@ -81,7 +82,7 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
 
     Raises:
         DataFault: the file is missing, empty, cut off, no image, of another size than stated, or claims more than
-            ``MAX_PIXELS``; the message names the file.
+            ``max_pixels()``; the message names the file.
     """
     import cv2
     import numpy as np
@@ -100,6 +101,23 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
     if pixels is None:
         raise DataFault(f"{path}: the image cannot be decoded; it is broken.", remedy=_REMEDY)
     return cast("npt.NDArray[np.uint8]", pixels)
+
+
+def max_pixels() -> int:
+    """Return the most pixels an image may have to be decoded.
+
+    Raises:
+        UsageFault: ``CISSOD_MAX_PIXELS`` is set and is no whole number above 0.
+    """
+    stated = os.environ.get(MAX_PIXELS_VARIABLE, "")
+    if not stated:
+        return MAX_PIXELS
+    if not (stated.isascii() and stated.isdigit() and int(stated)):
+        raise UsageFault(
+            f"{MAX_PIXELS_VARIABLE} is the most pixels an image may have, a whole number above 0. Got {stated!r}.",
+            remedy=f"export {MAX_PIXELS_VARIABLE}={MAX_PIXELS}",
+        )
+    return int(stated)
 
 
 def _jpeg_ends(data: bytes) -> bool:
@@ -128,17 +146,17 @@ def _check_header(path: Path, data: bytes, width: int | None, height: int | None
     if not data:
         raise DataFault(f"{path}: the image is empty (0 bytes).", remedy=_REMEDY)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                size = image.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataFault(f"{path}: the image claims more than {MAX_PIXELS:,} pixels; it is not decoded.") from None
+        Image.MAX_IMAGE_PIXELS = (
+            None  # its own limit is lower; only its readers of headers are used, which need no memory
+        )
+        with Image.open(io.BytesIO(data)) as image:
+            size = image.size
     except Exception as error:  # the many readers raise many kinds on broken headers
         raise DataFault(f"{path}: this is no image ({type(error).__name__}).", remedy=_REMEDY) from None
-    if size[0] * size[1] > MAX_PIXELS:
+    if size[0] * size[1] > (most := max_pixels()):
         raise DataFault(
-            f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {MAX_PIXELS:,}; it is not decoded."
+            f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {most:,}; it is not decoded.",
+            remedy=f"if it is truly so large, export {MAX_PIXELS_VARIABLE}={size[0] * size[1]}; a pixel takes 3 bytes",
         )
     if (width or size[0], height or size[1]) != size:
         raise DataFault(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.images import MAX_PIXELS, broken_name_rule, read_image, safe_path
 
 
@@ -161,7 +161,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(9_000, 9_000), (60_000, 60_000), (2_000_000, 50)])
+@pytest.mark.parametrize("size", [(16_000, 16_000), (60_000, 60_000), (5_200_000, 50)])
 def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, size: tuple[int, int]) -> None:
     assert size[0] * size[1] > MAX_PIXELS
     path = tmp_path / "a.png"
@@ -170,6 +170,36 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, size: t
     with pytest.raises(DataFault, match="not decoded"):
         read_image(path, *size)
     assert time.perf_counter() - started < 1
+
+
+def test_a_photo_of_108_megapixels_is_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(bomb(12_000, 9_000))  # its header is a photo's; there are hardly any pixels behind it
+    with pytest.raises(DataFault, match="cannot be decoded|is cut off"):
+        read_image(path, 12_000, 9_000)
+
+
+def test_the_most_pixels_are_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(picture()))
+    monkeypatch.setenv("CISSOD_MAX_PIXELS", "1200")
+    assert read_image(path).shape == (30, 40, 3)
+    monkeypatch.setenv("CISSOD_MAX_PIXELS", "1199")
+    with pytest.raises(DataFault, match=r"a\.png: the image claims 40 x 30 pixels, more than 1,199") as fault:
+        read_image(path)
+    assert "export CISSOD_MAX_PIXELS=1200" in (fault.value.remedy or "")
+    monkeypatch.setenv("CISSOD_MAX_PIXELS", str(2**29))
+    path.write_bytes(bomb(16_000, 16_000))
+    with pytest.raises(DataFault, match="cannot be decoded|is cut off"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("stated", ["many", "0", "-5", "1e8", "²", " "])
+def test_a_wrong_setting_of_the_most_pixels_is_refused(
+    stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CISSOD_MAX_PIXELS", stated)
+    with pytest.raises(UsageFault, match="CISSOD_MAX_PIXELS is the most pixels"):
+        read_image(saved(tmp_path / "a.png", Image.fromarray(picture())))
 
 
 def test_real_images_are_read_as_pillow_reads_them(test_data: Path) -> None:
