@@ -74,6 +74,7 @@ class Ranks:
         environment: added to this process's, for all.
         patience: as `PATIENCE`.
         output: takes what they say; None shows it.
+        result: takes what rank 0 writes to standard output where ``output`` does not.
         ended: in the order in which they ended.
     """
 
@@ -82,6 +83,7 @@ class Ranks:
     environment: Mapping[str, str] = field(default_factory=dict)
     patience: float = PATIENCE
     output: IO[bytes] | None = None
+    result: IO[str] | None = None
     ended: list[Ended] = field(default_factory=list, init=False)
     _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
     _sent: set[int] = field(default_factory=set, init=False)
@@ -98,7 +100,7 @@ class Ranks:
             self._running[rank] = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
-                stdout=self.output,
+                stdout=self.output or (self.result if rank == 0 else None),
                 stderr=self.output,
                 env={**os.environ, **self.environment, **own},
                 start_new_session=True,

@@ -70,7 +70,7 @@ def main() -> None:
 
 def entry() -> NoReturn:
     """Run the command line and end the process with the exit code of ``cissod_bench.errors``."""
-    output = Output()
+    output = Output(for_good=True)
     try:
         code = main.main(standalone_mode=False, obj=output)
         sys.exit(code if isinstance(code, int) else 0)
@@ -89,3 +89,5 @@ def entry() -> NoReturn:
     except Exception as error:
         output.unexpected(error)
         sys.exit(1)
+    finally:
+        output.release()

@@ -8,13 +8,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
+from cissod_bench.cli.result_stream import results_alone
 from cissod_bench.controls import json_shown, shown
 from cissod_bench.errors import BenchError, PeerLost
 
@@ -28,15 +29,43 @@ class Output:
     Attributes:
         json: print one JSON value on stdout; everything else goes to stderr.
         verbosity: -1 quiet, 0 usual, 1 and more: tracebacks and library logs.
+        silent: print no result, for the ranks of a run for which the first one speaks.
+        for_good: the process ends with this call, so what --json did to stdout is not undone.
+        stream: with --json, what standard output was before everything but the result was sent to standard error.
     """
 
     json: bool = False
     verbosity: int = 0
+    silent: bool = False
+    for_good: bool = False
+    stream: IO[str] | None = None
+    _reserved: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def reserve(self) -> None:
+        """Keep stdout for one JSON value, whatever libraries, C code and child processes write to it from now on."""
+        self.json = True
+        if self.stream is None:
+            self.stream = self._reserved.enter_context(results_alone(for_good=self.for_good))
+
+    def release(self) -> None:
+        """End what `reserve` began."""
+        self.stream = None
+        self._reserved.close()
 
     def say(self, text: str = "") -> None:
         """Print a line of progress: on stdout, with --json on stderr, with -q nowhere."""
         if self.verbosity >= 0:
             print(shown(text), file=sys.stderr if self.json else sys.stdout, flush=True)
+
+    def tell(self, text: str) -> None:
+        """Print a line of the result as text: also with -q, but not beside the JSON value."""
+        if self.shows:
+            print(shown(text), flush=True)
+
+    @property
+    def shows(self) -> bool:
+        """Whether the result is printed as text."""
+        return not (self.json or self.silent)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
@@ -44,8 +73,9 @@ class Output:
 
     def result(self, value: Any) -> None:
         """Print the command's one JSON value, if --json was asked for."""
-        if self.json:
-            print(json_shown(json.dumps(value, indent=2, ensure_ascii=False)))
+        if self.json and not self.silent:
+            text = json_shown(json.dumps(value, indent=2, ensure_ascii=False))
+            print(text, file=self.stream, flush=True)
 
     def fault(self, fault: BenchError) -> None:
         """Print a user's fault as one message; its traceback only with -v."""
@@ -88,7 +118,9 @@ def warnings_told(output: Output) -> Iterator[None]:
 
 def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        ctx.ensure_object(Output).json = True
+        output = ctx.ensure_object(Output)
+        output.reserve()
+        ctx.call_on_close(output.release)
 
 
 def _add_verbosity(ctx: click.Context, _: click.Parameter, value: int) -> None:

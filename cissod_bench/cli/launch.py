@@ -46,7 +46,12 @@ def without_own_options(words: Sequence[str]) -> list[str]:
 
 
 def launch(
-    processes: int, words: Sequence[str], folder: Path | None = None, *, output: IO[bytes] | None = None
+    processes: int,
+    words: Sequence[str],
+    folder: Path | None = None,
+    *,
+    output: IO[bytes] | None = None,
+    result: IO[str] | None = None,
 ) -> None:
     """Run ``cissod-bench`` with these words in several processes on this machine and wait for them.
 
@@ -55,6 +60,7 @@ def launch(
         words: the command line behind the program's name.
         folder: of the run, if it is one; its record is closed where its writer could not do it.
         output: takes what the processes say; None shows it.
+        result: takes rank 0's standard output, which with --json holds the result alone; None leaves it where it is.
 
     Raises:
         BenchError: a rank was killed; names it.
@@ -66,7 +72,9 @@ def launch(
 
     # Threads are shared among the ranks.
     threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
-    ranks = Ranks(run_command(without_own_options(words)), processes, {"OMP_NUM_THREADS": threads}, output=output)
+    ranks = Ranks(
+        run_command(without_own_options(words)), processes, {"OMP_NUM_THREADS": threads}, output=output, result=result
+    )
     with stop_requests() as asked:
         ranks.start()
         fault = verdict(ranks.wait(asked))

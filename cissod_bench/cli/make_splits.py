@@ -116,7 +116,7 @@ def command(
         except (DataFault, UsageFault) as fault:  # of one task's data or options; the other splits are still drawn
             faults[f"{task.name}, split seed {options.split_seed}"] = fault
             continue
-        output.say(summary(drawn, dry_run=dry_run))
+        output.tell(summary(drawn, dry_run=dry_run))
         results.append({"dir": str(drawn.folder), **drawn.manifest})
     if results:
         output.result(results)

@@ -68,7 +68,7 @@ def command(
     if "rich" in chosen and not output.json:
         _print(reports, found)
     for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
-        output.say(line)
+        output.tell(line)
     output.result(_value(reports, [folder / file for file in files]))
 
 

@@ -64,7 +64,7 @@ def command(
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank > 0:  # one rank speaks for all
-        output.verbosity, output.json = -1, False
+        output.verbosity, output.silent = -1, True
     processes = world if world > 1 or launcher == "none" else process_count(gpus)
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
         raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
@@ -75,7 +75,7 @@ def command(
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
     elif processes > world:
-        launch(processes, sys.argv[1:], plan.folder)
+        launch(processes, sys.argv[1:], plan.folder, result=output.stream)
     else:
         _train(output, plan, restart=not resume)
 
@@ -129,12 +129,12 @@ def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
         table.add_row(who, *(_points(numbers.get(column)) for column in columns))
     if reported:
         table.add_row("paper (full scale)", *(_points(reported.get(column)) for column in columns))
-    if not output.json and output.verbosity >= 0:
+    if output.shows:
         Console().print(table)
     output.say(
         f"{record.timings.get('train', 0):.0f} s of training, {record.timings.get('predict', 0):.0f} s of prediction"
     )
-    output.say(f"Run folder: {plan.folder}")
+    output.tell(f"Run folder: {plan.folder}")
 
 
 def _points(value: float | None) -> str:

@@ -43,7 +43,7 @@ def list_command(output: Output, *, work_dir: Path) -> None:
         if rows:
             print_list(rows)
         else:
-            output.say(f"There is no split below {work_dir}; {_NONE}.")
+            output.tell(f"There is no split below {work_dir}; {_NONE}.")
 
 
 @command.command("show", short_help="What is in a split.")
@@ -88,7 +88,7 @@ def verify_command(output: Output, *, places: tuple[str, ...], work_dir: Path) -
         with shown_progress(output) as progress:
             faults = split_faults(folder, progress)
         results.append({"dir": str(folder), "sound": not faults, "faults": faults})
-        output.say(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
+        output.tell(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
     output.result(results)
     broken = [one for one in results if one["faults"]]
     if broken:
@@ -174,7 +174,7 @@ def plot_command(
     named = tuple(name.strip() for name in formats.split(","))
     files = plot_distributions(manifests, out or work_dir / "reports", named)
     output.result([str(file) for file in files])
-    output.say(f"Written: {', '.join(map(str, files))}")
+    output.tell(f"Written: {', '.join(map(str, files))}")
 
 
 @command.command("import", short_help="Make a split of annotation files that others published.")
@@ -229,5 +229,5 @@ def import_command(
         )
     for warning in made.warnings:
         output.warn(warning)
-    output.say(summary(made.split))
+    output.tell(summary(made.split))
     output.result({"dir": str(made.split.folder), **made.split.manifest})

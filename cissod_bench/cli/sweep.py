@@ -149,7 +149,7 @@ def _live_line(output: Output, folders: Folders) -> Iterator[Callable[[Cell], No
 def _show(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> None:
     """Print the matrix of cells, a table a sub-task and split: methods as rows, seeds as columns."""
     output.result([_value(folders, cell, one) for cell, one in seen.items()])
-    if output.json or output.verbosity < 0:
+    if not output.shows:
         return
     from rich.markup import escape
     from rich.table import Table
@@ -169,7 +169,7 @@ def _show(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> None:
         console.print(table)
     for cell, one in seen.items():
         if one.state == "failed":
-            output.say(f"{cell.title}: {one.note}")
+            output.tell(f"{cell.title}: {one.note}")
 
 
 def _text(one: Seen) -> str:
