@@ -122,7 +122,7 @@ def append(path: Path, data: bytes) -> None:
             try:
                 while left:  # a disk that fills up takes a part first
                     left = left[stream.write(left) :]
-            except OSError:
+            except BaseException:  # a second Ctrl-C included
                 with suppress(OSError):
                     stream.truncate(size)
                 raise

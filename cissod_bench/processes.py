@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from cissod_bench.errors import BenchError, Interrupted
+from cissod_bench.stopping import CTRL_C
 
 PATIENCE = 15.0  # seconds that ranks have to end after one of them has ended before its time
+STOPPED = (Interrupted.exit_code, CTRL_C)  # exit codes of runs that were asked to stop
 _POLL = 0.05  # seconds
 
 
@@ -61,7 +63,7 @@ class Ended:
     @property
     def failed(self) -> bool:
         """Whether it ended by itself, and neither well nor because it was asked to or others were gone."""
-        return not self.ours and self.code not in (0, Interrupted.exit_code)
+        return not self.ours and self.code not in (0, *STOPPED)
 
 
 @dataclass
@@ -182,8 +184,10 @@ def verdict(ended: Sequence[Ended]) -> BenchError | None:
         fault = BenchError("")
         fault.exit_code = failed[0].code
         return fault
-    if any(one.code == Interrupted.exit_code for one in ended):
-        return Interrupted("")
+    if any(one.code in STOPPED for one in ended):
+        fault = Interrupted("")
+        fault.exit_code = max(one.code for one in ended if one.code in STOPPED)
+        return fault
     if any(one.code for one in ended):
         return Interrupted(
             "The run was stopped before it had begun to train.", remedy="repeat the same command to continue"

@@ -1,34 +1,73 @@
-"""Stop requests: SIGTERM is noted, and the work at hand ends at the next point from which the run continues."""
+"""Stop requests: SIGTERM, SIGHUP and a first Ctrl-C are noted; work ends at the next point it can be continued from."""
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from cissod_bench.errors import Interrupted
 
 CONTINUE = "repeat the same command to continue"
+CTRL_C = 130
+"""Exit code of what Ctrl-C has ended."""
+_ECHO = (
+    0.1  # seconds in which a second Ctrl-C is the first once more: a launcher hands on what the terminal gave to all
+)
+_NOTED = b"\nCtrl-C: stopping where the run can be continued; a second Ctrl-C ends it at once.\n"
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGTERM has come; the iteration or image at work is finished first."""
+    """Yield a function that tells whether a stop was asked for; the iteration or image at work is finished first.
+
+    SIGTERM and SIGHUP (the terminal was closed) ask for a stop, and so does a first Ctrl-C. A third one finds the
+    system's own answer, for a process that hangs outside Python.
+
+    Raises:
+        KeyboardInterrupt: at a second Ctrl-C, wherever the work is; files are whole or not there.
+        Interrupted: of the block, with the exit code of Ctrl-C where that came.
+    """
     asked: list[int] = []
+    pressed: list[float] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.append(number)
+        if number == signal.SIGINT:
+            _press(pressed)
 
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
     try:
-        before = signal.signal(signal.SIGTERM, ask)
+        before = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:  # not the main thread: nothing to catch
         yield lambda: False
         return
     try:
         yield lambda: bool(asked)
+    except Interrupted as fault:
+        if pressed:
+            fault.exit_code = CTRL_C
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _press(pressed: list[float]) -> None:
+    """Note a Ctrl-C, and end the work at a second one."""
+    now = time.monotonic()
+    if pressed and now - pressed[-1] > _ECHO:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+    if not pressed:
+        pressed.append(now)
+        with suppress(OSError):
+            os.write(2, _NOTED)  # print may be at work already, and must not be entered twice
 
 
 def stopped(words: str, *, on_all_ranks: bool = False) -> Interrupted:

@@ -18,6 +18,7 @@ from cissod_bench.atomic import write_bytes, write_json
 from cissod_bench.cell_states import FAILURE, Folders, Seen, claimed, run_at_work
 from cissod_bench.cells import Cell
 from cissod_bench.errors import Interrupted
+from cissod_bench.processes import STOPPED
 from cissod_bench.spec import RunRecord
 
 OUTPUT = "output.log"
@@ -164,7 +165,7 @@ class Sweep:
             self._keep(cell)
             took = "" if seconds is None else f" in {duration(seconds)}"
             self.say(f"    done{took}: {scores_text(seen)}; {self._rest(behind)}")
-        elif code == Interrupted.exit_code:
+        elif code in STOPPED:
             self.say(f"    interrupted {seen.note}; {self._rest(behind)}")
         else:
             message = message_of(folder / OUTPUT) or "it said nothing"

@@ -94,6 +94,7 @@ def test_a_stop_request_reaches_all_ranks_and_a_second_ctrl_c_kills_them(tmp_pat
     [
         ([(0, 0), (1, 0)], None, ""),
         ([(0, 5), (1, 5)], 5, ""),
+        ([(0, 5), (1, 130)], 130, ""),  # the terminal's Ctrl-C met one of them
         ([(1, 5), (0, 4), (2, 5)], 4, ""),  # a full disk on rank 0; the others find it gone
         ([(0, 1), (1, -11)], 1, "Rank 1 (process 101) was killed by SIGSEGV. The other process ended with it."),
         ([(2, -9), (0, 5), (1, 5)], 1, "Did memory run out? The other 2 processes ended with it."),

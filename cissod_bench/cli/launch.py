@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -90,16 +89,20 @@ def launch(
 
 
 def close_record(folder: Path) -> None:
-    """Let the record of a run that nobody works on any more say "interrupted" where it says "running"."""
-    from cissod_bench import runs
-    from cissod_bench.cell_states import run_at_work
+    """Let the record of a run that nobody works on any more say "interrupted" where it says "running".
 
-    deadline = time.monotonic() + _UNLOCKING
-    while run_at_work(folder):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.05)
-    with suppress(BenchError):
+    What its writers had begun when they were killed is removed.
+    """
+    from filelock import FileLock, Timeout
+
+    from cissod_bench import runs
+    from cissod_bench.atomic import remove_leftovers
+    from cissod_bench.cell_states import RUN_LOCK
+
+    if not (folder / RUN_LOCK).exists():
+        return
+    with suppress(BenchError, Timeout, OSError), FileLock(folder / RUN_LOCK, timeout=_UNLOCKING):
+        remove_leftovers(folder)
         record = runs.read_record(folder)
         if record.status == "running":
             record.status = "interrupted"

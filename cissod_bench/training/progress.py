@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -46,7 +47,8 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):  # the terminal was closed
+                self._bar.stop()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Take some steps; the note (losses, pseudo labels, thresholds) stands behind the bar."""
@@ -65,4 +67,5 @@ class Bar:
         rate = (self.done - self.first) / max(now - self.begun, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
         text = f"{self.title:>9} {self.done}/{self.total}  {rate:.2f}/s  {left:.0f} s left  {self.note}"
-        print(shown(text.rstrip()), file=self.stream, flush=True)
+        with suppress(OSError):  # whoever read it is gone; the run is not
+            print(shown(text.rstrip()), file=self.stream, flush=True)
