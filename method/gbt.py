@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cissod_bench.training import distributed
 from cissod_bench.training.parts import Detections
 
 SCORE_FLOOR = 0.05
@@ -28,6 +29,8 @@ class Constants:
         score_momentum: eta_p of the running score, a detection.
         score_warmup: detections a class over which its running score is the plain mean.
         summed_start: during that warm-up add score / score_warmup instead (the released code's way).
+        per_rank: count the detections of an average rank instead of those of all (the released code's way, where each
+            rank keeps running scores of its own): more GPUs do not move the scores faster.
     """
 
     warmup: float
@@ -35,6 +38,7 @@ class Constants:
     score_momentum: float
     score_warmup: float
     summed_start: bool
+    per_rank: bool
 
 
 def weight_thresholds(weights: Tensor, theta: float) -> Tensor:
@@ -117,7 +121,7 @@ class RunningScores(nn.Module):
         num_classes: n.
         constants: of the run's profile.
 
-    Buffers: ``scores`` s (n,), ``counts`` (n,).
+    Buffers: ``scores`` s (n,), ``counts`` (n,), detections of all ranks.
     """
 
     scores: Tensor
@@ -138,15 +142,18 @@ class RunningScores(nn.Module):
 
     def update(self, sums: Tensor, iteration: int) -> None:
         """Move the scores by an iteration's sums over all ranks; which iteration it is does not matter."""
-        number, total = sums.view(2, -1)
         own = self.constants
+        found, counts = sums.view(2, -1), self.counts
+        number = found[0].long()
+        ranks = distributed.world_size() if own.per_rank else 1
+        if ranks > 1:
+            found, counts = found / ranks, counts / ranks
         self.scores = running_scores(
             self.scores,
-            self.counts,
-            number,
-            total,
+            counts,
+            *found,
             momentum=own.score_momentum,
             warmup=own.score_warmup,
             summed_start=own.summed_start,
         )
-        self.counts += number.long()
+        self.counts += number

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cissod_bench.training import distributed
 from cissod_bench.training.parts import Detections
 from method import gbt, labelmatch
 from method.profiles import DEFAULT, OFFICIAL, Profile
@@ -139,6 +140,21 @@ def test_running_scores_do_not_depend_on_how_images_are_spread_over_ranks(profil
     for state in ranks:
         close(state.scores, whole.scores)
     assert whole.counts.sum() > 500
+
+
+@pytest.mark.parametrize("ranks", [2, 8])
+def test_official_scores_move_with_eight_ranks_as_fast_as_with_one_and_default_scores_with_all_detections(
+    monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    """The release keeps a score a rank: as many detections on each of 8 GPUs move it as on one."""
+    images = [seen((0, 0.9), (0, 0.7), (1, 0.4)), seen((2, 0.6), (0, 0.3))]
+    one = scores_after([images] * 400, OFFICIAL)  # class 0 passes the start of 1000 detections
+    assert one.counts[0] > OFFICIAL.gbt.score_warmup > one.counts[1]
+    alone = scores_after([images] * 40)
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    whole = [images * ranks]  # what all ranks have found, summed
+    close(scores_after(whole * 400, OFFICIAL).scores, one.scores, 1e-9)
+    assert scores_after(whole * 40).counts.tolist() == (alone.counts * ranks).tolist()
 
 
 def test_scores_at_or_below_the_floor_are_not_counted() -> None:

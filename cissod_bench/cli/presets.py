@@ -1,12 +1,18 @@
-"""cissod-bench presets: scales and profiles, and the settings of one."""
+"""cissod-bench presets: scales and profiles, what one of them sets, and where it is not what its name says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from cissod_bench.cli.common import Output, global_options, pass_output
+from cissod_bench.errors import unknown_name
+
+REMEDY = "cissod-bench presets"
+_HEADINGS = {"official": "Of the released code it leaves out", "paper": "The text leaves open, and it takes"}
 
 
 @click.command("presets", short_help="List presets and profiles.")
@@ -14,25 +20,73 @@ from cissod_bench.cli.common import Output, global_options, pass_output
 @global_options
 @pass_output
 def command(output: Output, name: str | None) -> None:
-    """List presets (scale) and profiles (constants), or the settings of preset NAME beside the paper's."""
+    """List presets (scale) and profiles (constants), or show NAME.
+
+    Of a preset: its settings beside the paper's, and where the training is not Soft Teacher's whatever is set. Of a
+    profile: what it fixes and what of that is left out.
+    """
+    from cissod_bench.training import fidelity, settings
+
+    if name is None:
+        rows = [_row(n, t, "preset", fidelity.NOT_SOFT_TEACHERS) for n, t in settings.PRESET_TITLES.items()]
+        rows += [_row(n, t, "profile", fidelity.points_of(n)) for n, t in settings.PROFILES.items()]
+        output.result(rows)
+        if not output.json:
+            _list(rows)
+    elif name in settings.PROFILES:
+        row = _row(name, settings.PROFILES[name], "profile", fidelity.points_of(name))
+        output.result(row)
+        if not output.json:
+            click.echo(f"Profile {name}: {row['title']}")
+            _tell(_HEADINGS.get(name, ""), row["differs"])
+    elif name not in settings.PRESETS:
+        raise unknown_name("preset or profile", name, [*settings.PRESETS, *settings.PROFILES], remedy=REMEDY)
+    else:
+        used = asdict(settings.preset(name, task_iterations=180_000))
+        output.result(used)
+        if not output.json:
+            _settings(name, used, asdict(settings.preset("full", task_iterations=180_000)))
+            _tell("Not as in Soft Teacher's release, whatever is set", dict(fidelity.NOT_SOFT_TEACHERS))
+
+
+def _row(name: str, title: str, source: str, differs: Mapping[str, str]) -> dict[str, Any]:
+    return {"name": name, "title": title, "source": source, "differs": dict(differs)}
+
+
+def _list(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from cissod_bench.terminal import Console
-    from cissod_bench.training import settings
 
-    if name is None:
-        rows = [{"name": n, "title": t, "source": "preset"} for n, t in settings.PRESET_TITLES.items()]
-        rows += [{"name": n, "title": t, "source": "profile"} for n, t in settings.PROFILES.items()]
-        table = Table("kind", "name", "what it fixes")
-        for row in rows:
-            table.add_row(row["source"], row["name"], row["title"])
-        output.result(rows)
-    else:
-        used = asdict(settings.preset(name, task_iterations=180_000))
-        paper = asdict(settings.preset("full", task_iterations=180_000))
-        table = Table("setting", name, "full", title=f"Settings of preset {name} (change one with --set key=value)")
-        for key, value in used.items():
-            table.add_row(key, str(value), "" if value == paper[key] else str(paper[key]))
-        output.result(used)
-    if not output.json:
-        Console().print(table)
+    table = Table("kind", "name", "what it fixes", "not as its source")
+    for row in rows:
+        differs = row["differs"]
+        table.add_row(row["source"], row["name"], row["title"], f"{len(differs)} points" if differs else "")
+    Console().print(table)
+    click.echo("cissod-bench presets NAME shows the settings and those points.")
+
+
+def _settings(name: str, used: dict[str, Any], paper: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from cissod_bench.terminal import Console
+
+    table = Table("setting", name, "full", title=f"Settings of preset {name} (change one with --set key=value)")
+    for key, value in used.items():
+        table.add_row(key, str(value), "" if value == paper[key] else str(paper[key]))
+    Console().print(table)
+
+
+def _tell(title: str, points: Mapping[str, str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cissod_bench.terminal import Console
+
+    if not points:
+        return
+    table = Table(show_header=False, box=None)
+    for point, words in points.items():
+        table.add_row(Text(point, style="dim"), Text(words))
+    click.echo(f"{title}:")
+    Console().print(table)
