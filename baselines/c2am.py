@@ -189,4 +189,9 @@ METHOD = Method(
         "cosine": {"alpha": 0.0},
         "foreground-margins": {"margin_background": False},
     },
+    departures=(
+        "no code was released: the formula, s = 30 and alpha = 0.5 are those of later papers that restate the loss",
+        "the background takes part in the margins as any class, which those papers leave open (variant "
+        "foreground-margins)",
+    ),
 )

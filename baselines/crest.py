@@ -300,4 +300,12 @@ METHOD = Method(
     },
     variants={"crest+": {"alignment": True}},
     images="promoted",
+    departures=(
+        "published for images with a class each; this is a reading of it for boxes",
+        "weights go on through the generations; the original trains every generation anew for the whole schedule",
+        "pseudo labels are the pool's latest, with score > 0.9; the original predicts all unlabelled images at the end "
+        "of a generation and has no threshold",
+        "D_l and the promoted images are drawn with repeat factors (the paper replaces the methods' sampling with RFS)",
+        "ten generations, as the paper's method has them; the original has six on CIFAR",
+    ),
 )

@@ -6,14 +6,17 @@ those of the nearest prototypes. A second loss aligns the student's features wit
 
 The original classifies images. Here a feature is the output of the RoI head's last shared layer, and only the n
 foreground classes have prototypes: background RoIs have no compact mean, so the detector alone tells them apart.
-Equations are cited by their paragraph in Sec. 3.3 of that paper ("DASO, blending").
+Two more departures of our own, which the variant ``original`` takes back: features of weak views are the teacher's, who
+gives the pseudo labels in Soft Teacher, not the student's; the alignment loss is taken over the detections that may
+become pseudo labels, not over all regions, most of which are background and have no prototype. ``METHOD.departures``
+lists all. Equations are cited by their paragraph in Sec. 3.3 of that paper ("DASO, blending").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +47,10 @@ class Constants:
         warmup: share of T without blending and alignment, from the first unlabelled images on (DASO: 5000 of 250 000
             iterations).
         alignment: weight of the alignment loss beside the other losses on unlabelled images (DASO: 1).
+        weak_features: whose features of the weak views are compared with the prototypes: the "teacher"'s, which gives
+            the pseudo labels here, or the "student"'s (DASO).
+        aligned: what the alignment loss is taken over: the teacher's "detections" above the initial threshold, or all
+            its "proposals" (DASO: all unlabelled samples).
     """
 
     queue: int = 256
@@ -52,6 +59,8 @@ class Constants:
     window: int = 100
     warmup: float = 0.02
     alignment: float = 1.0
+    weak_features: Literal["teacher", "student"] = "teacher"
+    aligned: Literal["detections", "proposals"] = "detections"
 
 
 def window_for(iterations: int) -> int:
@@ -207,6 +216,8 @@ class Daso(Parts):
         super().__init__(len(facts.classes), facts.settings.theta)
         classes, size = self.num_classes, facts.settings.fc_channels
         self.constants = constants_for(facts)
+        self.STUDENT_SEES_WEAK = self.constants.weak_features == "student"
+        self.COMPARES_PROPOSALS = self.constants.aligned == "proposals"
         self.warmup = (facts.settings.unsup_start + self.constants.warmup) * facts.iterations
         self.initial_threshold, self.score_floor = facts.settings.initial_threshold, facts.settings.score_floor
         self._copies = labelled_copies(facts.labelled_classes, classes, facts.task.repeat_threshold)
@@ -320,5 +331,20 @@ METHOD = Method(
         # Not in the paper: each temperature on every task; one of the two is the task's own.
         "t-dist-0.3": {"dist_temperature": 0.3},
         "t-dist-1.5": {"dist_temperature": 1.5},
+        # As in DASO's release: the student's features of weak views, alignment over all regions.
+        "original": {"weak_features": "student", "aligned": "proposals"},
     },
+    departures=(
+        "weak features are the teacher's, which gives the pseudo labels in Soft Teacher; in the original the student's "
+        "(variant original)",
+        "the alignment loss is over the teacher's detections above 0.5; in the original over all unlabelled samples "
+        "(variant original: over all proposals)",
+        "the histogram of pseudo labels counts detections above 0.5; in the original all unlabelled samples",
+        "only foreground classes have prototypes: P(background) stays, and RoIs whose foreground mass is below the "
+        "score floor are not blended",
+        "pseudo labels need score > 0.9 as in Soft Teacher; in the original 0.95",
+        "the warm-up of 2 % of T counts from the first unlabelled images on",
+        "queues and the histogram's window are shorter in runs below 180 000 iterations, queues above 1 000 classes "
+        "(run.json lists the values)",
+    ),
 )

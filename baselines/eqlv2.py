@@ -239,4 +239,11 @@ METHOD = Method(
         "unweighted-gradients": {"weighted_gradients": False},
         "prior-bias": {"prior": 0.01},
     },
+    departures=(
+        "gamma 12, mu 0.8 and alpha 4 are published for LVIS and used on every task",
+        "label weights of unlabelled images enter the collected gradients; the original knows none (variant "
+        "unweighted-gradients)",
+        "the weights of the loss change once an iteration, by the sum over branches and ranks; the original's after "
+        "every call of the loss",
+    ),
 )

@@ -137,6 +137,7 @@ class Method:
             join D_l with their pseudo labels (`Parts.promoted`); "labelled": D_l only; "oracle": D_l and D_u with the
             hidden boxes of D_u, an upper bound and never a competitor.
         competitor: False for the reference rows, which reports set apart.
+        departures: where the method as it stands is not as in its own source, a sentence each; literals in the file.
         name: filled in by the catalogue from the file's name.
     """
 
@@ -149,6 +150,7 @@ class Method:
     reported_variants: Mapping[str, Mapping[str, Mapping[str, AP]]] = field(default_factory=dict)
     images: Literal["semi", "promoted", "labelled", "oracle"] = "semi"
     competitor: bool = True
+    departures: tuple[str, ...] = ()
     name: str = ""
 
 

@@ -10,7 +10,7 @@ from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
 from cissod_bench.method_files import find_entry, find_method
 
-_SHOWN = ("citation", "images", "competitor", "variants", "reported")
+_SHOWN = ("citation", "images", "competitor", "variants", "departures", "reported")
 
 
 @click.command("methods", short_help="List the methods.")
@@ -18,7 +18,7 @@ _SHOWN = ("citation", "images", "competitor", "variants", "reported")
 @global_options
 @pass_output
 def command(output: Output, name: str | None) -> None:
-    """List the methods, or show citation, variants and the paper's numbers of method NAME, which may be a .py file."""
+    """List the methods, or show NAME (or a .py file): citation, variants, departures and the paper's numbers."""
     with warnings_told(output):
         _command(output, name)
 
@@ -40,7 +40,7 @@ def _command(output: Output, name: str | None) -> None:
 def _facts(entry: Entry, named: str) -> dict[str, Any]:
     """Return what a method says of itself; it is imported only where that is not written as literals."""
     facts = {"name": entry.name, "title": entry.title, "source": entry.source, "images": "semi", "competitor": True}
-    facts |= {"variants": {}, "reported": {}}
+    facts |= {"variants": {}, "departures": (), "reported": {}}
     if "citation" in entry.literals:
         return facts | {key: entry.literals[key] for key in _SHOWN if key in entry.literals}
     method = find_method(named)
@@ -66,6 +66,7 @@ def _show(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     trained = {
         "semi": "D_l with boxes, D_u without",
+        "promoted": "D_l with boxes, D_u without; images of D_u join D_l with their pseudo labels",
         "labelled": "D_l only",
         "oracle": "D_l, D_u with its hidden boxes",
     }
@@ -73,6 +74,8 @@ def _show(facts: dict[str, Any]) -> None:
     lines["trains on"] = trained[facts["images"]] + ("" if facts["competitor"] else " (reference row, no competitor)")
     for variant, changed in facts["variants"].items():
         lines[f"variant {variant}"] = ", ".join(f"{key}={value}" for key, value in changed.items())
+    for number, departure in enumerate(facts["departures"], start=1):
+        lines[f"departure {number}"] = departure
     for task, columns in facts["reported"].items():
         lines[f"paper, {task}"] = "  ".join(f"{column} {value}" for column, value in columns.items())
     for key, text in lines.items():

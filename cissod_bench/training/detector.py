@@ -26,7 +26,7 @@ from cissod_bench.training.pseudo_labels import (
 )
 from cissod_bench.training.registry import build_model
 from cissod_bench.training.settings import Settings
-from cissod_bench.training.teaching import Found, PseudoLabels, TeacherPass, homography, supervise
+from cissod_bench.training.teaching import Compared, Found, PseudoLabels, TeacherPass, homography, supervise
 
 Losses = dict[str, Tensor]
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
@@ -128,7 +128,8 @@ class SemiSupervisedDetector(nn.Module):
         context.branch, context.collect = "teacher", True
         inputs, views = self._prepare(self.teacher, weak)
         features = self.teacher.extract_feat(inputs)
-        found = self._detect(self.teacher, features, views, context)
+        weak_features = self.student.extract_feat(inputs) if self.parts.STUDENT_SEES_WEAK else None
+        found = self._detect(self.teacher, features, views, context, weak_features)
         originals = []
         for sample, own in zip(views, found, strict=True):
             height, width = sample.ori_shape
@@ -148,7 +149,15 @@ class SemiSupervisedDetector(nn.Module):
                     boxes[inside], own.labels[inside], own.scores[inside], u[inside], own.features[inside].detach()
                 )
             )
-        return TeacherPass(features, views, pseudo, sure)
+        compared: Sequence[Compared | PseudoLabels] = pseudo
+        if self.parts.COMPARES_PROPOSALS:
+            trios = zip(found, views, strong, strict=True)
+            compared = [
+                own.proposals.moved(sample, view["data_samples"])
+                for own, sample, view in trios
+                if own.proposals is not None
+            ]
+        return TeacherPass(features, views, pseudo, sure, compared)
 
     # Steps 6-8: the student on the strong views.
     def unsupervised_losses(self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, context: Context) -> Losses:
@@ -164,7 +173,7 @@ class SemiSupervisedDetector(nn.Module):
         supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
         losses["loss_cls"] = self._unsupervised_classification(features, proposals, samples, teacher, context)
         if self.parts.COMPARES_VIEWS:
-            _, shared = self._shared(self.student, features, [p.boxes for p in teacher.pseudo])
+            _, shared = self._shared(self.student, features, [c.boxes for c in teacher.compared])
             losses.update(self.parts.extra_losses(teacher.regions(), shared, context))
         supervise(samples, [p.instances(p.uncertainty < limits.box_threshold) for p in teacher.pseudo])
         sampled = self._sample(proposals, samples)
@@ -227,13 +236,20 @@ class SemiSupervisedDetector(nn.Module):
         return result
 
     def _detect(
-        self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
+        self,
+        model: Any,
+        features: tuple[Tensor, ...],
+        samples: Sequence[DetDataSample],
+        context: Context,
+        student: tuple[Tensor, ...] | None = None,
     ) -> list[Found]:
-        """Return the detections on every image after NMS."""
-        proposals = [p.bboxes for p in model.rpn_head.predict(features, samples, rescale=False)]
+        """Return the detections on every image after NMS; ``student`` are the student's features of the same views."""
+        proposals = self._proposals(model, features, samples, context)
         rois, shared = self._shared(model, features, proposals)
         deltas = model.roi_head.bbox_head.fc_reg(shared)
         scores = self.parts.activation(model.roi_head.bbox_head.fc_cls(shared).float())
+        if student is not None:
+            _, shared = self._shared(self.student, student, proposals)
         if context.branch == "teacher":
             scores = self.parts.score_transform(scores, shared, context)
         found = []
@@ -247,7 +263,19 @@ class SemiSupervisedDetector(nn.Module):
                 max_per_image=self.settings.max_dets,
             )
             found.append(Found(boxes, labels, values, shared[own.nonzero()[:, 0][rows]]))
+            if self.parts.COMPARES_PROPOSALS:
+                found[-1].proposals = Compared(rois[own, 1:], scores[own, :-1].argmax(dim=1), shared[own])
         return found
+
+    def _proposals(
+        self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
+    ) -> list[Tensor]:
+        """Return the proposals of every image, (P, 4) each: the teacher's by the limits of training if so set."""
+        as_trained = context.branch == "teacher" and self.settings.teacher_proposals == "train"
+        limits = model.train_cfg.rpn_proposal if as_trained else model.test_cfg.rpn
+        shapes = [sample.metainfo for sample in samples]
+        found = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
+        return [one.bboxes for one in found]
 
     @torch.no_grad()
     def predict(
@@ -261,10 +289,11 @@ class SemiSupervisedDetector(nn.Module):
         inputs, samples = self._prepare(model, views)
         found = self._detect(model, model.extract_feat(inputs), samples, context)
         model.train(training)
-        return [
-            (own.boxes / own.boxes.new_tensor(sample.scale_factor).repeat(2), own.labels, own.scores)
-            for sample, own in zip(samples, found, strict=True)
-        ]
+        result = []
+        for view, sample, own in zip(views, samples, found, strict=True):
+            scores = self.parts.final_scores(view["inputs"], own.boxes, own.labels, own.scores)
+            result.append((own.boxes / own.boxes.new_tensor(sample.scale_factor).repeat(2), own.labels, scores))
+        return result
 
     @torch.no_grad()
     def copy_student(self) -> None:

@@ -98,6 +98,25 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class LabelledImage:
+    """An image of D_l in the view that images are scored in.
+
+    Attributes:
+        image: blue, green, red, uint8, shape (3, H, W).
+        boxes: xyxy in its pixels, without ignore regions, shape (M, 4).
+        labels: channels in [0, n), int64, shape (M,).
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+LabelledImages: TypeAlias = Callable[[Sequence[int]], Iterable[LabelledImage]]
+"""Reads images of D_l, given by their rows."""
+
+
+@dataclass(frozen=True)
 class Promoted:
     """Pseudo labels that make unlabelled images labelled ones for a generation, as columns.
 
@@ -124,10 +143,15 @@ class Parts(nn.Module):
     Attributes:
         OBSERVES_LABELLED: whether `observe_labelled` is called, which costs a pass of the teacher.
         COMPARES_VIEWS: whether `extra_losses` is called, which costs a pass of the student's RoI head.
+        COMPARES_PROPOSALS: whether it is called with all proposals of the teacher, not with its confident detections.
+        STUDENT_SEES_WEAK: whether features of the weak views are the student's, not the teacher's, in `score_transform`
+            and `extra_losses`, which costs a pass of the student.
     """
 
     OBSERVES_LABELLED = False
     COMPARES_VIEWS = False
+    COMPARES_PROPOSALS = False
+    STUDENT_SEES_WEAK = False
     theta_fixed: Tensor
 
     def __init__(self, num_classes: int, theta: float = 0.9) -> None:
@@ -156,7 +180,7 @@ class Parts(nn.Module):
 
         Args:
             scores: probabilities of the teacher's RoIs, background last, shape (R, K).
-            features: output of the last shared layer of the RoI head, shape (R, D).
+            features: output of the last shared layer of the RoI head, shape (R, D); see ``STUDENT_SEES_WEAK``.
             context: branch "teacher".
         """
         return scores
@@ -208,7 +232,8 @@ class Parts(nn.Module):
         """Return further losses on unlabelled images, which are weighted by lambda_u; only if ``COMPARES_VIEWS``.
 
         Args:
-            teacher: the RoIs of its detections above the initial threshold, in the weak views.
+            teacher: the RoIs of its detections above the initial threshold, or all its RoIs (``COMPARES_PROPOSALS``),
+                in the weak views.
             student: its features of the same boxes in the strong views, with their graph, shape (M, D).
             context: branch "unsup_cls".
         """
@@ -237,6 +262,27 @@ class Parts(nn.Module):
 
         Called where a stage begins, the first one too, and where a run continues; a new optimiser follows.
         """
+
+    def begin_run(self, labelled: LabelledImages) -> None:
+        """Look for what the method needs beside the split; called on every rank before the training begins or goes on.
+
+        Args:
+            labelled: reads images of D_l, now or later.
+
+        Raises:
+            EnvironmentFault: something is missing, told before the training and not after it.
+        """
+
+    def final_scores(self, image: Tensor, boxes: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores of an image's detections after NMS where they are predicted, shape (M,); not in training.
+
+        Args:
+            image: in the view that images are scored in: blue, green, red, uint8, shape (3, H, W).
+            boxes: xyxy in its pixels, shape (M, 4).
+            labels: channels in [0, n), int64, shape (M,).
+            scores: in (score floor, 1], shape (M,).
+        """
+        return scores
 
     def statistics(self, context: Context) -> dict[str, Tensor | float]:
         """Return numbers for ``pseudo_labels.jsonl``, which no training reads: ("w", "pool", "pool_coverage").

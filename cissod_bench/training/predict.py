@@ -18,7 +18,7 @@ import torch
 from cissod_bench.atomic import replacing
 from cissod_bench.training.data import Source, ViewsDataset, scoring_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
-from cissod_bench.training.parts import Context, Detections
+from cissod_bench.training.parts import Context, Detections, LabelledImage
 from cissod_bench.training.settings import Settings
 
 _PIECE = 10_000  # detections that are turned into text at once
@@ -77,6 +77,22 @@ def detections(
             for view, found in zip(batch["test"], results, strict=True):
                 sample = view["data_samples"]
                 yield Detections(sample.img_id, sample.img_index, *found)
+
+
+def labelled_images(source: Source, settings: Settings, indices: Sequence[int]) -> Iterator[LabelledImage]:
+    """Yield some images of a source with their boxes, in the view that images are scored in.
+
+    Args:
+        source: e.g. D_l.
+        settings: the run's.
+        indices: rows of the source.
+    """
+    dataset = ViewsDataset([source], [("test",)], settings)
+    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers)) as batches:
+        for view in (view for batch in batches for view in batch["test"]):
+            truth = view["data_samples"].gt_instances
+            boxes = getattr(truth.bboxes, "tensor", truth.bboxes)
+            yield LabelledImage(view["inputs"], boxes, torch.as_tensor(truth.labels))
 
 
 def _records(found: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:

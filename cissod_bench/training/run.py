@@ -30,7 +30,7 @@ from cissod_bench.training.judging import read_hidden
 from cissod_bench.training.loop import Training
 from cissod_bench.training.model import IGNORE_IOF, faster_rcnn
 from cissod_bench.training.plan import Plan, images_an_iteration, variant_fields
-from cissod_bench.training.predict import predict, write_predictions
+from cissod_bench.training.predict import labelled_images, predict, write_predictions
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
@@ -288,6 +288,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
 
     scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
     training = prepare(plan, device, log=take, report=report, stop=stop)
+    training.detector.parts.begin_run(partial(labelled_images, training.dataset.sources[0], plan.settings))
     record.departures |= training.detector.parts.departures()
     unlabelled = training.sampler.sizes[1]
     promotable = unlabelled if plan.method.images == "promoted" else 0

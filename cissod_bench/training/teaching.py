@@ -11,6 +11,30 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.training.parts import Detections, Regions
+from cissod_bench.training.pseudo_labels import large_enough, project
+
+
+@dataclass
+class Compared:
+    """Regions of one unlabelled image whose features in two views a method compares.
+
+    Attributes:
+        boxes: xyxy in pixels of a view, shape (M, 4).
+        labels: channels of their best classes, shape (M,).
+        features: in the weak view, shape (M, D).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    features: Tensor
+
+    def moved(self, weak: DetDataSample, strong: DetDataSample) -> Compared:
+        """Return those that are large enough in the strong view, in its pixels."""
+        device = self.boxes.device
+        way = homography(strong, device) @ torch.linalg.inv(homography(weak, device))
+        boxes = project(self.boxes, way, *strong.img_shape)
+        inside = large_enough(boxes)
+        return Compared(boxes[inside], self.labels[inside], self.features[inside].detach())
 
 
 @dataclass
@@ -21,13 +45,16 @@ class Found:
         boxes: xyxy, shape (M, 4).
         labels: channels, shape (M,).
         scores: in falling order, shape (M,).
-        features: output of the head's last shared layer for the RoIs they come from, shape (M, D).
+        features: output of the head's last shared layer for the RoIs they come from, shape (M, D); of the teacher, or
+            of the student where the method asks for it.
+        proposals: all RoIs of the image, before NMS, where the method compares them.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
     features: Tensor
+    proposals: Compared | None = None
 
     def kept(self, keep: Tensor) -> Found:
         """Return the chosen ones, bool (M,)."""
@@ -43,7 +70,7 @@ class PseudoLabels:
         labels: channels, shape (M,).
         scores: above the initial threshold, shape (M,).
         uncertainty: u of each box, shape (M,).
-        features: the teacher's, of the RoI in the weak view, shape (M, D).
+        features: of the RoI in the weak view, as in `Found`, shape (M, D).
     """
 
     boxes: Tensor
@@ -61,17 +88,19 @@ class PseudoLabels:
 class TeacherPass:
     """What the student's losses need of the teacher: its features and views, and its pseudo labels.
 
-    ``confident`` are the detections above the initial threshold in the original images, for who judges them.
+    ``confident`` are the detections above the initial threshold in the original images, for who judges them;
+    ``compared`` the regions in the strong views that `Parts.extra_losses` compares.
     """
 
     features: tuple[Tensor, ...]
     views: list[DetDataSample]
     pseudo: list[PseudoLabels]
     confident: list[Detections]
+    compared: Sequence[Compared | PseudoLabels]
 
     def regions(self) -> Regions:
-        """Return the teacher's features and labels of all pseudo labels."""
-        features, labels = (torch.cat([getattr(p, name) for p in self.pseudo]) for name in ("features", "labels"))
+        """Return weak features and labels of all compared regions."""
+        features, labels = (torch.cat([getattr(c, name) for c in self.compared]) for name in ("features", "labels"))
         return Regions(features, labels)
 
 
