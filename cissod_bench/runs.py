@@ -17,6 +17,7 @@ from cissod_bench.atomic import make_folder, write_bytes
 from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.spec import RunRecord
+from cissod_bench.training.older_records import brought_up_to_date
 
 RECORD = "run.json"
 LOG = "log.jsonl"
@@ -84,7 +85,8 @@ def read_record(place: Path) -> RunRecord:
     """Return the record of a run.
 
     Args:
-        place: the run's folder or its run.json. Keys this version does not know are passed over.
+        place: the run's folder or its run.json. Keys this version does not know are passed over; settings of older
+            versions are in the words of this one.
 
     Raises:
         DataFault: there is no such file, or it is no JSON, or a value breaks the layout; names the file and the place.
@@ -109,7 +111,7 @@ def read_record(place: Path) -> RunRecord:
         ) from None
     if rule := _broken_rule(record):
         raise DataFault(f"{path}: not a run record: {rule}.", remedy=_REPEAT)
-    return record
+    return brought_up_to_date(record)
 
 
 def _broken_rule(record: RunRecord) -> str | None:

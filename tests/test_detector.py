@@ -324,3 +324,22 @@ def test_a_speck_that_jitter_turns_over_does_not_stop_the_teacher() -> None:
     torch.manual_seed(0)
     (u,) = detector._uncertainties(detector.teacher.extract_feat(inputs), samples, [speck])
     assert torch.isfinite(u).all()
+
+
+@pytest.mark.parametrize(("limits", "most"), [("train", 20), ("test", 7)])
+def test_the_teachers_proposals_have_the_limits_of_training_or_of_scoring_as_it_is_set(limits: Any, most: int) -> None:
+    """B12. In scoring they always have their own."""
+    settings = replace(TINY, proposals_train=(50, 20), proposals_test=(30, 7), teacher_proposals=limits)
+    detector, data, seen = tiny_detector(settings=settings), batch(), list[int]()
+    shared = detector._shared
+
+    def watched(model: Any, features: Any, boxes: Any) -> Any:
+        seen.extend(len(own) for own in boxes)
+        return shared(model, features, boxes)
+
+    detector._shared = watched  # type: ignore[method-assign]
+    detector.teach(data["weak"], data["strong"], context())
+    assert seen[:2] == [most, most]
+    seen.clear()
+    detector.predict(data["weak"], context(), teacher=True)
+    assert seen == [7, 7]

@@ -22,7 +22,6 @@ from cissod_bench.training.loop import make_optimiser
 from cissod_bench.training.model import faster_rcnn
 from cissod_bench.training.parts import Context, Parts
 from cissod_bench.training.settings import learning_rate, preset
-from cissod_bench.training.views import pipeline
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,14 +57,6 @@ def test_full_makes_an_optimiser_step_at_full_image_size() -> None:
         name for name, p in detector.student.named_parameters() if p.requires_grad and not torch.equal(p, before[name])
     ]
     assert {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"} <= set(moved)
-
-
-def test_strong_views_of_full_are_soft_teachers() -> None:
-    views = pipeline("strong", preset("full", task_iterations=1))
-    assert [t["type"] for t in views] == ["RandomResize", "RandomFlip", "RandomOrder", "RandomErasing", "PackDetInputs"]
-    assert views[0]["scale"] == [(1333, 400), (1333, 1200)]
-    spaces = [sum(len(one["aug_space"]) for one in [t]) for t in views[2]["transforms"]]
-    assert spaces == [9, 5]
 
 
 def run_words(work: Path, *more: str) -> list[str]:

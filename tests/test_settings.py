@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from cissod_bench.errors import UsageFault
+from cissod_bench.training import fidelity
 from cissod_bench.training.settings import (
     _BOUNDS,
     FULL,
@@ -31,7 +33,7 @@ def test_full_is_the_papers_section_4_2() -> None:
     assert (full.depth, full.long_side, full.test_short_side, full.theta) == (50, 1333, 800, 0.9)
 
 
-def test_full_departs_from_the_paper_in_nothing_on_eight_gpus() -> None:
+def test_no_setting_of_full_departs_from_the_paper_on_eight_gpus() -> None:
     assert departures(preset("full", task_iterations=360_000), task_iterations=360_000, world_size=8) == {}
 
 
@@ -115,3 +117,18 @@ def test_every_number_has_its_bounds() -> None:
 def test_every_setting_is_documented() -> None:
     described = {line.strip().split(":")[0] for line in (Settings.__doc__ or "").splitlines()}
     assert {f.name for f in fields(Settings)} <= described
+
+
+def test_departures_that_no_setting_tells_stand_in_the_docs_too() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
+    listed = text.split("## Departures of the presets")[1]
+    assert all(f"| {point} |" in listed for point in fidelity.NOT_SOFT_TEACHERS)
+
+
+def test_official_names_every_difference_it_does_not_reproduce() -> None:
+    """D1-D28 are the differences between text and release; the profile's file names those it has."""
+    profiles_text = (Path(__file__).resolve().parents[1] / "method" / "profiles.py").read_text(encoding="utf-8")
+    left_out = {point for point in fidelity.NOT_REPRODUCED if point.startswith("D")}
+    assert left_out == {"D8", "D12", "D15", "D16", "D17", "D25", "D26", "D27", "D28"}
+    assert all(point in profiles_text for point in left_out)
+    assert {"RFS on LVIS", "batches"} <= fidelity.NOT_REPRODUCED.keys()

@@ -96,19 +96,26 @@ def _train(output: Output, plan: Plan, *, restart: bool) -> None:
 def describe(plan: Plan, world: int) -> list[str]:
     """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
     from cissod_bench.training.plan import images_an_iteration
-    from cissod_bench.training.settings import departures, learning_rate_for
+    from cissod_bench.training.settings import FULL, departures, learning_rate_for
 
     settings, counts = plan.settings, plan.manifest["counts"]
     labelled, unlabelled = images_an_iteration(plan)
     rate = learning_rate_for(settings, world)
     missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)
+    _, drawn = missing.get("images_per_iteration", (0, 0))
+    paper = FULL.reference_images
+    seen = (
+        f", {drawn} of the paper's {paper}: {drawn / paper:.1%} of its images"
+        if drawn and plan.preset == "full"
+        else ""
+    )
     return [
         f"{plan.method.title} on {plan.task.title}, preset {plan.preset}, profile {plan.profile}, "
         f"split seed {plan.split_seed}, training seed {plan.seed}",
         f"  images      D_l {counts['labelled']}, D_u {counts['unlabelled']}, {len(plan.classes)} classes",
         f"  iterations  {settings.iterations} in {settings.generations} generations, learning rate {rate:g} "
         f"({settings.optimiser}), divided by 10 after {', '.join(f'{m:.0%}' for m in settings.milestones)}",
-        f"  batch       {world} x ({labelled} labelled + {unlabelled} unlabelled) images",
+        f"  batch       {world} x ({labelled} labelled + {unlabelled} unlabelled) images{seen}",
         f"  departures  {len(missing)} settings differ from the paper's (run.json lists them)",
         f"  folder      {plan.folder}",
     ]

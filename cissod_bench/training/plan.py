@@ -13,6 +13,7 @@ from cissod_bench import tasks
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.runs import run_folder
 from cissod_bench.spec import FREE_SETTINGS, Method, Naming, Task
+from cissod_bench.training.older_records import as_first_written
 from cissod_bench.training.settings import PROFILES, Settings, resolved
 
 
@@ -69,7 +70,8 @@ class Plan:
     def identity(self) -> dict[str, str]:
         """Return what a checkpoint must agree with to be continued."""
         names = (self.task.name, self.method.name, self.variant, self.profile, str(self.seed))
-        kept = {name: value for name, value in asdict(self.settings).items() if name not in FREE_SETTINGS}
+        written = as_first_written(asdict(self.settings))
+        kept = {name: value for name, value in written.items() if name not in FREE_SETTINGS}
         text = json.dumps([names, kept], sort_keys=True)
         return {"split": self.split_sha256, "settings": sha256(text.encode()).hexdigest()}
 

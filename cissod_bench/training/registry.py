@@ -57,6 +57,8 @@ def build_transforms(config: Sequence[dict[str, Any]]) -> Any:
     """Return the composed transforms of these settings."""
     with quiet_imports():
         import mmdet.datasets.transforms  # noqa: F401  registers the transforms
+
+        import cissod_bench.training.own_transforms  # noqa: F401  registers ours
     from mmdet.registry import TRANSFORMS
     from mmengine.dataset import Compose
     from mmengine.registry import DefaultScope

@@ -61,14 +61,16 @@ class Settings:
         rpn_samples: anchors an image in the RPN's loss.
         roi_samples: RoIs an image in the RoI losses, a quarter of them positive at most.
         proposals_train: proposals (before, after NMS) an image of the student.
-        proposals_test: proposals (before, after NMS) an image of the teacher and in scoring.
+        proposals_test: proposals (before, after NMS) an image in scoring.
+        teacher_proposals: limits that make the teacher's pseudo labels: "train" (Soft Teacher's) or "test" (mmdet's).
         score_floor: detections need score > floor.
         nms_iou: overlap above which the worse box of a class is dropped.
         max_dets: detections an image.
         short_side: training short side in pixels, drawn from [low, high].
         long_side: largest long side in training and in scoring, pixels.
         test_short_side: short side in scoring, pixels.
-        strong_views: "full" (colour, geometry, erasing) or "light" (colour and erasing, for small drawn images).
+        strong_views: "soft-teacher" (its own colours, geometry and erasing; the colours of labelled images, too),
+            "mmdet" (mmdet's version of them) or "light" (mmdet's colours and erasing alone, for small drawn images).
         group_by_aspect: fill the images of a source with one orientation.
         workers: loader processes a rank.
         test_batch: images a forward pass in scoring.
@@ -116,13 +118,14 @@ class Settings:
     roi_samples: int = 512
     proposals_train: tuple[int, int] = (2000, 1000)
     proposals_test: tuple[int, int] = (1000, 1000)
+    teacher_proposals: Literal["train", "test"] = "train"
     score_floor: float = 0.05
     nms_iou: float = 0.5
     max_dets: int = 100
     short_side: tuple[int, int] = (400, 1200)
     long_side: int = 1333
     test_short_side: int = 800
-    strong_views: Literal["full", "light"] = "full"
+    strong_views: Literal["soft-teacher", "mmdet", "light"] = "soft-teacher"
     group_by_aspect: bool = True
     workers: int = 5
     test_batch: int = 1
@@ -173,6 +176,7 @@ MINI = replace(
     roi_samples=48,
     proposals_train=(120, 64),
     proposals_test=(80, 48),
+    teacher_proposals="test",
     short_side=(88, 120),
     long_side=128,
     test_short_side=104,
@@ -192,7 +196,7 @@ SMOKE = replace(
 PRESETS: Mapping[str, Settings] = types.MappingProxyType({"full": FULL, "mini": MINI, "smoke": SMOKE})
 PRESET_TITLES: Mapping[str, str] = types.MappingProxyType(
     {
-        "full": "the paper's Sec. 4.2: R50-FPN, 1333 x 800, SGD 0.01, 1 + 4 images a GPU",
+        "full": "the paper's Sec. 4.2, for 8 GPUs: R50-FPN, 1333 x 800, SGD 0.01, 1 + 4 images a GPU",
         "mini": "small detector from scratch, 128 px, for the toy tasks on a CPU in minutes",
         "smoke": "mini with 20 iterations: does everything run?",
     }
@@ -200,8 +204,8 @@ PRESET_TITLES: Mapping[str, str] = types.MappingProxyType(
 PROFILES: Mapping[str, str] = types.MappingProxyType(
     {
         "default": "the paper's numbers, the released code's safeguards where the paper is silent",
-        "paper": "the paper's text and nothing else",
-        "official": "the released code's constants",
+        "paper": "the paper's text; what it leaves open: presets paper",
+        "official": "the released code's constants of GbR, GbT, CrS, not all it does: presets official",
     }
 )
 

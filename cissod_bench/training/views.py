@@ -17,11 +17,30 @@ COLOUR = (
     "ColorTransform", "AutoContrast", "Equalize", "Sharpness", "Posterize", "Solarize", "Color", "Contrast",
     "Brightness",
 )  # fmt: skip
+BORDER = 125  # grey of what lies outside the image and of erased patches in Soft Teacher's views; mmdet's is 128
 GEOMETRY = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+# Soft Teacher's four: (what is done, its limit); shear is one operation, across and then down.
+OWN_GEOMETRY = (
+    (("translate-x", 0.1),),
+    (("translate-y", 0.1),),
+    (("rotate", 30.0),),
+    (("shear-x", 30.0), ("shear-y", 30.0)),
+)
 
 
-def _one_of(names: tuple[str, ...]) -> dict[str, Any]:
+def _mmdets(names: tuple[str, ...]) -> dict[str, Any]:
     return {"type": "RandAugment", "aug_space": [[{"type": name}] for name in names], "aug_num": 1}
+
+
+def _colour(settings: Settings) -> dict[str, Any]:
+    return {"type": "LevelledColour"} if settings.strong_views == "soft-teacher" else _mmdets(COLOUR)
+
+
+def _geometry(settings: Settings) -> dict[str, Any]:
+    if settings.strong_views == "mmdet":
+        return _mmdets(GEOMETRY)
+    chosen = [[{"type": "UniformWarp", "kind": kind, "limit": most} for kind, most in one] for one in OWN_GEOMETRY]
+    return {"type": "RandomChoice", "transforms": chosen}
 
 
 def _resize_and_flip(settings: Settings) -> list[dict[str, Any]]:
@@ -33,10 +52,12 @@ def _resize_and_flip(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _strong(settings: Settings) -> list[dict[str, Any]]:
-    erasing = {"type": "RandomErasing", "n_patches": (1, 5), "ratio": (0, 0.2)}
+    erasing: dict[str, Any] = {"type": "RandomErasing", "n_patches": (1, 5), "ratio": (0, 0.2)}
     if settings.strong_views == "light":
-        return [_one_of(COLOUR), erasing | {"ratio": (0, 0.1)}]
-    return [{"type": "RandomOrder", "transforms": [_one_of(COLOUR), _one_of(GEOMETRY)]}, erasing]
+        return [_colour(settings), erasing | {"ratio": (0, 0.1)}]
+    if settings.strong_views == "soft-teacher":
+        erasing["img_border_value"] = BORDER
+    return [{"type": "RandomOrder", "transforms": [_colour(settings), _geometry(settings)]}, erasing]
 
 
 def pipeline(view: View, settings: Settings) -> list[dict[str, Any]]:
@@ -50,5 +71,5 @@ def pipeline(view: View, settings: Settings) -> list[dict[str, Any]]:
         return [{"type": "Resize", "scale": size, "keep_ratio": True}, pack]
     # keep_empty=False returns an image that lost its last box; mmdet's default would return None.
     keep = {"type": "FilterAnnotations", "min_gt_bbox_wh": (1e-2, 1e-2), "keep_empty": False}
-    middle = {"sup": [_one_of(COLOUR), keep], "weak": [], "strong": _strong(settings)}[view]
+    middle = {"sup": [_colour(settings), keep], "weak": [], "strong": _strong(settings)}[view]
     return [*_resize_and_flip(settings), *middle, pack]
