@@ -8,7 +8,8 @@ not on how many numbers another draw has used, not on NumPy's generators or the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +119,70 @@ def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) ->
     return np.array(chosen, np.int64)
 
 
-def share_of_images(order: Ints, *, percent: float, of: int) -> Ints:
-    """Return the first round(percent / 100 * of) images of an order (Sec. 4.1, D_m).
+LISTS_GIVEN = "cissod-bench splits import --task TASK --labelled FILE --unlabelled FILE"
+"""The way to D_l and D_u without a draw: every label of the labelled file is kept."""
+
+
+def images_of_percent(percent: float, of: int, *, option: str, part: str) -> int:
+    """Return round(percent / 100 * of), the number of images that a percentage asks for.
+
+    Args:
+        percent: in (0, 100].
+        of: images, >= 1.
+        option: name of the percentage in ``DrawOptions``.
+        part: what the images become, "D_m".
 
     Raises:
-        UsageFault: there are fewer images than that.
+        UsageFault: that is no image, as where a share of a quarter is written 0.25; ``part`` must not be empty.
     """
     wanted = round(percent / 100 * of)
-    if wanted > len(order):
+    if wanted < 1:
+        meant = 100 * percent if percent < 1 else _digits(100 / of, math.ceil)
+        share = f" for a share of {percent:g}" if percent < 1 else ""
         raise UsageFault(
-            f"{percent:g} % of {of} images is {wanted}, but only {len(order)} are left beside D_s.",
-            remedy=f"ask for at most --labelled-percent {100 * len(order) / of:.4g}" if of else None,
+            f"{option} is {percent:g}: {percent:g} % of {of:,} images is no image, so that {part} would be empty.",
+            remedy=f"percentages go up to 100: {_percent(option, meant)}{share}",
+        )
+    return wanted
+
+
+def _percent(option: str, value: float) -> str:
+    """Return how a percentage is given on the command line and in a task file."""
+    shown = f"{value:.10g}"
+    return f"cissod-bench make-splits --{option.replace('_', '-')} {shown} (in a task file {option} = {shown})"
+
+
+def _digits(value: float, whole: Callable[[float], int]) -> float:
+    """Return a value > 0 with four significant digits, rounded by ``math.floor`` or ``math.ceil``."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return whole(value / unit) * unit
+
+
+def share_of_images(order: Ints, *, percent: float, of: int, left: int = 0) -> Ints:
+    """Return the first round(percent / 100 * of) images of an order (Sec. 4.1, D_m).
+
+    Args:
+        order: the images to take from, in their order.
+        percent: the share, in (0, 100].
+        of: the number of images that it is a share of.
+        left: images of the order that must be left over for D_u.
+
+    Raises:
+        UsageFault: that is no image, or there are fewer images than that.
+    """
+    if not of:
+        raise UsageFault(
+            "No image shows a majority box, so that D_m would be empty.",
+            remedy="take classes that the images show out of the minority: minority in the task file, or --minority",
+        )
+    wanted = images_of_percent(percent, of, option="labelled_percent", part="D_m")
+    most = max(len(order) - left, 0)
+    if wanted > most:
+        beside = "D_s and one of D_u" if left else "D_s"
+        at_most = f"at most {_percent('labelled_percent', _digits(100 * most / of, math.floor))}; " if most else ""
+        raise UsageFault(
+            f"{percent:g} % of {of} images is {wanted}, but only {most} are left beside {beside}.",
+            remedy=f"{at_most}to keep all labels give both lists: {LISTS_GIVEN}",
         )
     return order[:wanted]
 
@@ -222,9 +276,18 @@ def thinned(rows: Ints, ids: Ints, options: DrawOptions) -> tuple[Ints, Ints]:
         rows: the images outside D_l.
         ids: ids of all images.
         options: how the split is drawn.
+
+    Raises:
+        UsageFault: no image enters D_u.
     """
+    if not len(rows):
+        raise UsageFault(
+            f"D_l takes all {len(ids):,} images, so that D_u would be empty.",
+            remedy="lower --labelled-percent or --min-instances (labelled_percent and min_instances in a task file); to "
+            f"keep all labels give both lists: {LISTS_GIVEN}",
+        )
     order = rows[visiting_order(ids[rows], options.split_seed, "D_u")]
-    wanted = round(options.unlabelled_percent / 100 * len(rows))
+    wanted = images_of_percent(options.unlabelled_percent, len(rows), option="unlabelled_percent", part="D_u")
     return np.sort(order[:wanted]), np.sort(order[wanted:])
 
 

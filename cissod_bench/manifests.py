@@ -42,6 +42,7 @@ class _OfGroup(msgspec.Struct):
     classes: int
     labelled: int
     hidden: int
+    below_minimum: list[str] | None = None
 
 
 class _OfClass(msgspec.Struct):
@@ -84,6 +85,8 @@ class _MoreOfClass(msgspec.Struct):
     unlabelled_images: int | None = None
     unlabelled_boxes: int | None = None
     original_boxes: int | None = None
+    dropped_boxes: int | None = None
+    ignored_boxes: int | None = None
 
 
 class _Offset(msgspec.Struct):
@@ -190,12 +193,16 @@ def _counts(split: Split) -> Manifest:
             left_out[reason] = left_out.get(reason, 0) + len(rows)
     in_d_l = _per_class(split, _shown)
     in_d_u = _per_class(split, _hidden)
-    original = _per_class(split, _everything)
+    others = {
+        "original_boxes": _per_class(split, _everything)[1],
+        "dropped_boxes": _per_class(split, _dropped)[1],
+        "ignored_boxes": _per_class(split, _ignored)[1],
+    }
     per_class = {
         name: {
             **_named(in_d_l[:, row], "images", "boxes"),
             **_named(in_d_u[:, row], "unlabelled_images", "unlabelled_boxes"),
-            "original_boxes": int(original[1, row]),
+            **{key: int(boxes[row]) for key, boxes in others.items()},
         }
         for row, name in enumerate(split.classes)
     }
@@ -218,6 +225,7 @@ def _counts(split: Split) -> Manifest:
                 "classes": len(names),
                 "labelled": sum(per_class[name]["boxes"] for name in names),
                 "hidden": sum(per_class[name]["unlabelled_boxes"] for name in names),
+                "below_minimum": [name for name in names if per_class[name]["boxes"] < split.options.min_instances],
             }
             for group, names in split.groups.items()
         },
@@ -238,6 +246,19 @@ def _named(counts: npt.NDArray[np.int64], *names: str) -> dict[str, int]:
 
 def _shown(source: Source, number: int) -> Bools:
     return source.shown & source.annotations.instances() & ~source.ignored
+
+
+def _dropped(source: Source, number: int) -> Bools:
+    """Return the boxes on images of D_l that D_l does not show."""
+    in_labelled = np.zeros(len(source.annotations.image_ids), np.bool_)
+    for rows in source.labelled.values():
+        in_labelled[rows] = True
+    on_labelled: Bools = in_labelled[source.annotations.box_image]
+    return on_labelled & ~source.shown & (source.box_class >= 0) & source.annotations.instances()
+
+
+def _ignored(source: Source, number: int) -> Bools:
+    return source.shown & source.ignored & source.annotations.instances()
 
 
 def _hidden(source: Source, number: int) -> Bools:

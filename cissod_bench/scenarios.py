@@ -15,6 +15,7 @@ from cissod_bench.drawing import (
     check_enough,
     cover_classes,
     cover_rarest_first,
+    images_of_percent,
     minority_rows,
     share_of_images,
     thinned,
@@ -40,7 +41,7 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
 
     Raises:
         DataFault: the file holds too few boxes of a minority class; all of those are listed.
-        UsageFault: the options do not fit the data.
+        UsageFault: the options do not fit the data: they leave D_m or D_u empty, or ask for more images than there are.
     """
     data = annotations["train"]
     minority = minority_rows(options.minority or task.minority, data.classes)
@@ -63,7 +64,12 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
     free = holds_majority.copy()
     free[d_s] = False
     order = visiting_order(data.image_ids, options.split_seed, "D_m")
-    d_m = share_of_images(order[free[order]], percent=options.labelled_percent, of=int(holds_majority.sum()))
+    d_m = share_of_images(
+        order[free[order]],
+        percent=options.labelled_percent,
+        of=int(holds_majority.sum()),
+        left=int(len(d_s) + free.sum() == len(free)),  # no image without a majority box enters D_u
+    )
 
     part = np.zeros(len(data.image_ids), np.int8)
     part[d_s], part[d_m] = 1, 2
@@ -96,7 +102,8 @@ def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], option
 
     Raises:
         DataFault: the file holds too few boxes of a class; all of those are listed.
-        UsageFault: the options ask for a minority or a rule of D_s, which this scenario does not have.
+        UsageFault: the options ask for a minority or a rule of D_s, which this scenario does not have; a percentage
+            gives no image, or D_l takes all.
     """
     refuse_minority_options(task, options)
     data = annotations["train"]
@@ -111,7 +118,7 @@ def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], option
         least=options.min_instances,
     )
     holds_box = data.per_image(counts) > 0
-    wanted = round(options.labelled_percent / 100 * int(holds_box.sum()))
+    wanted = images_of_percent(options.labelled_percent, int(holds_box.sum()), option="labelled_percent", part="D_l")
     in_labelled = np.zeros(images, np.bool_)
     in_labelled[covering] = True
     others = order[(holds_box & ~in_labelled)[order]]

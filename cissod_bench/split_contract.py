@@ -228,6 +228,9 @@ def _classes_counted(files: _Files, manifest: Manifest) -> Iterator[str]:
         for key, count in zip(("classes", "labelled", "hidden"), found, strict=True):
             if stated.get(key) != count:
                 yield _differs(f"per_group.{group}.{key}", count, stated.get(key))
+        below = [name for name in names if files.labelled.boxes[classes.index(name)] < manifest["min_instances"]]
+        if stated.get("below_minimum", below) != below:
+            yield _differs(f"per_group.{group}.below_minimum", below, stated["below_minimum"])
 
 
 def _groups_true(files: _Files, manifest: Manifest) -> Iterator[str]:

@@ -23,6 +23,7 @@ from cissod_bench.manifests import MANIFEST, Input, Manifest, describe, split_fo
 from cissod_bench.scenarios import boxes_of_classes, frequency_groups, images_of_classes, official_groups
 from cissod_bench.spec import Task
 from cissod_bench.split import Groups, Source, Split
+from cissod_bench.split_counts import short_line
 from cissod_bench.split_files import write_data_files
 from cissod_bench.split_parts import parts_of, stated_parts
 from cissod_bench.tasks import SplitOnDisk, draw_options, task_data_root
@@ -193,6 +194,7 @@ def _manifest(task: Task, given: Given, files: Files, split: Split, hashes: Mapp
             counts["original_boxes"] = boxes[row]
         if not files.hidden_known:
             del counts["unlabelled_images"], counts["unlabelled_boxes"]
+        del counts["dropped_boxes"], counts["ignored_boxes"]  # those who published it know
     paths = given.paths()
     read = {"labelled": files.labelled.sha256, "unlabelled": files.unlabelled.sha256, "hidden": files.hidden.sha256}
     return {
@@ -216,8 +218,6 @@ def _warnings(files: Files, manifest: Manifest) -> list[str]:
         )
     if files.train is None:
         found.append("The task's training file is not at hand, so it was not checked that the images are its own.")
-    if below := manifest["below_minimum"]:
-        found.append(
-            f"D_l holds fewer than {manifest['min_instances']} boxes of {len(below)} classes: {below[0]!r} ..."
-        )
+    if manifest["below_minimum"]:
+        found.append(f"D_l: {short_line(manifest)}.")
     return found

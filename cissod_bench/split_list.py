@@ -22,6 +22,8 @@ class _OfClass(msgspec.Struct):
     unlabelled_images: int | None = None
     unlabelled_boxes: int | None = None
     original_boxes: int | None = None
+    dropped_boxes: int | None = None
+    ignored_boxes: int | None = None
 
 
 class _Rewritten(msgspec.Struct):
@@ -194,7 +196,8 @@ def row(found: Found) -> dict[str, Any]:
 def class_rows(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield name, group and counts of every class in channel order; None for what an older manifest does not say."""
     group_of = {name: group for group, names in manifest["groups"].items() for name in names}
-    keys = ("images", "boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
+    keys = ("images", "boxes", "dropped_boxes", "ignored_boxes", "unlabelled_images", "unlabelled_boxes")
+    keys = (*keys, "original_boxes")
     for name in manifest["classes"]:
         counts = manifest["per_class"][name]
         yield {"class": name, "group": group_of[name], **{key: counts.get(key) for key in keys}}

@@ -110,7 +110,7 @@ def test_cover_takes_the_images_the_rule_names(
 
 
 @pytest.mark.parametrize(
-    ("percent", "of", "wanted"), [(10, 98_459, 9846), (10, 100_941, 10_094), (5, 30, 2), (100, 40, 40), (0.5, 40, 0)]
+    ("percent", "of", "wanted"), [(10, 98_459, 9846), (10, 100_941, 10_094), (5, 30, 2), (100, 40, 40), (2, 40, 1)]
 )
 def test_share_is_rounded_exactly(percent: float, of: int, wanted: int) -> None:
     order = np.arange(of)[::-1]

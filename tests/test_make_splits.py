@@ -59,6 +59,11 @@ def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco
             "original_boxes": sum(
                 names[box["category_id"]] == name and not box.get("iscrowd") for box in source["annotations"]
             ),
+            "dropped_boxes": sum(
+                names[box["category_id"]] == name and parts.get(box["image_id"]) == "D_m" and name in ("heart", "arrow")
+                for box in source["annotations"]
+            ),
+            "ignored_boxes": 0,
         }
     assert manifest["groups"] == {"maj": ["circle", "square", "triangle"], "min": ["heart", "arrow"]}
     assert manifest["below_minimum"] == []
@@ -136,7 +141,7 @@ def test_the_summary_tells_what_was_drawn(split: Call, tmp_path: Path) -> None:
     for part in (
         f"D_m {manifest['counts']['D_m']} + D_s {manifest['counts']['D_s']}",
         f"{manifest['boxes']['hidden']} hidden boxes",
-        "classes below 3 boxes: 0",
+        "classes below 3 boxes in D_l: maj none, min none",
         f"imbalance in D_l {manifest['imbalance']:,} : 1",
         manifest["split_sha256"],
         "peak memory",

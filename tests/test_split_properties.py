@@ -130,11 +130,12 @@ def test_a_draw_by_minority_keeps_every_promise(
         return
     try:
         drawn = draw(folder / "a", MINORITY_TASK, inputs, options, Way())
-    except UsageFault:  # the share of D_m is more than D_s has left
-        with pytest.raises(UsageFault, match="are left beside D_s"):
+    except UsageFault as refused:  # the share of D_m is more than D_s has left, or a part would be empty
+        assert re.search(r"are left beside D_s|D_[mu] would be empty", refused.message)
+        with pytest.raises(UsageFault, match=re.escape(refused.message)):
             draw(folder / "b", MINORITY_TASK, inputs, options, way)
         return
-    check_parts(data, drawn)
+    assert all(check_parts(data, drawn))
 
     labelled = drawn.files["labelled.json"]
     part = {image["id"]: image["part"] for image in labelled["images"]}
@@ -144,6 +145,7 @@ def test_a_draw_by_minority_keeps_every_promise(
     }
     d_s, d_m = ({image for image, name in part.items() if name == wanted} for wanted in ("D_s", "D_m"))
     assert len(d_m) == round(options.labelled_percent / 100 * len(with_majority))
+    assert d_m
     assert d_m <= with_majority
     of_d_s = Counter(box["category_id"] for box in shown.values() if box["image_id"] in d_s and not box["iscrowd"])
     assert all(of_d_s[kind] >= least for kind in MINORITY)
@@ -179,8 +181,16 @@ def test_a_draw_by_frequency_keeps_every_promise(
             draw(folder / "a", LVIS_TASK, inputs, options, way)
         check_shortage(data, everyone, least, str(fault.value))
         return
-    drawn = draw(folder / "a", LVIS_TASK, inputs, options, Way())
-    in_d_l, _ = check_parts(data, drawn)
+    try:
+        drawn = draw(folder / "a", LVIS_TASK, inputs, options, Way())
+    except UsageFault as refused:
+        assert re.search(r"D_[lu] would be empty", refused.message)
+        with pytest.raises(UsageFault, match=re.escape(refused.message)):
+            draw(folder / "b", LVIS_TASK, inputs, options, way)
+        return
+    in_d_l, in_d_u = check_parts(data, drawn)
+    assert in_d_l
+    assert in_d_u
 
     labelled = drawn.files["labelled.json"]
     boxes = sorted((box for box in data["annotations"] if box["image_id"] in in_d_l), key=lambda box: box["id"])

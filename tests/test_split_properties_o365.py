@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from split_folders import FILES
 
 from cissod_bench.catalogue import load_task
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.spec import DrawOptions
 from cissod_bench.split_files import LABELLED
 
@@ -34,6 +34,7 @@ def two_sets(seed: int, least: int, short: set[int]) -> tuple[Content, Content]:
     places = [(dice.choice(there), kind) for kind in RARE for _ in range(least - (kind in short))]
     places += [(dice.choice(there), dice.choice(list(O365.CLASSES.values()))) for _ in range(dice.randint(0, 99))]
     places += [(row, dice.randint(1, 365)) for row in range(len(O365.MISSING))]  # count for nothing
+    names += [f"patch99/{row}.jpg" for row in range(10)]  # without a box, so that D_u is not empty
     names = [dice.choice(["images/v1/", "images/v2/"]) + name for name in names]
     objects = made(names, list(range(1, 366)), places, dice)
     kinds = [*O365.CLASSES, SPORTS_BALL]
@@ -125,6 +126,11 @@ def test_a_draw_from_two_data_sets_keeps_every_promise(
             draw(folder / "a", O365_TASK, inputs, options, way)
         named = set(re.findall(r"'class (\d+)' \((\d+)\)", str(fault.value)))
         assert named == {(str(kind), str(least - 1)) for kind in short}
+        return
+    common = {box["image_id"] for box in coco["annotations"] if box["category_id"] != SPORTS_BALL}
+    if not round(options.labelled_percent / 100 * len(common)):
+        with pytest.raises(UsageFault, match="D_m would be empty"):
+            draw(folder / "a", O365_TASK, inputs, options, way)
         return
     drawn = draw(folder / "a", O365_TASK, inputs, options, Way())
     check_objects(objects, drawn, options)

@@ -116,7 +116,7 @@ def command(
         except (DataFault, UsageFault) as fault:  # of one task's data or options; the other splits are still drawn
             faults[f"{task.name}, split seed {options.split_seed}"] = fault
             continue
-        output.tell(summary(drawn, dry_run=dry_run))
+        output.tell(summary(drawn, dry_run=dry_run, every_class=output.verbosity > 0))
         results.append({"dir": str(drawn.folder), **drawn.manifest})
     if results:
         output.result(results)
@@ -172,24 +172,24 @@ def read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def summary(drawn: SplitOnDisk, *, dry_run: bool = False) -> str:
-    """Return what was drawn as a few lines of text."""
+def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = False) -> str:
+    """Return what was drawn as a few lines of text, with a line a class if asked for."""
+    from cissod_bench.split_counts import count_lines, loss_lines, short_line
+
     manifest = drawn.manifest
-    counts, boxes, below = manifest["counts"], manifest["boxes"], manifest["below_minimum"]
+    counts, boxes = manifest["counts"], manifest["boxes"]
     new = "imported" if manifest.get("imported") else "drawn"
     how = "not written" if dry_run else new if drawn.fresh else "already there, hashes verified"
     named = [name for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
     parts = f"  ({' + '.join(f'{name} {counts[name]:,}' for name in named)})" if named else ""
-    short = f" ({', '.join(map(shown_name, below))})" if below else ""
     lines = [
         f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
         f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes{parts}",
         f"  D_u  {counts['unlabelled']:>11,} images  {boxes['hidden']:>11,} hidden boxes",
     ]
-    for group, one in manifest["per_group"].items():
-        shown = f"{one['classes']:>11,} classes {one['labelled']:>11,} boxes in D_l, {one['hidden']:,} hidden in D_u"
-        lines.append(f"  {group:<4} {shown}")
-    lines.append(f"  classes below {manifest['min_instances']} boxes: {len(below)}{short}")
+    lines += [f"  {line}" for line in count_lines(manifest, every_class=every_class)]
+    lines += [f"  {line}" for line in loss_lines(manifest)]
+    lines.append(f"  {short_line(manifest)}")
     lines.append(f"  imbalance in D_l {_ratio(manifest)}")
     lines += _other_options(drawn)
     lines += _policy(manifest)

@@ -62,22 +62,24 @@ def _short(value: Any) -> str:
 
 def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Print what a manifest says: facts, groups and every class."""
+    from cissod_bench.split_counts import COLUMNS, group_counts
     from cissod_bench.terminal import Console, Text, name_text
 
     console = Console()
     for key, text in _facts(folder, manifest):  # unwrapped, so that a hash can be copied in one piece
         console.print(Text.assemble((f"{key:<17}", "dim"), text), soft_wrap=True)
-    groups = _table(("group", "classes", "boxes in D_l", "hidden in D_u"))
-    for group, one in manifest["per_group"].items():
-        groups.add_row(
-            name_text(group), *map(_number, (one["classes"], one["labelled"], _hidden(manifest, one["hidden"])))
-        )
+    keys = [key for key in COLUMNS if any(counts[key] for _, _, counts in group_counts(manifest))]
+    groups = _table(("group", "classes", *(COLUMNS[key] for key in keys)))
+    for group, number, counts in group_counts(manifest):
+        groups.add_row(name_text(group), _number(number), *(_number(counts[key]) for key in keys))
     console.print(groups)
     _print_classes(console, manifest)
 
 
 def _facts(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Yield name and value of each line above the tables."""
+    from cissod_bench.split_counts import loss_lines, short_classes, short_line
+
     counts, boxes = manifest["counts"], manifest["boxes"]
     parts = [f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
     yield "split", f"{manifest['title']} ({manifest['task']}), split seed {manifest['split_seed']}"
@@ -90,8 +92,10 @@ def _facts(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, str
         yield "in no part", f"{count:,} images {reason}"
     if manifest["imbalance"] is not None:
         yield "imbalance", f"{manifest['imbalance']:,} : 1 between the classes of D_l"
-    if manifest["below_minimum"]:
-        yield "below minimum", f"{len(manifest['below_minimum'])} classes: {_short(manifest['below_minimum'])}"
+    if any(short_classes(manifest).values()):
+        yield "below minimum", short_line(manifest)
+    for line in loss_lines(manifest):
+        yield "not shown", line
     odd = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest["box_policy"].items() if count]
     yield "odd boxes", "; ".join(odd) or "none"
     for root, one in manifest.get("offsets", {}).items():
@@ -140,14 +144,26 @@ def _table(header: tuple[str, ...], text_columns: int = 1) -> Any:
     return table
 
 
+_CLASS_COLUMNS = {
+    "images": "images in D_l",
+    "boxes": "boxes",
+    "dropped_boxes": "dropped",
+    "ignored_boxes": "ignored",
+    "unlabelled_images": "images in D_u",
+    "unlabelled_boxes": "hidden boxes",
+    "original_boxes": "in the data set",
+}
+_SELDOM = ("dropped_boxes", "ignored_boxes")  # columns that are left out where no class has any
+
+
 def _print_classes(console: Console, manifest: Mapping[str, Any]) -> None:
     from cissod_bench.split_list import class_rows
     from cissod_bench.terminal import name_text
 
-    keys = ("images", "boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
-    header = ("class", "group", "images in D_l", "boxes", "images in D_u", "hidden boxes", "in the data set")
-    table = _table(header, text_columns=2)
-    for one in class_rows(manifest):
+    rows = list(class_rows(manifest))
+    keys = [key for key in _CLASS_COLUMNS if key not in _SELDOM or any(one[key] for one in rows)]
+    table = _table(("class", "group", *(_CLASS_COLUMNS[key] for key in keys)), text_columns=2)
+    for one in rows:
         table.add_row(name_text(one["class"]), name_text(one["group"]), *(_number(one[key]) for key in keys))
     console.print(table)
 
