@@ -119,8 +119,11 @@ def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) ->
     return np.array(chosen, np.int64)
 
 
-LISTS_GIVEN = "cissod-bench splits import --task TASK --labelled FILE --unlabelled FILE"
-"""The way to D_l and D_u without a draw: every label of the labelled file is kept."""
+WITHOUT_A_DRAW = (
+    "to keep all labels, list images of D_l and of D_u in a file each, all of them from the training file, and call "
+    "cissod-bench splits import --task TASK --labelled FILE --unlabelled FILE"
+)
+"""A remedy: the way to D_l and D_u that drops no box."""
 
 
 def images_of_percent(percent: float, of: int, *, option: str, part: str) -> int:
@@ -182,7 +185,7 @@ def share_of_images(order: Ints, *, percent: float, of: int, left: int = 0) -> I
         at_most = f"at most {_percent('labelled_percent', _digits(100 * most / of, math.floor))}; " if most else ""
         raise UsageFault(
             f"{percent:g} % of {of} images is {wanted}, but only {most} are left beside {beside}.",
-            remedy=f"{at_most}to keep all labels give both lists: {LISTS_GIVEN}",
+            remedy=f"{at_most}{WITHOUT_A_DRAW}",
         )
     return order[:wanted]
 
@@ -283,8 +286,8 @@ def thinned(rows: Ints, ids: Ints, options: DrawOptions) -> tuple[Ints, Ints]:
     if not len(rows):
         raise UsageFault(
             f"D_l takes all {len(ids):,} images, so that D_u would be empty.",
-            remedy="lower --labelled-percent or --min-instances (labelled_percent and min_instances in a task file); to "
-            f"keep all labels give both lists: {LISTS_GIVEN}",
+            remedy="lower --labelled-percent or --min-instances (labelled_percent and min_instances in a task file); "
+            + WITHOUT_A_DRAW,
         )
     order = rows[visiting_order(ids[rows], options.split_seed, "D_u")]
     wanted = images_of_percent(options.unlabelled_percent, len(rows), option="unlabelled_percent", part="D_u")

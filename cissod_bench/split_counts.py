@@ -11,7 +11,7 @@ from typing import Any
 from cissod_bench.controls import shown_name
 from cissod_bench.split_list import class_rows
 
-NAMED = 8
+NAMED = 6
 """How many classes a line names; it counts the others."""
 
 
@@ -42,12 +42,12 @@ def short_line(manifest: Mapping[str, Any]) -> str:
 def loss_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line that names the classes whose boxes D_m does not show, the greatest share first; none if all show.
 
-    Such boxes are dropped, or ignore regions: what ``--dm-minority`` says. A line below it names the way without a draw.
+    Such boxes are dropped, or ignore regions: what ``--dm-minority`` says. A last line names the way without a draw.
     """
     lines = list(_losses(manifest))
     yield from lines
     if lines:
-        yield "  (Sec. 4.1: D_m shows the majority alone; cissod-bench splits import keeps all boxes of D_l)"
+        yield "  (Sec. 4.1: D_m shows the majority alone; to keep all labels: cissod-bench splits import)"
 
 
 def _losses(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -60,6 +60,16 @@ def _losses(manifest: Mapping[str, Any]) -> Iterator[str]:
                 for name in sorted(lost, key=lambda name: -share[name])
             ]
             yield f"{len(lost)} {_classes(len(lost))} with boxes {what}: {_first(told)}"
+
+
+def percent_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Return how a percentage below 1 was read, which may be meant as a share of 1."""
+    percents = {key: manifest.get(key, 100.0) for key in ("labelled_percent", "unlabelled_percent")}
+    return [
+        f"{key} is {value:g} % of the images; a share of {value:g} is {key} {100 * value:g}"
+        for key, value in percents.items()
+        if value < 1 and not manifest.get("imported")
+    ]
 
 
 def _in_file(manifest: Mapping[str, Any], name: str, least: int) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cissod_bench.annotations import Annotations
 from cissod_bench.atomic import folder_appearing, json_bytes, locked
+from cissod_bench.columns import Ints
 from cissod_bench.errors import UsageFault
 from cissod_bench.import_files import Files, Given, at_hand, read_files
 from cissod_bench.json_files import Progress, file_sha256
@@ -186,15 +187,16 @@ def _manifest(task: Task, given: Given, files: Files, split: Split, hashes: Mapp
         role: Input(path.relative_to(root).as_posix(), file_sha256(path)) for role, path in at_hand(task, root).items()
     }
     manifest = describe(split, task, inputs, hashes)
-    boxes = boxes_of_classes(files.train).tolist() if files.train is not None else None
+    train = files.train
+    known = {} if train is None else {"original_boxes": boxes_of_classes(train), **_not_shown(files.labelled, train)}
     for row, counts in enumerate(manifest["per_class"].values()):
-        if boxes is None:
-            del counts["original_boxes"]
-        else:
-            counts["original_boxes"] = boxes[row]
+        for key in ("original_boxes", "dropped_boxes", "ignored_boxes"):
+            if key in known:
+                counts[key] = int(known[key][row])
+            else:
+                del counts[key]
         if not files.hidden_known:
             del counts["unlabelled_images"], counts["unlabelled_boxes"]
-        del counts["dropped_boxes"], counts["ignored_boxes"]  # those who published it know
     paths = given.paths()
     read = {"labelled": files.labelled.sha256, "unlabelled": files.unlabelled.sha256, "hidden": files.hidden.sha256}
     return {
@@ -204,6 +206,23 @@ def _manifest(task: Task, given: Given, files: Files, split: Split, hashes: Mapp
         "imported_files": {role: {"path": path.name, "sha256": read[role]} for role, path in paths.items()},
         "hidden_boxes": "given" if given.hidden else "from train" if files.hidden_known else UNKNOWN,
     }
+
+
+def _not_shown(labelled: Annotations, train: Annotations) -> dict[str, Ints]:
+    """Return the boxes of each class that the training file has on images of D_l and D_l does not show, (C,).
+
+    As in the manifest of a draw: those that are dropped, and those that became ignore regions.
+    """
+    ours = np.array([root in ("", "train") for root in labelled.roots], np.bool_)[labelled.image_root]
+    there = np.isin(train.image_ids, labelled.image_ids[ours])
+    num = len(labelled.classes)
+    counts = {}
+    for data, images, sign in ((train, there, 1), (labelled, ours, -1)):
+        for crowd in (False, True):
+            rows = data.box_class[images[data.box_image] & (data.crowd == crowd)]
+            counts[crowd] = counts.get(crowd, np.zeros(num, np.int64)) + sign * np.bincount(rows, minlength=num)
+    ignored = np.maximum(-counts[True], 0)
+    return {"dropped_boxes": np.maximum(counts[False] - ignored, 0), "ignored_boxes": ignored}
 
 
 def _warnings(files: Files, manifest: Manifest) -> list[str]:

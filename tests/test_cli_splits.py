@@ -116,7 +116,7 @@ def test_a_split_is_shown_with_counts_groups_classes_and_hashes(splits: Call, sp
         assert told in shown.out
     for name, one in manifest["per_class"].items():
         group = "min" if name in manifest["groups"]["min"] else "maj"
-        keys = ("images", "boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
+        keys = ("images", "boxes", "dropped_boxes", "unlabelled_images", "unlabelled_boxes", "original_boxes")
         assert f"{name} {group} {' '.join(str(one[key]) for key in keys)}" in flat(shown.out)
     assert json.loads(splits("show", folder(tmp_path), "--json").out) == {"dir": str(folder(tmp_path)), **manifest}
 

@@ -129,8 +129,8 @@ CLASSES = ("ant", "bee", "cat", "dog")
 @st.composite
 def data_sets(draw: st.DrawFn) -> dict[str, Any]:
     """Small data sets of four classes, some boxes crowd, some images empty, ids in any order."""
-    ids = draw(st.lists(st.integers(0, 10**6), min_size=4, max_size=25, unique=True))
-    boxes = draw(st.lists(st.tuples(st.sampled_from(ids), st.integers(1, 4), st.booleans()), min_size=4, max_size=60))
+    ids = draw(st.lists(st.integers(0, 10**6), min_size=8, max_size=25, unique=True))
+    boxes = draw(st.lists(st.tuples(st.sampled_from(ids), st.integers(1, 4), st.booleans()), min_size=12, max_size=60))
     numbers = draw(st.permutations(range(100, 100 + len(boxes))))
     rows = zip(numbers, boxes, strict=True)
     return {
@@ -166,7 +166,7 @@ OPTIONS = st.builds(
     DrawOptions,
     split_seed=st.integers(0, 99),
     cover=st.sampled_from(["uniform", "useful"]),
-    labelled_percent=st.sampled_from([10.0, 25.0, 60.0]),
+    labelled_percent=st.sampled_from([20.0, 25.0, 60.0]),
     min_instances=st.integers(1, 2),
     dm_minority=st.sampled_from(["drop", "ignore"]),
 )

@@ -130,9 +130,8 @@ def test_a_draw_by_minority_keeps_every_promise(
         return
     try:
         drawn = draw(folder / "a", MINORITY_TASK, inputs, options, Way())
-    except UsageFault as refused:  # the share of D_m is more than D_s has left, or a part would be empty
-        assert re.search(r"are left beside D_s|D_[mu] would be empty", refused.message)
-        with pytest.raises(UsageFault, match=re.escape(refused.message)):
+    except UsageFault:  # the share of D_m is more than D_s has left, or a part would be empty
+        with pytest.raises(UsageFault, match=r"are left beside D_s|D_[mu] would be empty"):
             draw(folder / "b", MINORITY_TASK, inputs, options, way)
         return
     assert all(check_parts(data, drawn))
@@ -183,9 +182,8 @@ def test_a_draw_by_frequency_keeps_every_promise(
         return
     try:
         drawn = draw(folder / "a", LVIS_TASK, inputs, options, Way())
-    except UsageFault as refused:
-        assert re.search(r"D_[lu] would be empty", refused.message)
-        with pytest.raises(UsageFault, match=re.escape(refused.message)):
+    except UsageFault:
+        with pytest.raises(UsageFault, match=r"D_[lu] would be empty"):
             draw(folder / "b", LVIS_TASK, inputs, options, way)
         return
     in_d_l, in_d_u = check_parts(data, drawn)

@@ -174,7 +174,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = False) -> str:
     """Return what was drawn as a few lines of text, with a line a class if asked for."""
-    from cissod_bench.split_counts import count_lines, loss_lines, short_line
+    from cissod_bench.split_counts import count_lines, loss_lines, percent_lines, short_line
 
     manifest = drawn.manifest
     counts, boxes = manifest["counts"], manifest["boxes"]
@@ -192,6 +192,7 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
     lines.append(f"  {short_line(manifest)}")
     lines.append(f"  imbalance in D_l {_ratio(manifest)}")
     lines += _other_options(drawn)
+    lines += [f"  {line}" for line in percent_lines(manifest)]
     lines += _policy(manifest)
     lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.get("left_out", {}).items()]
     lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
