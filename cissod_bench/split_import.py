@@ -216,7 +216,7 @@ def _not_shown(labelled: Annotations, train: Annotations) -> dict[str, Ints]:
     ours = np.array([root in ("", "train") for root in labelled.roots], np.bool_)[labelled.image_root]
     there = np.isin(train.image_ids, labelled.image_ids[ours])
     num = len(labelled.classes)
-    counts = {}
+    counts: dict[bool, Ints] = {}
     for data, images, sign in ((train, there, 1), (labelled, ours, -1)):
         for crowd in (False, True):
             rows = data.box_class[images[data.box_image] & (data.crowd == crowd)]

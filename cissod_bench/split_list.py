@@ -196,8 +196,8 @@ def row(found: Found) -> dict[str, Any]:
 def class_rows(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield name, group and counts of every class in channel order; None for what an older manifest does not say."""
     group_of = {name: group for group, names in manifest["groups"].items() for name in names}
-    keys = ("images", "boxes", "dropped_boxes", "ignored_boxes", "unlabelled_images", "unlabelled_boxes")
-    keys = (*keys, "original_boxes")
+    in_d_l = ("images", "boxes", "dropped_boxes", "ignored_boxes")
+    keys = (*in_d_l, "unlabelled_images", "unlabelled_boxes", "original_boxes")
     for name in manifest["classes"]:
         counts = manifest["per_class"][name]
         yield {"class": name, "group": group_of[name], **{key: counts.get(key) for key in keys}}
