@@ -20,6 +20,9 @@ from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.spec import Cover, DrawOptions
 
 _VISITED_AT_ONCE = 4096  # images
+_LOWER_MINIMUM = (
+    "lower --min-instances (min_instances in a task file), or leave classes with fewer boxes out of the minority"
+)
 
 ALGORITHM = 1
 """Version of the draw; it changes when the same seed would give other images."""
@@ -82,13 +85,17 @@ def cover_classes(
     return order[_useful_places(places, columns, len(classes), least)]
 
 
+def _too_few(column: int, held: int, least: int) -> DataFault:
+    return DataFault(f"Class {column} of those to cover has {held} boxes; {least} are wanted.", remedy=_LOWER_MINIMUM)
+
+
 def _first_places(places: Ints, columns: Ints, num_classes: int, least: int) -> Ints:
     """Return all places with a box up to the one where the last class gets its ``least``-th box."""
     last = -1
     for column in range(num_classes):
         held = np.sort(places[columns == column])
         if len(held) < least:
-            raise DataFault(f"Class {column} of those to cover has {len(held)} boxes; {least} are wanted.")
+            raise _too_few(column, len(held), least)
         last = max(last, int(held[least - 1]))
     return np.unique(places[places <= last])
 
@@ -115,7 +122,7 @@ def _useful_places(places: Ints, columns: Ints, num_classes: int, least: int) ->
             break
     if (missing > 0).any():
         column = int(np.argmax(missing > 0))
-        raise DataFault(f"Class {column} of those to cover has {least - missing[column]} boxes; {least} are wanted.")
+        raise _too_few(column, least - int(missing[column]), least)
     return np.array(chosen, np.int64)
 
 
@@ -190,6 +197,9 @@ def share_of_images(order: Ints, *, percent: float, of: int, left: int = 0) -> I
     return order[:wanted]
 
 
+_NAME_MINORITY = "name classes of the annotation file: minority in the task file, or --minority FILE with one a line"
+
+
 def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
     """Return the rows of the minority classes.
 
@@ -197,14 +207,17 @@ def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
         UsageFault: a name is unknown or stands twice, or the names leave no minority or no majority class.
     """
     if not names:
-        raise UsageFault("No minority class is named; at least one is needed.")
+        raise UsageFault("No minority class is named; at least one is needed.", remedy=_NAME_MINORITY)
     for index, name in enumerate(names):
         if name not in classes:
-            raise unknown_name("class", name, classes)
+            raise unknown_name("class", name, classes, remedy=_NAME_MINORITY)
         if name in names[:index]:
-            raise UsageFault(f"The minority class {name!r} is named twice.")
+            raise UsageFault(f"The minority class {name!r} is named twice.", remedy="name it once")
     if len(names) == len(classes):
-        raise UsageFault(f"All {len(classes)} classes are named as minority; at least one majority class is needed.")
+        raise UsageFault(
+            f"All {len(classes)} classes are named as minority; at least one majority class is needed.",
+            remedy="leave out the classes that D_l holds many boxes of",
+        )
     return np.array(sorted(classes.index(name) for name in names))
 
 
@@ -243,9 +256,7 @@ def cover_rarest_first(
                 held = slice(*np.searchsorted(places, [places[pair], places[pair] + 1]))
                 missing[classes[held]] -= counts[held]
         if missing[column] > 0:
-            raise DataFault(
-                f"Class {column} of those to cover has {least - missing[column]} boxes; {least} are wanted."
-            )
+            raise _too_few(column, least - int(missing[column]), least)
     return order[chosen]
 
 
@@ -268,7 +279,7 @@ def check_enough(
     if short:
         raise DataFault(
             f"{path}: each class to be covered needs {least} boxes. Fewer have: {', '.join(short)}.",
-            remedy="lower --min-instances, or leave these classes out of the minority",
+            remedy=_LOWER_MINIMUM,
         )
 
 
@@ -320,4 +331,6 @@ def check_options(options: DrawOptions) -> None:
     )
     for option, value, good, rule in rules:
         if not good:
-            raise UsageFault(f"{option} {rule}. Got {value}.")
+            usual = getattr(DrawOptions(), option.strip("-").replace("-", "_"))
+            shown = "useful" if usual is None else usual
+            raise UsageFault(f"{option} {rule}. Got {value}.", remedy=f"as usual: {option} {shown}")

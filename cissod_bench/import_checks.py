@@ -22,10 +22,15 @@ def check_given(labelled: Annotations, unlabelled: Annotations, val: Annotations
     """
     for data, what in ((labelled, "D_l"), (unlabelled, "D_u")):
         if not len(data.image_ids):
-            raise DataFault(f"{data.path}: images is empty; {what} needs at least one.")
+            raise DataFault(
+                f"{data.path}: images is empty; {what} needs at least one.", remedy=f"list the images of {what} in it"
+            )
         check_classes(data, val)
     if not labelled.instances().any():
-        raise DataFault(f"{labelled.path}: annotations hold no box (crowd regions are none); D_l must show its boxes.")
+        raise DataFault(
+            f"{labelled.path}: annotations hold no box (crowd regions are none); D_l must show its boxes.",
+            remedy="give the file with the boxes as --labelled, and the one without as --unlabelled",
+        )
 
 
 def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val: Annotations) -> None:
@@ -50,7 +55,8 @@ def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val:
         if same := same_file(names, others):
             raise DataFault(
                 f"{one.path} and {other.path} share {len(same)} image files, the first is {same[0]}; D_l, D_u and the "
-                "scored images must share none."
+                "scored images must share none.",
+                remedy="leave the records of these images in one of the files only",
             )
 
 
@@ -96,7 +102,8 @@ def _check_images(data: Annotations, rows: Ints, source: Annotations, places: In
         raise DataFault(
             f"{data.path}: images[{row}] ({data.image_ids[row]}, {data.file_names[row]}) is none of {source.path}. "
             f"Images that are none: {len(unknown)}.",
-            remedy='images of another data set must say in which folder they lie: "root", see cissod-bench tasks NAME',
+            remedy="add its record to the training file, without boxes for an image of D_u; images of another data set "
+            'of the task name its folder: "root", see cissod-bench tasks NAME',
         )
     for row in rows.tolist():
         place = int(places[row])
@@ -105,5 +112,6 @@ def _check_images(data: Annotations, rows: Ints, source: Annotations, places: In
         if here != there:
             raise DataFault(
                 f"{data.path}: images[{row}] ({data.image_ids[row]}) is {here[0]}, {here[1]} x {here[2]} pixels; in "
-                f"{source.path} it is {there[0]}, {there[1]} x {there[2]} pixels. Both must agree."
+                f"{source.path} it is {there[0]}, {there[1]} x {there[2]} pixels. Both must agree.",
+                remedy="take the image's record as it stands in the training file; images are told apart by id",
             )

@@ -109,13 +109,15 @@ def _rows(unlabelled: Annotations, source: Annotations) -> Ints:
     if len(lost):
         raise DataFault(
             f"{source.path}: {len(lost)} images of {unlabelled.path} are missing, the first is {lost[0]}; the boxes of "
-            "D_u must come with all its images."
+            "D_u must come with all its images.",
+            remedy="add the records of these images to it, or take them out of the unlabelled file",
         )
     for one, other in zip(there.tolist(), rows.tolist(), strict=True):
         if unlabelled.file_names[one] != source.file_names[other]:
             raise DataFault(
                 f"{source.path}: image {source.image_ids[other]} is {source.file_names[other]!r}, but "
-                f"{unlabelled.file_names[one]!r} in {unlabelled.path}; both must agree."
+                f"{unlabelled.file_names[one]!r} in {unlabelled.path}; both must agree.",
+                remedy="give an image the same id and file_name in both files",
             )
     return rows
 

@@ -152,7 +152,8 @@ def refuse_minority_options(task: Task, options: DrawOptions) -> None:
     }
     for option, is_given in given.items():
         if is_given:
-            raise UsageFault(f"Task {task.name!r} has no {option}: its classes are not divided by a list.")
+            message = f"Task {task.name!r} has no {option}: its classes are not divided by a list."
+            raise UsageFault(message, remedy=f"leave {option} out")
 
 
 def boxes_of_classes(data: Annotations) -> Ints:

@@ -17,6 +17,8 @@ from cissod_bench.spec import DrawOptions
 
 Groups = Mapping[str, tuple[str, ...]]
 
+_DRAW_ANEW = "the function draw of the task's file must return a split that keeps the rules of cissod_bench/split.py"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -135,7 +137,8 @@ def _check_images(source: Source) -> None:
     if (uses != 1).any():
         row = int(np.argmax(uses != 1))
         holders = [name for name, rows in parts.items() if row in rows] or ["none of " + ", ".join(parts)]
-        raise DataFault(f"Image {ids[row]} is in {' and '.join(holders)}; each image must be in exactly one part.")
+        message = f"Image {ids[row]} is in {' and '.join(holders)}; each image must be in exactly one part."
+        raise DataFault(message, remedy=_DRAW_ANEW)
 
 
 def _check_boxes(source: Source) -> None:
@@ -147,10 +150,12 @@ def _check_boxes(source: Source) -> None:
     if leaked.any():
         box = int(np.argmax(leaked))
         image = data.image_ids[data.box_image[box]]
-        raise DataFault(f"Box {data.box_ids[box]} on image {image} outside D_l is shown; only D_l's may be.")
+        raise DataFault(
+            f"Box {data.box_ids[box]} on image {image} outside D_l is shown; only D_l's may be.", remedy=_DRAW_ANEW
+        )
     if source.channels is not None and (source.shown & (source.box_class < 0)).any():
         box = int(np.argmax(source.shown & (source.box_class < 0)))
-        raise DataFault(f"Box {data.box_ids[box]} is shown, but its class is none of the split's.")
+        raise DataFault(f"Box {data.box_ids[box]} is shown, but its class is none of the split's.", remedy=_DRAW_ANEW)
 
 
 def _check_groups(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
@@ -158,7 +163,8 @@ def _check_groups(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -
     known = set(classes)
     for name in named:
         if name not in known:
-            raise DataFault(f"The class groups name {name!r}, which is no class of the data.")
+            raise DataFault(f"The class groups name {name!r}, which is no class of the data.", remedy=_DRAW_ANEW)
     for name in classes:
         if (count := named.count(name)) != 1:
-            raise DataFault(f"Class {name!r} is in {count} class groups; each class must be in exactly one.")
+            message = f"Class {name!r} is in {count} class groups; each class must be in exactly one."
+            raise DataFault(message, remedy=_DRAW_ANEW)

@@ -162,7 +162,10 @@ def class_groups(task: Task, labelled: Annotations) -> Groups:
         return frequency_groups(labelled.classes, images, task.frequency_bounds)
     minority = task.minority or _minority_by_root(task, labelled)
     if not minority:
-        raise UsageFault(f"Task {task.name!r} has no rule that tells the groups of classes from D_l alone.")
+        raise UsageFault(
+            f"Task {task.name!r} has no rule that tells the groups of classes from D_l alone.",
+            remedy="name its minority classes (minority in the task file), or give images of the other data set a root",
+        )
     return {
         "maj": tuple(name for name in labelled.classes if name not in minority),
         "min": tuple(name for name in labelled.classes if name in minority),

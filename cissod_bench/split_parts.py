@@ -30,7 +30,8 @@ def stated_parts(data: Annotations) -> list[str]:
             decode(data.file.read(start, start + length)).part for start, length in zip(starts, lengths, strict=True)
         ]
     except msgspec.ValidationError as error:
-        raise DataFault(f"{data.path}: images: {error}.") from None
+        remedy = 'write "part" as "D_m" or "D_s", or leave it out of all image records'
+        raise DataFault(f"{data.path}: images: {error}.", remedy=remedy) from None
 
 
 def parts_of(task: Task, labelled: Annotations, minority: Collection[str]) -> dict[str, Ints]:
@@ -52,10 +53,14 @@ def parts_of(task: Task, labelled: Annotations, minority: Collection[str]) -> di
         return {"D_m": np.flatnonzero(~shows), "D_s": np.flatnonzero(shows)}
     for row, part in enumerate(stated.tolist()):
         if part not in ("D_m", "D_s"):
-            raise DataFault(f"{labelled.path}: images[{row}].part must be D_m or D_s, as others say. Got {part!r}.")
+            raise DataFault(
+                f"{labelled.path}: images[{row}].part must be D_m or D_s, as others say. Got {part!r}.",
+                remedy='give every image record "part": "D_m" or "D_s", or none where a minority box tells',
+            )
     if (wrong := np.flatnonzero(shows & (stated == "D_m"))).size:
         raise DataFault(
             f"{labelled.path}: images[{wrong[0]}] is of D_m and shows a minority box; D_m shows the majority alone. "
-            f"Images that do: {len(wrong)}."
+            f"Images that do: {len(wrong)}.",
+            remedy='make the "part" of these images "D_s", or take their minority boxes out',
         )
     return {part: np.flatnonzero(stated == part) for part in ("D_m", "D_s")}

@@ -198,7 +198,10 @@ def check_classes(train: Annotations, val: Annotations) -> None:
     for number, name in zip(val.category_ids, val.classes, strict=True):
         if names.get(number) != name:
             other = f"it is {names[number]!r} in" if number in names else "there is none of that id in"
-            raise DataFault(f"{val.path}: category {number} is {name!r}, but {other} {train.path}; both must agree.")
+            raise DataFault(
+                f"{val.path}: category {number} is {name!r}, but {other} {train.path}; both must agree.",
+                remedy="give a class the same id and name in the categories of both files",
+            )
     missing = [(number, name) for number, name in names.items() if number not in val.category_ids]
     if missing:
         number, name = missing[0]

@@ -146,9 +146,15 @@ def _channels(coco: Annotations, objects: Annotations) -> Ints:
 
 def _refuse_options(task: Task, options: DrawOptions) -> None:
     if options.minority is not None:
-        raise UsageFault(f"Task {task.name!r} has no --minority: it is what Objects365 has and MS-COCO lacks.")
+        raise UsageFault(
+            f"Task {task.name!r} has no --minority: it is what Objects365 has and MS-COCO lacks.",
+            remedy="leave --minority out",
+        )
     if options.dm_minority != "drop":
-        raise UsageFault(f"Task {task.name!r} has no --dm-minority: no minority box is annotated in its D_m.")
+        raise UsageFault(
+            f"Task {task.name!r} has no --dm-minority: no minority box is annotated in its D_m.",
+            remedy="leave --dm-minority out",
+        )
 
 
 TASK = Task(
