@@ -320,6 +320,35 @@ def check_cores() -> Check:
     return Check("cores", "PASS", detail)
 
 
+def check_pretrained() -> Check:
+    """Check that the weights of the backbone that preset ``full`` needs are here, and fit."""
+    try:
+        from cissod_bench.errors import BenchError
+        from cissod_bench.training.pretrained import backbone_of
+        from cissod_bench.training.settings import FULL
+        from cissod_bench.training.weight_files import origin_of, ways_out
+
+        origin = origin_of(FULL.pretrained)
+    except Exception as error:
+        return Check("pretrained weights", "WARN", _brief(error), _make_again(_pip("onedl-mmengine", "torch>=2.10")))
+    needed = f"preset full needs {origin.named}, from {origin.address}"
+    if not origin.path.is_file():
+        command = shlex.join(["curl", "-L", "--create-dirs", "-o", str(origin.path), origin.address])
+        return Check(
+            "pretrained weights",
+            "WARN",
+            f"{needed}; not at {origin.path} yet, a run fetches it",
+            f"{command}; without a network {ways_out(origin)}",
+        )
+    try:
+        backbone = backbone_of(FULL)
+        assert backbone is not None
+    except BenchError as fault:
+        fix = f"delete {origin.path} and fetch it again from {origin.address}"
+        return Check("pretrained weights", "WARN", f"{needed}; {fault.message}", fix)
+    return Check("pretrained weights", "PASS", f"{needed}; at {origin.path}, ResNet-{FULL.depth}, {backbone.kind}")
+
+
 def run_checks(work_dir: Path) -> list[Check]:
     """Return every check of this machine, in the order in which faults follow from each other.
 
@@ -331,6 +360,7 @@ def run_checks(work_dir: Path) -> list[Check]:
         check_torch(),
         check_mmcv_ops(),
         check_scorers(),
+        check_pretrained(),
         check_ranges(),
         check_pins(),
         check_pip(),

@@ -213,6 +213,8 @@ class RunRecord:
         data: images in D_l and D_u.
         skipped: counts of skipped things (iterations with a non-finite loss, undecodable images).
         title: the task's, for reports on a task that is not in the catalogue.
+        backbone: the pretrained one's file, its hash, its depth, how it sees images ("kind") and how that was told
+            ("why"); empty for one from scratch.
     """
 
     schema: int = 1
@@ -239,3 +241,4 @@ class RunRecord:
     data: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     title: str = ""
+    backbone: dict[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,6 +207,62 @@ def test_the_work_folder_is_tried_and_not_made(tmp_path: Path) -> None:
     work.mkdir(parents=True)
     assert doctor.check_work_dir(work).detail == f"{work} can be written"
     assert list(work.iterdir()) == []
+
+
+def test_the_weights_that_full_needs_have_an_address_a_place_and_a_way_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    check = doctor.check_pretrained()
+    place = tmp_path / "hub/checkpoints/resnet50_msra-5891d200.pth"
+    assert check.status == "WARN"
+    assert "preset full needs open-mmlab://detectron2/resnet50_caffe, from https://" in check.detail
+    assert f"not at {place} yet" in check.detail
+    assert check.fix.startswith(f"curl -L --create-dirs -o {place} https://")
+    assert f"copy it to {place}" in check.fix
+    assert "--set pretrained=FILE" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth", "status", "detail"),
+    [
+        ("caffe", 50, "PASS", "ResNet-50, caffe"),
+        ("torchvision", 50, "WARN", "cannot be told"),
+        ("caffe", 34, "WARN", "is a ResNet-34"),
+        ("", 50, "WARN", "cannot be read as weights"),
+    ],
+)
+def test_the_weights_that_full_needs_are_looked_into(
+    kind: str, depth: int, status: str, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from weights import MAKERS
+
+    from cissod_bench.training import settings
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(settings, "FULL", replace(settings.FULL, base_channels=8))
+    place = tmp_path / "hub/checkpoints/resnet50_msra-5891d200.pth"
+    place.parent.mkdir(parents=True)
+    if kind:
+        torch.save(MAKERS[kind](depth), place)
+    else:
+        place.write_bytes(b"PK\x03\x04 cut off")
+    check = doctor.check_pretrained()
+    assert check.status == status
+    assert detail in check.detail
+    assert str(place) in check.detail
+    assert bool(check.fix) is (status == "WARN")
+
+
+def test_without_mmengine_the_line_on_pretrained_weights_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mmengine.runner", None)
+    check = doctor.check_pretrained()
+    assert check.status == "WARN"
+    assert "mmengine.runner" in check.detail
+    assert check.fix == "make setup"
 
 
 def test_a_work_folder_that_is_a_file_fails(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 @global_options
 @pass_output
 def command(output: Output, work_dir: Path) -> None:
-    """Check the installation: python, torch, mmcv's operators, versions, memory, disk, port.
+    """Check the installation: python, torch, mmcv's operators, pretrained weights, versions, memory, disk, port.
 
     Prints PASS, WARN or FAIL for each, and below the table the command that repairs what is not well. Ends with exit
     code 4 if anything FAILs. --json prints a list of {check, status, detail, fix}.

@@ -67,13 +67,25 @@ def check_ranks(plan: Plan) -> None:
     Raises:
         UsageFault: names what differs and the ranks.
     """
+    check_alike(intentions(plan))
+
+
+def check_alike(own: Mapping[str, str]) -> None:
+    """Refuse a run whose ranks do not say the same; a collective call, and a fault on all ranks.
+
+    Args:
+        own: what this rank says, name -> value.
+
+    Raises:
+        UsageFault: names what differs and the ranks.
+    """
     if not distributed.is_distributed():
         return
-    found = differences(distributed.gather_objects(intentions(plan)))
+    found = differences(distributed.gather_objects(dict(own)))
     if found:
         fault = UsageFault(
             "The processes of this run disagree: " + "; ".join(found) + ".",
-            remedy="start all of them with the same command, package and split folder",
+            remedy="start all of them with the same command, package, split folder and pretrained backbone",
         )
         fault.on_all_ranks = True
         raise fault

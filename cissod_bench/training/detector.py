@@ -67,6 +67,7 @@ class SemiSupervisedDetector(nn.Module):
         self.parts = parts
         self.settings = settings
         self.observer: Observer | None = None
+        self.backbone_record: dict[str, Any] = {}  # what run.json says of a pretrained backbone
         self.train()
 
     def to_device(self, device: torch.device) -> SemiSupervisedDetector:

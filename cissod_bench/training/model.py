@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from cissod_bench.training.looks import LOOKS, Kind, Look
 from cissod_bench.training.settings import Settings
 
 IGNORE_IOF = 0.5  # a region that lies in an ignore region by more than this share of its area is no background
-CAFFE_MEAN = (103.530, 116.280, 123.675)  # blue, green, red of the caffe-style backbones, standard deviation 1
 
 
-def _backbone(settings: Settings) -> dict[str, Any]:
+def _backbone(settings: Settings, look: Look) -> dict[str, Any]:
     frozen = settings.norm == "frozen-bn"
     config: dict[str, Any] = {
         "type": "ResNet",
@@ -25,7 +25,7 @@ def _backbone(settings: Settings) -> dict[str, Any]:
         "frozen_stages": settings.frozen_stages,
         "norm_cfg": {"type": "BN", "requires_grad": False} if frozen else {"type": "GN", "num_groups": 8},
         "norm_eval": frozen,
-        "style": "caffe" if frozen else "pytorch",
+        "style": look.style,
     }
     if settings.pretrained:
         config["init_cfg"] = {"type": "Pretrained", "checkpoint": settings.pretrained}
@@ -81,7 +81,9 @@ def _train_settings(settings: Settings, ignore_iof: float) -> dict[str, Any]:
     }
 
 
-def faster_rcnn(settings: Settings, num_classes: int, *, ignore_iof: float = -1.0) -> dict[str, Any]:
+def faster_rcnn(
+    settings: Settings, num_classes: int, *, ignore_iof: float = -1.0, kind: Kind | None = None
+) -> dict[str, Any]:
     """Return mmdet settings of Faster R-CNN with FPN, class-specific L1 box regression and two shared layers.
 
     Args:
@@ -89,19 +91,21 @@ def faster_rcnn(settings: Settings, num_classes: int, *, ignore_iof: float = -1.
         num_classes: n, the foreground classes.
         ignore_iof: RoIs and anchors whose share inside an ignore region is larger are not negatives; -1 turns it off
             and takes mmdet's own assigner.
+        kind: how the backbone sees images; None takes what goes with ``settings.norm`` where nothing is known of it.
     """
+    look = LOOKS[kind or ("scratch" if settings.norm == "gn" else "caffe")]
     stages = [settings.base_channels * (1 if settings.depth < 50 else 4) * 2**stage for stage in range(4)]
     channels = settings.fpn_channels
     return {
         "type": "FasterRCNN",
         "data_preprocessor": {
             "type": "DetDataPreprocessor",
-            "mean": list(CAFFE_MEAN),
-            "std": [1.0, 1.0, 1.0] if settings.norm == "frozen-bn" else [57.375, 57.12, 58.395],
-            "bgr_to_rgb": False,
+            "mean": list(look.mean),
+            "std": list(look.std),
+            "bgr_to_rgb": look.rgb,
             "pad_size_divisor": 32,
         },
-        "backbone": _backbone(settings),
+        "backbone": _backbone(settings, look),
         "neck": {"type": "FPN", "in_channels": stages, "out_channels": channels, "num_outs": len(settings.strides)},
         "rpn_head": {
             "type": "RPNHead",

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cissod_bench.errors import EnvironmentFault
 from cissod_bench.quiet import quiet_imports
+from cissod_bench.training.pretrained import load_backbone, read_weights
 
 _SCOPE = "mmdet"  # where bare names such as "ResNet" or "Resize" are looked up
 
@@ -31,6 +31,7 @@ def build_model(config: dict[str, Any]) -> Any:
 
     Raises:
         EnvironmentFault: the pretrained weights can neither be read nor fetched.
+        DataFault: they are not the backbone's.
     """
     with quiet_imports():
         import mmdet.models  # noqa: F401  registers the models
@@ -40,17 +41,20 @@ def build_model(config: dict[str, Any]) -> Any:
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope
 
+    backbone = dict(config["backbone"])
+    if backbone.get("init_cfg", {}).get("type") == "Pretrained":
+        weights = read_weights(backbone.pop("init_cfg")["checkpoint"])
+    else:
+        weights = None
     with DefaultScope.overwrite_default_scope(_SCOPE), _without_init_report():
-        model = MODELS.build(ConfigDict(config))
-        try:
-            model.init_weights()
-        except OSError as error:  # a file that is not there, a site that is not reached
-            named = config["backbone"].get("init_cfg", {}).get("checkpoint", "")
-            raise EnvironmentFault(
-                f"The pretrained backbone {named!r} cannot be read or fetched: {error}.",
-                remedy="name a file with --set pretrained=FILE, or start from random weights with --set pretrained=",
-            ) from error
-        return model
+        model = MODELS.build(ConfigDict({**config, "backbone": backbone}))
+        if weights is not None:  # mmengine would load what fits and pass over the rest
+            load_backbone(model.backbone, weights)
+            model.backbone.init_weights = lambda: None
+        model.init_weights()
+    if weights is not None:
+        del model.backbone.init_weights
+    return model
 
 
 def build_transforms(config: Sequence[dict[str, Any]]) -> Any:

@@ -23,7 +23,7 @@ from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageF
 from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, provenance
-from cissod_bench.training.agreement import check_ranks
+from cissod_bench.training.agreement import check_alike, check_ranks
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
@@ -31,6 +31,7 @@ from cissod_bench.training.loop import Training
 from cissod_bench.training.model import IGNORE_IOF, faster_rcnn
 from cissod_bench.training.plan import Plan, images_an_iteration, variant_fields
 from cissod_bench.training.predict import labelled_images, predict, write_predictions
+from cissod_bench.training.pretrained import backbone_of, tell_backbone
 from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
@@ -218,7 +219,8 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
         hooks: ``log``, ``report`` and ``stop`` of `Training`.
 
     Raises:
-        DataFault: D_l or D_u has no image.
+        DataFault: D_l or D_u has no image, or the pretrained backbone's file does not fit.
+        EnvironmentFault: that file can neither be read nor fetched.
     """
     labelled, unlabelled = sources(plan)
     per_gpu = images_an_iteration(plan)
@@ -243,9 +245,14 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     # Weights are drawn on every rank from the run's seed, so they are equal everywhere.
     torch.manual_seed(int(mix(plan.seed, 0x11)[0] >> 1))
     ignores = plan.manifest.get("dm_minority") == "ignore" or plan.method.images == "promoted"
-    model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=IGNORE_IOF if ignores else -1.0)
+    backbone = backbone_of(plan.settings)
+    known = {} if backbone is None else {"pretrained backbone": f"{backbone.kind} {backbone.sha256}"}
+    check_alike(known)
+    ignore_iof, kind = IGNORE_IOF if ignores else -1.0, None if backbone is None else backbone.kind
+    model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=ignore_iof, kind=kind)
     parts = plan.method.parts(facts)
     detector = SemiSupervisedDetector(model, parts, plan.settings, plan.groups, plan.classes)
+    detector.backbone_record = {} if backbone is None else backbone.record()
     aspects = [s.landscape() for s in (labelled, unlabelled)] if plan.settings.group_by_aspect else None
     begin = unlabelled_from(
         spans(parts.stages(), plan.settings.iterations), plan.settings.unsup_start, plan.settings.iterations
@@ -253,7 +260,7 @@ def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
     sizes, world = (len(labelled), len(unlabelled)), distributed.world_size()
     sampler = TwoSourceSampler(sizes, per_gpu, plan.seed, distributed.rank(), world, aspects, (0, begin))
     views = ViewsDataset((labelled, unlabelled), (("sup",), ("weak", "strong")), plan.settings)
-    identity = {**plan.identity(), "number of processes": str(distributed.world_size())}
+    identity = {**plan.identity(), **known, "number of processes": str(distributed.world_size())}
     file = plan.folder / runs.CHECKPOINT
     return Training(
         detector.to_device(device), views, sampler, plan.settings, seed=plan.seed, file=file, identity=identity,
@@ -290,6 +297,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     training = prepare(plan, device, log=take, report=report, stop=stop)
     training.detector.parts.begin_run(partial(labelled_images, training.dataset.sources[0], plan.settings))
     record.departures |= training.detector.parts.departures()
+    tell_backbone(record, training.detector.backbone_record, say)
     unlabelled = training.sampler.sizes[1]
     promotable = unlabelled if plan.method.images == "promoted" else 0
     record.data = {"labelled": training.sampler.sizes[0] - promotable, "unlabelled": unlabelled}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from cissod_bench.errors import UsageFault, unknown_name
 from cissod_bench.spec import Task
+from cissod_bench.training.frozen_layers import check_frozen_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,9 @@ class Settings:
         depth: of the ResNet.
         base_channels: of the ResNet's stem.
         norm: "frozen-bn" (pretrained, caffe style) or "gn" (from scratch).
-        pretrained: weights of the backbone: a name mmengine knows or a file; "" starts from random ones.
+        pretrained: weights of the backbone: a file (of a classifier or a detector), an address or a name that mmengine
+            knows; "" starts from random ones, with "gn" and no frozen stage.
+        pretrained_kind: how that backbone sees images: "caffe", "torchvision" or "scratch"; "auto": the file tells.
         frozen_stages: stages of the ResNet that are not trained.
         fpn_channels: of the FPN and the RPN.
         fc_channels: of the RoI head's two shared layers.
@@ -106,6 +109,7 @@ class Settings:
     base_channels: int = 64
     norm: Literal["frozen-bn", "gn"] = "frozen-bn"
     pretrained: str = "open-mmlab://detectron2/resnet50_caffe"
+    pretrained_kind: Literal["auto", "caffe", "torchvision", "scratch"] = "auto"
     frozen_stages: int = 1
     fpn_channels: int = 256
     fc_channels: int = 1024
@@ -316,6 +320,7 @@ def checked(settings: Settings) -> Settings:
     for rule, holds in rules.items():
         if not holds:
             raise UsageFault(f"Setting {rule} instead.")
+    check_frozen_layers(settings)
     return settings
 
 
