@@ -101,7 +101,7 @@ def test_every_remedy_trains(tmp_path: Path, remedy: str) -> None:
         assert record.backbone["kind"] == kind
         assert record.backbone["file"] == str(tmp_path / "backbone.pth")
         assert len(record.backbone["sha256"]) == 64
-    assert record.departures == ({"pretrained_kind": ["caffe", "torchvision"]} if kind == "torchvision" else {})
+    assert record.departures == ({"backbone_kind": ["caffe", "torchvision"]} if kind == "torchvision" else {})
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_our_own_checkpoint_is_a_backbone(tmp_path: Path) -> None:
     own = saved(tmp_path, torch.load(first.file, weights_only=True), "own.pth")
     again = trained(tmp_path / "again", f"pretrained={own}")
     assert (again.backbone["kind"], again.backbone["part"]) == ("scratch", "teacher.backbone.")
-    assert again.departures == {"pretrained_kind": ["caffe", "scratch"]}
+    assert again.departures == {"backbone_kind": ["caffe", "scratch"]}
     settings = tiny_plan(tmp_path / "again", "soft-teacher", f"pretrained={own}").settings
     with pytest.raises(DataFault, match="norm=gn; the settings ask for norm=frozen-bn"):
         backbone_of(replace(settings, norm="frozen-bn", frozen_stages=1))

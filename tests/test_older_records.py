@@ -13,7 +13,7 @@ from tiny import tiny_plan
 from cissod_bench import runs
 from cissod_bench.averaging import changing
 from cissod_bench.spec import RunRecord
-from cissod_bench.training.older_records import as_first_written, brought_up_to_date
+from cissod_bench.training.older_records import LACKING, as_first_written, brought_up_to_date
 from cissod_bench.training.settings import FULL, MINI, Settings, departures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +90,7 @@ def test_the_identity_of_a_small_run_is_what_it_was(tmp_path: Path) -> None:
     from hashlib import sha256
 
     plan = tiny_plan(tmp_path)
-    kept = {k: v for k, v in asdict(plan.settings).items() if k not in {*runs_free(), "teacher_proposals"}}
+    kept = {k: v for k, v in asdict(plan.settings).items() if k not in {*runs_free(), *LACKING}}
     names = (plan.task.name, plan.method.name, plan.variant, plan.profile, str(plan.seed))
     text = json.dumps([names, kept], sort_keys=True)
     assert plan.identity()["settings"] == sha256(text.encode()).hexdigest()

@@ -16,7 +16,7 @@ from cissod_bench.spec import RunRecord
 from cissod_bench.training.settings import FULL
 
 # Setting -> what every run did before there was such a setting.
-LACKING: Mapping[str, Any] = MappingProxyType({"teacher_proposals": "test"})
+LACKING: Mapping[str, Any] = MappingProxyType({"teacher_proposals": "test", "pretrained_kind": "auto"})
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.
 RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType({"strong_views": {"full": "mmdet"}})
 

@@ -145,7 +145,7 @@ def tell_backbone(record: RunRecord, known: dict[str, Any], say: Callable[[str],
     if not known:
         return
     if known["kind"] != "caffe":
-        record.departures["pretrained_kind"] = ["caffe", known["kind"]]
+        record.departures["backbone_kind"] = ["caffe", known["kind"]]
     look = LOOKS[known["kind"]].words
     say(f"Backbone: {known['file']}, ResNet-{known['depth']}, {known['kind']} ({look}), because {known['why']}.")
 
