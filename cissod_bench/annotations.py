@@ -15,7 +15,7 @@ NaN and Infinity are no JSON and are refused, as are strings where numbers belon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -117,14 +117,21 @@ class Annotations:
 
 
 def read_annotations(
-    path: Path, *, naming: Naming = "file_name", swapped: Collection[str] = (), progress: Progress | None = None
+    path: Path,
+    *,
+    naming: Naming = "file_name",
+    swapped: Collection[str] = (),
+    doubtful: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Annotations:
     """Read and check an annotation file, ``.json`` or gzipped, of any size.
 
     Args:
         path: the file.
         naming: how its image records name their files.
-        swapped: files (as ``naming`` gives them) whose annotated width and height are exchanged.
+        swapped: files (as ``naming`` gives them) whose annotated width and height are exchanged. Only the image can
+            tell whether they really are, so none of their boxes is cut that fits either way.
+        doubtful: likewise, but their sizes stay: for the files of a split, in which they have been exchanged.
         progress: called every few megabytes.
 
     Raises:
@@ -134,7 +141,7 @@ def read_annotations(
     """
     file = JsonFile(path, progress=progress)
     try:
-        return _read(file, ImageColumns(naming, swapped))
+        return _read(file, ImageColumns(naming, swapped, doubtful))
     except BaseException:
         file.close()
         raise
@@ -196,7 +203,7 @@ def _joined(
     _check_unique(file, "annotations", box_ids)
     box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids, np.int32)
     box_class = _rows_of(file, "category_id", boxes.take("category_id"), np.array(classes.ids), np.int16)
-    verdict = _judge(file, corners, crowd, widths, heights, box_image)
+    verdict = _judge(file, corners, crowd, *_sides(widths, heights, images.doubtful), box_image)
     policy = BoxPolicy(
         degenerate=tuple(box_ids[verdict.degenerate].tolist()),
         outside=tuple(box_ids[verdict.outside].tolist()),
@@ -229,6 +236,17 @@ def _joined(
         policy=policy,
         extras=extras,
     )
+
+
+def _sides(
+    widths: npt.NDArray[np.int32], heights: npt.NDArray[np.int32], doubtful: Sequence[int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the sides boxes are judged by: where the sizes are doubtful, no box is cut that fits either way."""
+    if not doubtful:
+        return widths, heights
+    widths, heights = widths.copy(), heights.copy()
+    widths[doubtful] = heights[doubtful] = np.maximum(widths[doubtful], heights[doubtful])
+    return widths, heights
 
 
 def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:

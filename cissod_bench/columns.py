@@ -171,22 +171,27 @@ class ImageColumns(Columns):
         file_names: where they lie below their image folder, each checked to stay in it.
         roots: roles of image folders that the records name, in the order met; "" where a record names none.
         swapped: rows of the images whose width and height were exchanged.
+        doubtful: rows of the images of which nobody knows which side is the width, the exchanged ones among them.
 
     Args:
         naming: how a record names its file.
         swapped: files whose width and height are to be exchanged.
+        doubtful: further files whose width and height may be exchanged, and stay.
     """
 
     fields: ClassVar[dict[str, Any]] = {"id": np.int64, "width": np.int32, "height": np.int32}
 
-    def __init__(self, naming: Naming = "file_name", swapped: Collection[str] = ()) -> None:
+    def __init__(
+        self, naming: Naming = "file_name", swapped: Collection[str] = (), doubtful: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.decoder = _IMAGES[naming]
         self.file_names: list[str] = []
         self.roots: list[str] = []
         self.swapped: list[int] = []
+        self.doubtful: list[int] = []
         self._columns["root"] = Column(np.int8)
-        self._naming, self._to_swap = naming, frozenset(swapped)
+        self._naming, self._to_swap, self._doubtful = naming, frozenset(swapped), frozenset((*swapped, *doubtful))
 
     def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
         names = _file_names(piece.records, self._naming)
@@ -194,7 +199,8 @@ class ImageColumns(Columns):
             if broken_name_rule(name) is not None:  # the message is made for the one bad name among millions only
                 key = "coco_url" if self._naming == "coco_url" else "file_name"
                 check_file_name(name, f"{file.path}: images[{piece.first + index}].{key}")
-        if self._to_swap and not self._to_swap.isdisjoint(names):
+        if self._doubtful and not self._doubtful.isdisjoint(names):
+            self.doubtful += [piece.first + index for index, name in enumerate(names) if name in self._doubtful]
             self._swap(piece, names)
         self.file_names += names
         roots = [record.root for record in piece.records]

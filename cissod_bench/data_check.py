@@ -12,8 +12,10 @@ import numpy as np
 from cissod_bench.annotations import Annotations, read_annotations
 from cissod_bench.columns import Spans
 from cissod_bench.errors import DataFault
+from cissod_bench.exif_check import Orientations, orientations
 from cissod_bench.image_check import FIRST, ImageFaults, Named, decoded, listed, without_missing_folders
 from cissod_bench.json_files import Progress
+from cissod_bench.orientation import AS_STORED, Reading
 from cissod_bench.overlaps import (
     Signatures,
     box_signatures,
@@ -39,10 +41,12 @@ class Check:
         path: where it is, or should be.
         state: "ok", "missing" or "broken".
         counts: of annotations images, boxes, classes and what the box policy met; of images how many are named, are to
-            be there (their folders are, and the release is not known to lack them), looked at and at fault.
+            be there (their folders are, and the release is not known to lack them), looked at and at fault; where they
+            were decoded, how many bear an EXIF orientation ("oriented").
         faults: what is wrong, each with its place.
         missing: the file or folders that are not there at all.
         source: where it officially comes from; "" where the task does not say.
+        exif: of images that bear an EXIF orientation, whether they are turned: "apply" or "ignore".
     """
 
     role: str
@@ -53,6 +57,7 @@ class Check:
     faults: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     source: str = ""
+    exif: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +144,12 @@ class DataCheck:
         checks: list[Check] = []
         for role in task.inputs:
             checks.append(self._annotations(task, role, root, read))
+        named = {role: _there_of(read[role], task, role, root) for role in task.images if role in read}
+        turned = orientations(task, named, self._depth.most) if self._depth.deep else Orientations()
         for role in task.images:
-            checks.append(self._folder(task, role, root, read.get(role)))
+            checks.append(self._folder(task, role, root, named.get(role), turned, read.get(role)))
         faults, warnings = self._between(task, read)
-        return TaskCheck(task=task.name, checks=tuple(checks), faults=faults, warnings=warnings)
+        return TaskCheck(task=task.name, checks=tuple(checks), faults=(*turned.faults, *faults), warnings=warnings)
 
     def _read(self, task: Task, path: Path) -> _Read:
         """Return a file that may have been read for another task already.
@@ -185,40 +192,53 @@ class DataCheck:
         read[role] = found.data
         return Check(role=role, what="annotations", path=str(path), state="ok", counts=found.counts, source=source)
 
-    def _folder(self, task: Task, role: str, root: Path, data: Annotations | None) -> Check:
+    def _folder(
+        self,
+        task: Task,
+        role: str,
+        root: Path,
+        named: _There | None,
+        turned: Orientations,
+        data: Annotations | None,
+    ) -> Check:
         """Check the images of one role; without their annotations, only whether the folder is there."""
         source = task.official.get(f"{role}_images") or task.official.get(role, "")
         folder = root / task.images[role]
         if not folder.is_dir():
             gone = (str(folder),)
             return Check(role=role, what="images", path=str(folder), state="missing", missing=gone, source=source)
-        if data is None:
+        if named is None or data is None:
             return Check(role=role, what="images", path=str(folder), state="ok", source=source)
-        named = [without_missing_folders(images) for images in _by_folder(data, task, role, root)]
-        looked_at = [self._looked_at(images, data.path) for images, _ in named]
-        missing = tuple(str(path) for _, paths_missing in named for path in paths_missing)
+        looked_at = [
+            self._looked_at(images, data.path, turned.readings.get(of_role, AS_STORED))
+            for of_role, images in named.images.items()
+        ]
         counts = {
             "named": len(data.file_names),
-            "there": sum(len(images) for images, _ in named),
+            "there": sum(len(images) for images in named.images.values()),
             "checked": sum(one.checked for one in looked_at),
             "faulty": sum(one.faulty for one in looked_at),
         }
+        if self._depth.deep:
+            counts["oriented"] = turned.tagged.get(role, 0)
         return Check(
             role=role,
             what="images",
             path=str(folder),
-            state="broken" if counts["faulty"] else "missing" if missing else "ok",
+            state="broken" if counts["faulty"] else "missing" if named.missing else "ok",
             counts=counts,
             faults=tuple(text for one in looked_at for text in one.first)[:FIRST],
-            missing=missing,
+            missing=named.missing,
             source=source,
+            exif=turned.words.get(role, "") if counts.get("oriented") else "",
         )
 
-    def _looked_at(self, images: Named, file: Path) -> ImageFaults:
-        key = (images.folder, file, len(images))
+    def _looked_at(self, images: Named, file: Path, reading: Reading) -> ImageFaults:
+        key = (images.folder, file, len(images), reading)
         if key not in self._images:
             if self._depth.deep:
-                self._images[key] = decoded(images, most=self._depth.most, progress=self._progress)
+                most, progress = self._depth.most, self._progress
+                self._images[key] = decoded(images, most=most, progress=progress, reading=reading)
             else:
                 self._images[key] = listed(images, self._progress)
         return self._images[key]
@@ -287,19 +307,30 @@ def _counts(data: Annotations) -> dict[str, int]:
     return {**counts, **data.policy.counts()}
 
 
-def _by_folder(data: Annotations, task: Task, role: str, root: Path) -> list[Named]:
-    """Return the images of a file by the folder they lie in; only records that name a "root" lie in another one.
+@dataclass(frozen=True)
+class _There:
+    """The images of a file by the role of the folder they lie in, and the folders that are missing."""
+
+    images: Mapping[str, Named]
+    missing: tuple[str, ...]
+
+
+def _there_of(data: Annotations, task: Task, role: str, root: Path) -> _There:
+    """Return the images of a file; only records that name a "root" lie in the folder of another role.
 
     Files that the release is known to lack are left out.
     """
     absent = frozenset(task.absent)
     kept = np.fromiter((name not in absent for name in data.file_names), np.bool_, len(data.file_names))
-    found = []
+    found: dict[str, Named] = {}
+    missing: list[str] = []
     for number, named in enumerate(data.roots):
         rows = np.flatnonzero(kept & (data.image_root == number))
         names = [data.file_names[row] for row in rows.tolist()]
-        found.append(Named(root / task.images[named or role], names, data.widths[rows], data.heights[rows]))
-    return found
+        images = Named(root / task.images[named or role], names, data.widths[rows], data.heights[rows])
+        found[named or role], gone = without_missing_folders(images)
+        missing += map(str, gone)
+    return _There(found, tuple(missing))
 
 
 def _overlap(

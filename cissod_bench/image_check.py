@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cissod_bench.errors import DataFault
 from cissod_bench.images import read_image, safe_path
 from cissod_bench.json_files import Progress
+from cissod_bench.orientation import AS_STORED, Reading
 
 FIRST = 10
 """How many of the faulty images are named; the others are counted."""
@@ -126,24 +127,30 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "link" if entry.is_symlink() else "folder" if entry.is_dir() else "file"
 
 
-def decoded(images: Named, *, most: int | None = None, progress: Progress | None = None) -> ImageFaults:
+def chosen(images: Named, most: int | None) -> range:
+    """Return the rows of at most so many images, spread evenly; None takes all."""
+    return range(0, len(images), max(1, -(-len(images) // most)) if most is not None else 1)
+
+
+def decoded(
+    images: Named, *, most: int | None = None, progress: Progress | None = None, reading: Reading = AS_STORED
+) -> ImageFaults:
     """Decode the images and compare their sizes with those stated; a few threads, a bounded number at a time.
 
     Args:
         images: what is wanted.
         most: decode only so many of them, spread evenly; None decodes all.
         progress: called now and then.
+        reading: how they are turned.
     """
-    rows = range(len(images))
-    if most is not None and most < len(images):
-        rows = range(0, len(images), -(-len(images) // most))
+    rows = chosen(images, most)
 
     def results() -> Iterator[str | None]:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[str | None]] = deque()
             for done, row in enumerate(rows):
-                waiting.append(pool.submit(_decode, images, row))
+                waiting.append(pool.submit(_decode, images, row, reading))
                 if len(waiting) > 4 * threads:  # not all at once: a million futures would fill the memory
                     yield waiting.popleft().result()
                 if progress is not None and done % _TELL_EVERY == 0:
@@ -156,11 +163,11 @@ def decoded(images: Named, *, most: int | None = None, progress: Progress | None
     return _counted(len(rows), (fault for fault in results() if fault is not None))
 
 
-def _decode(images: Named, row: int) -> str | None:
+def _decode(images: Named, row: int, reading: Reading) -> str | None:
     """Return what is wrong with an image, or None."""
     try:
         path = safe_path(images.folder, images.names[row])
-        read_image(path, int(images.widths[row]), int(images.heights[row]))
+        read_image(path, int(images.widths[row]), int(images.heights[row]), reading)
     except DataFault as fault:
         return fault.message
     return None

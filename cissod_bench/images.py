@@ -6,10 +6,11 @@ import io
 import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.orientation import AS_STORED, Reading, shown_size, tag_of, turned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,16 +70,27 @@ def safe_path(root: Path, name: str) -> Path:
     return path
 
 
-def read_image(path: Path, width: int | None = None, height: int | None = None) -> npt.NDArray[np.uint8]:
+class Header(NamedTuple):
+    """What the first bytes of an image file say: width and height as stored, pixels, and orientation, 1 to 8."""
+
+    width: int
+    height: int
+    tag: int
+
+
+def read_image(
+    path: Path, width: int | None = None, height: int | None = None, reading: Reading = AS_STORED
+) -> npt.NDArray[np.uint8]:
     """Return an image as blue, green, red, uint8 (height, width, 3).
 
-    Grey, palette, CMYK, 16-bit and transparent images are converted. The rotation noted in EXIF data is not applied:
-    COCO's boxes refer to the stored pixels.
+    Grey, palette, CMYK, 16-bit and transparent images are converted.
 
     Args:
         path: the image file.
         width: what its annotation record states, pixels; None takes any.
         height: likewise.
+        reading: whether it is turned as its EXIF orientation says; as it stands, it is not: COCO's boxes refer to the
+            stored pixels.
 
     Raises:
         DataFault: the file is missing, empty, cut off, no image, of another size than stated, or claims more than
@@ -91,7 +103,8 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
         data = path.read_bytes()
     except OSError as error:
         raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
-    _check_header(path, data, width, height)
+    header = read_header(path, io.BytesIO(data))
+    _check_size(path, header, width, height, reading)
     # Both decoders fill the missing part of a cut-off file with grey and say nothing.
     if (data.startswith(b"\x89PNG") and b"IEND" not in data) or (data.startswith(b"\xff\xd8") and not _jpeg_ends(data)):
         raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
@@ -100,7 +113,32 @@ def read_image(path: Path, width: int | None = None, height: int | None = None) 
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise DataFault(f"{path}: the image cannot be decoded; it is broken.", remedy=_REMEDY)
-    return cast("npt.NDArray[np.uint8]", pixels)
+    read = cast("npt.NDArray[np.uint8]", pixels)
+    return turned(read, header.tag) if reading.turns(header[:2], header.tag, (width, height)) else read
+
+
+def check_header(
+    path: Path, width: int | None = None, height: int | None = None, reading: Reading = AS_STORED
+) -> Header:
+    """Return what an image's header says, or refuse what it alone shows to be broken; no pixel is read.
+
+    Args:
+        path: the image file.
+        width: what its annotation record states, pixels; None takes any.
+        height: likewise.
+        reading: as for ``read_image``.
+
+    Raises:
+        DataFault: the file is missing, empty, no image, of another size than stated, or claims more than
+            ``MAX_PIXELS``. A file that is cut off or broken further behind passes.
+    """
+    try:
+        with path.open("rb") as stream:
+            header = read_header(path, stream)
+    except OSError as error:
+        raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
+    _check_size(path, header, width, height, reading)
+    return header
 
 
 def max_pixels() -> int:
@@ -139,27 +177,50 @@ def _jpeg_ends(data: bytes) -> bool:
     return data.endswith(b"\xff\xd9")
 
 
-def _check_header(path: Path, data: bytes, width: int | None, height: int | None) -> None:
-    """Refuse what the header alone shows to be wrong, before any pixel is decoded."""
+def read_header(path: Path, stream: IO[bytes]) -> Header:
+    """Return what the header of an open image file says.
+
+    Raises:
+        DataFault: it is empty, none of an image, or claims more than ``MAX_PIXELS``.
+    """
     from PIL import Image
 
-    if not data:
+    if not stream.read(1):
         raise DataFault(f"{path}: the image is empty (0 bytes).", remedy=_REMEDY)
+    stream.seek(0)
     try:
-        Image.MAX_IMAGE_PIXELS = (
-            None  # its own limit is lower; only its readers of headers are used, which need no memory
-        )
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
+        # Its own limit is lower; only its readers of headers are used, which need no memory.
+        Image.MAX_IMAGE_PIXELS = None
+        with Image.open(stream) as image:
+            header = Header(image.width, image.height, tag_of(image))
     except Exception as error:  # the many readers raise many kinds on broken headers
         raise DataFault(f"{path}: this is no image ({type(error).__name__}).", remedy=_REMEDY) from None
-    if size[0] * size[1] > (most := max_pixels()):
+    pixels = header.width * header.height
+    if pixels > (most := max_pixels()):
         raise DataFault(
-            f"{path}: the image claims {size[0]} x {size[1]} pixels, more than {most:,}; it is not decoded.",
-            remedy=f"if it is truly so large, export {MAX_PIXELS_VARIABLE}={size[0] * size[1]}; a pixel takes 3 bytes",
+            f"{path}: the image claims {header.width} x {header.height} pixels, more than {most:,}; it is not decoded.",
+            remedy=f"if it is truly so large, export {MAX_PIXELS_VARIABLE}={pixels}; a pixel takes 3 bytes",
         )
-    if (width or size[0], height or size[1]) != size:
+    return header
+
+
+def _check_size(path: Path, header: Header, width: int | None, height: int | None, reading: Reading) -> None:
+    """Refuse an image of another size than its record states."""
+    stored: tuple[int, int] = header[:2]
+    shown = shown_size(stored, header.tag)
+    turns = reading.turns(stored, header.tag, (width, height))
+    size, other = (shown, stored) if turns else (stored, shown)
+    stated = (width or size[0], height or size[1])
+    if stated == size:
+        return
+    says = f"its annotation says {width} x {height}"
+    if stated == other:
+        how = "turned as its EXIF orientation says" if turns else "stored; its EXIF orientation says to turn it"
         raise DataFault(
-            f"{path}: the image is {size[0]} x {size[1]} pixels; its annotation says {width} x {height}.",
-            remedy="give each data set its own images",
+            f"{path}: the image is {size[0]} x {size[1]} pixels as it is {how}; {says}.",
+            remedy='set exif = "auto" in the task file, or give the images one convention',
         )
+    raise DataFault(
+        f"{path}: the image is {size[0]} x {size[1]} pixels; {says}.",
+        remedy="give each data set its own images, or state in its annotation file the sizes that its images have",
+    )

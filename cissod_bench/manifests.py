@@ -101,6 +101,7 @@ class _Optional(msgspec.Struct):
     per_class: dict[str, _MoreOfClass] = {}
     left_out: dict[str, int] = {}
     naming: Naming = "file_name"
+    doubtful_sizes: list[str] = []
     views: dict[str, dict[str, list[str]]] = {}
     rewritten: dict[str, list[int]] = {}
     dropped: dict[str, list[int]] = {}
@@ -168,6 +169,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         "classes": list(split.classes),
         "images": dict(task.images),
         "naming": task.naming,
+        **({"doubtful_sizes": list(task.swapped)} if task.swapped else {}),
         "metric": task.metric,
         "max_dets": task.max_dets,
         "inputs": {role: {"path": one.path, "sha256": one.sha256} for role, one in inputs.items()},

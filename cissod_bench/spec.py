@@ -31,6 +31,11 @@ Naming: TypeAlias = Literal["file_name", "coco_url", "objects365"]
 of the URL, as LVIS does ("train2017/000000000009.jpg"); "objects365" by ``file_name`` without "images/v1/" or
 "images/v2/", which are folders of the annotators and not of the release."""
 
+Exif: TypeAlias = Literal["apply", "ignore", "auto", "sizes"]
+"""Whether images are turned as their EXIF orientation says: "apply", "ignore", or "auto": decided for each image folder
+by what the stated sizes of the labelled, scored and some unlabelled images fit, and refused where they do not tell.
+"sizes" refuses nothing: each image as its stated size fits, and turned where both ways do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
@@ -80,7 +85,9 @@ class Task:
         frequency_bounds: where groups come from counts, the images in D_l up to which a class is rare and up to which
             it is common (Sec. 4.3).
         naming: how the image records name their files.
-        swapped: files whose annotated width and height are exchanged.
+        swapped: files whose annotated width and height are exchanged, unless the image itself shows that they are not.
+        exif: whether images are turned as their EXIF orientation says; for all roles, or role -> value ("auto" for the
+            others).
         absent: files that the annotations name and the release lacks.
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
@@ -105,6 +112,7 @@ class Task:
     frequency_bounds: tuple[int, int] = (10, 100)
     naming: Naming = "file_name"
     swapped: tuple[str, ...] = ()
+    exif: Exif | Mapping[str, Exif] = "auto"
     absent: tuple[str, ...] = ()
     draw_defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
@@ -215,6 +223,8 @@ class RunRecord:
         title: the task's, for reports on a task that is not in the catalogue.
         backbone: the pretrained one's file, its hash, its depth, how it sees images ("kind") and how that was told
             ("why"); empty for one from scratch.
+        exif: role of an image folder -> "apply" or "ignore", what was decided where the task says "auto", or "none"
+            where no image that was looked at bears an orientation; else what the task says.
     """
 
     schema: int = 1
@@ -242,3 +252,4 @@ class RunRecord:
     skipped: dict[str, int] = field(default_factory=dict)
     title: str = ""
     backbone: dict[str, Any] = field(default_factory=dict)
+    exif: dict[str, str] = field(default_factory=dict)

@@ -116,11 +116,11 @@ def _read(folder: Path, manifest: Manifest, progress: Progress | None) -> _Files
     Raises:
         DataFault: one breaks the rules of an annotation file.
     """
-    naming = manifest.get("naming", "file_name")
+    naming, doubtful = manifest.get("naming", "file_name"), manifest.get("doubtful_sizes", ())
     minority = manifest["groups"].get("min", ())
     files = {}
     for name in FILES:
-        with read_annotations(folder / name, naming=naming, progress=progress) as data:
+        with read_annotations(folder / name, naming=naming, doubtful=doubtful, progress=progress) as data:
             files[name] = _file(data)
             if name == LABELLED:
                 part_of = np.array(stated_parts(data), dtype=object)

@@ -45,6 +45,7 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
         iterations: optimiser steps of the ``full`` preset.
         repeat_threshold: t of repeat factor sampling.
         crs_gamma: gamma of Eq. 10.
+        exif: whether images are turned as their EXIF orientation says, see ``spec.Exif``.
     """
 
     title: str
@@ -59,6 +60,7 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     iterations: Annotated[int, msgspec.Meta(ge=1)] = 180_000
     repeat_threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
     crs_gamma: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    exif: Literal["apply", "ignore", "auto"] = "auto"
 
 
 def read_task_file(path: Path) -> Task:
@@ -97,6 +99,7 @@ def read_task_file(path: Path) -> Task:
         iterations=described.iterations,
         repeat_threshold=described.repeat_threshold,
         crs_gamma=described.crs_gamma,
+        exif=described.exif,
         minority=tuple(described.minority),
         cover=described.cover,
         draw_defaults={key: getattr(described, key) for key in ("labelled_percent", "min_instances", "dm_minority")},

@@ -41,7 +41,8 @@ MISSING = (
     "patch6/objects365_v1_00320532.jpg",
     "patch16/objects365_v2_00908726.jpg",
 )
-# Annotated with width and height exchanged.
+# Annotated with width and height exchanged, or photographs that bear an EXIF orientation: the release sets width =
+# height for them, and its loader turns images as EXIF says. The image itself tells before a run (training/turned.py).
 SWAPPED = (
     "patch44/objects365_v2_02024631.jpg",
     "patch21/objects365_v2_01118660.jpg",
@@ -175,6 +176,8 @@ TASK = Task(
     draw_defaults={"labelled_percent": 100.0},
     naming="objects365",
     swapped=SWAPPED,
+    # As the release's loader does, unless the stated size says otherwise; how the annotators saw them is not published.
+    exif={"train": "sizes", "val": "sizes", "coco": "ignore"},
     absent=MISSING,
     official={"train": OBJECTS365, "val": OBJECTS365, "coco": COCO, "coco_images": TRAIN_IMAGES},
 )

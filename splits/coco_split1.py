@@ -26,5 +26,6 @@ TASK = Task(
         "dog", "horse", "sheep", "cow", "bottle", "chair", "couch", "potted plant", "dining table", "tv",
     ),
     cover="uniform",
+    exif="ignore",  # boxes refer to the stored pixels
     official={"train": COCO, "val": COCO, "train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES},
 )  # fmt: skip

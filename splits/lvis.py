@@ -30,6 +30,7 @@ TASK = Task(
     frequency_bounds=(10, 100),  # Sec. 4.3
     draw_defaults={"min_instances": 1},
     naming="coco_url",
+    exif="ignore",  # MS-COCO's images
     official={
         "train": LVIS,
         "val": LVIS,

@@ -36,5 +36,6 @@ TASK = Task(
     minority=("heart", "arrow", "moon", "hourglass"),
     cover="useful",
     draw_defaults={"labelled_percent": 10.0},
+    exif="ignore",
     prepare=prepare,
 )

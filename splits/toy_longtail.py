@@ -41,5 +41,6 @@ TASK = Task(
     frequency_bounds=(10, 40),
     draw_defaults={"min_instances": 1},
     crs_gamma=0.05,  # Sec. 4.2: everywhere but on MS-COCO
+    exif="ignore",
     prepare=prepare,
 )

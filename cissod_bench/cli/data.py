@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _MOST_FOLDERS = 5  # Objects365 has more than fifty
+_TURNED = {"apply": " (turned)", "ignore": " (not turned)", "sizes": " (as their sizes fit)"}
 _POLICY = {
     "degenerate": "without area",
     "outside": "outside their image",
@@ -131,7 +132,10 @@ def _found(check: Check) -> str:
             told.append(f"{counts['there']:,} to be there")
         if counts["checked"] != counts["there"]:
             told.append(f"{counts['checked']:,} looked at")
-        return ", ".join([*told, f"{counts['faulty']:,} at fault"])
+        told.append(f"{counts['faulty']:,} at fault")
+        if counts.get("oriented"):
+            told.append(f"{counts['oriented']:,} with an EXIF orientation{_TURNED.get(check.exif, '')}")
+        return ", ".join(told)
     told = [f"{counts[key]:,} {key}" for key in ("images", "boxes", "classes") if key in counts]
     odd = [f"{counts[key]:,} {text}" for key, text in _POLICY.items() if counts.get(key)]
     return ", ".join(told) + (f"; boxes: {', '.join(odd)}" if odd else "")

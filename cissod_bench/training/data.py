@@ -7,7 +7,6 @@ import multiprocessing
 import random
 import signal
 import sys
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from cissod_bench.annotations import Annotations
 from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.images import read_image, safe_path
+from cissod_bench.orientation import AS_STORED, Reading
+from cissod_bench.training.image_folders import check_folders, places_of
 from cissod_bench.training.parts import Promoted
 from cissod_bench.training.registry import build_transforms
 from cissod_bench.training.sampler import Draw, TwoSourceSampler
@@ -47,6 +48,7 @@ class Source:
         boxes: xyxy, shape (B, 4).
         labels: channels, shape (B,).
         ignored: crowd boxes and ignore regions, shape (B,).
+        readings: how the images of each of ``folders`` are turned; as they are stored where it is empty.
     """
 
     names: bytes
@@ -59,6 +61,7 @@ class Source:
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     ignored: npt.NDArray[np.bool_]
+    readings: tuple[Reading, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -71,6 +74,16 @@ class Source:
     def file(self, index: int) -> Path:
         """Return the path of an image, inside its folder."""
         return safe_path(self.folders[self.image_folder[index]], self.name(index))
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return an image as ``read_image`` does."""
+        reading = self.readings[self.image_folder[index]] if self.readings else AS_STORED
+        return read_image(self.file(index), *self.size(index), reading)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the width and height that an image's record states, pixels."""
+        width, height = self.sizes[index].tolist()
+        return width, height
 
     def box_rows(self, index: int) -> slice:
         """Return the rows of an image's boxes."""
@@ -130,23 +143,30 @@ class Source:
             name_ends=np.concatenate([self.name_ends, other.name_ends + len(self.names)]),
             box_ends=np.concatenate([self.box_ends, other.box_ends + len(self.boxes)]),
             folders=self.folders,
+            readings=self.readings,
             **joined,
         )
 
 
-def source_of(annotations: Annotations, folders: Mapping[str, Path], role: str) -> Source:
+def source_of(
+    annotations: Annotations,
+    folders: Mapping[str, Path],
+    role: str,
+    readings: Mapping[str, Reading] | None = None,
+) -> Source:
     """Return the columns of an annotation file that training needs.
 
     Args:
         annotations: as read; channels are its categories in the order of their ids.
         folders: role -> folder of images; a record's ``root`` is the role of its own.
         role: of the records that name no root: "train" or "val".
+        readings: role -> how its images are turned; None reads all as they are stored.
 
     Raises:
         DataFault: a record names a role that has no folder, or a folder that images lie in is missing.
     """
-    image_folder = _places(annotations, folders, role)
-    _check_folders(annotations, tuple(folders.values()), image_folder)
+    image_folder = places_of(annotations, folders, role)
+    check_folders(annotations, tuple(folders.values()), image_folder)
     names = [name.encode("utf-8") for name in annotations.file_names]
     order = np.argsort(annotations.box_image, kind="stable")
     counts = np.bincount(annotations.box_image, minlength=len(names))
@@ -163,36 +183,8 @@ def source_of(annotations: Annotations, folders: Mapping[str, Path], role: str) 
         boxes=boxes.astype(np.float32),
         labels=annotations.box_class[order].astype(np.int64),
         ignored=annotations.crowd[order].astype(np.bool_),
+        readings=tuple(readings[name] for name in folders) if readings else (),
     )
-
-
-def _places(annotations: Annotations, folders: Mapping[str, Path], role: str) -> npt.NDArray[np.int8]:
-    """Return the place in ``folders`` of every image's folder."""
-    known = {**{name: place for place, name in enumerate(folders)}, "": list(folders).index(role)}
-    for number, root in enumerate(annotations.roots):
-        if root not in known:
-            first = int(np.argmax(annotations.image_root == number))
-            raise DataFault(
-                f"{annotations.path}: images[{first}].root must be a role of the task's image folders "
-                f"({', '.join(folders)}). Got {root!r}."
-            )
-    places = np.array([known[root] for root in annotations.roots], np.int8)
-    return places[annotations.image_root] if len(places) else np.zeros(len(annotations.image_ids), np.int8)
-
-
-def _check_folders(annotations: Annotations, folders: Sequence[Path], image_folder: npt.NDArray[np.int8]) -> None:
-    """Refuse images in a folder that is not there: without one of its archives a data set looks whole from above."""
-    parents = (name.rpartition("/")[0] for name in annotations.file_names)
-    images = Counter(zip(image_folder.tolist(), parents, strict=True))
-    missing = {folders[place] / parent: count for (place, parent), count in images.items()}
-    missing = {folder: count for folder, count in missing.items() if not folder.is_dir()}
-    if missing:
-        folder, count = next(iter(missing.items()))
-        others = f" (and {len(missing) - 1} more folders)" if len(missing) > 1 else ""
-        raise DataFault(
-            f"The image folder {folder} is missing{others}; {annotations.path} has {count} images in it.",
-            remedy="unpack the images of all archives, or pass the folder that holds them as --data-root",
-        )
 
 
 @contextmanager
@@ -239,10 +231,16 @@ class ViewsDataset(Dataset[dict[str, Any]]):
             own = own.with_promoted(promoted, len(own) - len(self.sources[1]))
         self.sources = (own, *self.sources[1:])
 
+    def read_as(self, readings: Mapping[str, Reading]) -> None:
+        """Turn images from the next loader on as decided: role -> how, in the order of the sources' folders."""
+        turned = tuple(readings.values())
+        self.sources = tuple(replace(source, readings=turned) for source in self.sources)
+        self._annotated = replace(self._annotated, readings=turned)
+
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         source = self.sources[draw.source]
         try:
-            image = read_image(source.file(draw.index), *(int(side) for side in source.sizes[draw.index]))
+            image = source.image(draw.index)
         except DataFault as fault:
             return {FAULT: fault}  # raised in the main process: a worker's exception would drown it in tracebacks
         with seeded(draw.key):

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cissod_bench import tasks
 from cissod_bench.errors import DataFault, unknown_name
+from cissod_bench.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.runs import run_folder
 from cissod_bench.spec import FREE_SETTINGS, Method, Naming, Task
 from cissod_bench.training.older_records import as_first_written
@@ -61,6 +62,11 @@ class Plan:
     def naming(self) -> Naming:
         """How image records name their files; a split from before there was a choice says nothing of it."""
         return cast(Naming, self.manifest.get("naming", "file_name"))
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """Role of an image folder -> how its images are turned, as far as the task says."""
+        return {role: reading_of(exif_of_role(self.task.exif, role)) for role in self.images}
 
     @property
     def split_sha256(self) -> str:

@@ -37,6 +37,7 @@ from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import departures
 from cissod_bench.training.stages import spans, unlabelled_from
+from cissod_bench.training.turned import put_right, settle_readings
 
 Say = Callable[[str], None]
 
@@ -193,8 +194,8 @@ def sources(plan: Plan) -> tuple[Source, Source]:
 
 
 def _part(plan: Plan, name: str) -> Source:
-    with read_annotations(plan.split / name, naming=plan.naming) as file:
-        return source_of(file, plan.images, "train")
+    with read_annotations(plan.split / name, naming=plan.naming, doubtful=plan.task.swapped) as file:
+        return put_right(source_of(file, plan.images, "train", plan.readings), plan.task.swapped)
 
 
 def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
@@ -207,7 +208,8 @@ def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
     with read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped) as file:
         if file.classes != plan.classes:
             raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
-        return source_of(file, plan.images, "val"), file.category_ids
+        source = source_of(file, plan.images, "val", plan.readings)
+        return put_right(source, plan.task.swapped), file.category_ids
 
 
 def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
@@ -295,6 +297,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
 
     scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
     training = prepare(plan, device, log=take, report=report, stop=stop)
+    scored = settle_readings(plan, record, training, scored[0], say), scored[1]
     training.detector.parts.begin_run(partial(labelled_images, training.dataset.sources[0], plan.settings))
     record.departures |= training.detector.parts.departures()
     tell_backbone(record, training.detector.backbone_record, say)
