@@ -82,7 +82,7 @@ class Source:
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the width and height that an image's record states, pixels."""
-        width, height = self.sizes[index].tolist()
+        width, height = (int(side) for side in self.sizes[index])
         return width, height
 
     def box_rows(self, index: int) -> slice:
