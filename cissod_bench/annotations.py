@@ -160,7 +160,10 @@ def _read(file: JsonFile, images: ImageColumns) -> Annotations:
     found = {"images": images.found, "annotations": boxes.found, "categories": "categories" in texts}
     if missing := [key for key, is_there in found.items() if not is_there]:
         wanted = "an annotation file has images, annotations and categories."
-        raise DataFault(f"{file.path}: the key {missing[0]!r} is missing; {wanted}")
+        raise DataFault(
+            f"{file.path}: the key {missing[0]!r} is missing; {wanted}",
+            remedy=f'write "{missing[0]}": [...] beside the others, or export the file in the format of COCO instances',
+        )
     classes = _classes(file, texts["categories"])
     extras = {key: text for key, text in sorted(texts.items()) if key in ("info", "licenses")}
     return _joined(file, images, boxes, classes, extras)
@@ -176,14 +179,20 @@ def _classes(file: JsonFile, text: bytes) -> _Classes:
     """Return the classes in the order of their ids."""
     parsed, records = decode_categories(file, text)
     if not 1 <= len(parsed) <= _MOST_CLASSES:
-        raise DataFault(f"{file.path}: categories must hold 1 to {_MOST_CLASSES} classes. Got {len(parsed)}.")
+        raise DataFault(
+            f"{file.path}: categories must hold 1 to {_MOST_CLASSES} classes. Got {len(parsed)}.",
+            remedy='list every class once in categories: {"id": 1, "name": "car"}',
+        )
     for key in ("id", "name"):
         seen: dict[Any, int] = {}
         for index, category in enumerate(parsed):
             value = getattr(category, key)
             if value in seen:
                 other = f"categories[{seen[value]}].{key}"
-                raise DataFault(f"{file.path}: categories[{index}].{key} is {value!r}, as is {other}; it must differ.")
+                raise DataFault(
+                    f"{file.path}: categories[{index}].{key} is {value!r}, as is {other}; it must differ.",
+                    remedy="list every class once, with an id and a name that no other class has",
+                )
             seen[value] = index
     order = sorted(range(len(parsed)), key=lambda index: parsed[index].id)
     return _Classes(
@@ -257,8 +266,12 @@ def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
     first, second = (int(row) for row in order[twice[0] : twice[0] + 2])
     raise DataFault(
         f"{file.path}: {key}[{second}].id is {ids[second]}, as is {key}[{first}].id; an id must stand once. "
-        f"Records with such an id: {len(twice)}."
+        f"Records with such an id: {len(twice)}.",
+        remedy=f"leave out records of {key} that stand twice, and give the others ids of their own",
     )
+
+
+_ARRAY_OF = {"image": "images", "category": "categories"}
 
 
 def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -> npt.NDArray[K]:
@@ -277,7 +290,8 @@ def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -
         what = key.removesuffix("_id")
         raise DataFault(
             f"{file.path}: annotations[{first_orphan}].{key} is {wanted[first_orphan]}, but there is no {what} of that "
-            f"id. Annotations without their {what}: {orphans}."
+            f"id. Annotations without their {what}: {orphans}.",
+            remedy=f"add the {what} to {_ARRAY_OF[what]}, or leave out the annotations that name it",
         )
     return rows
 

@@ -219,7 +219,11 @@ class ImageColumns(Columns):
         if root not in self.roots:
             self.roots.append(root)
         if len(self.roots) > _MOST_ROOTS:
-            raise DataFault(f"{file.path}: images name more than {_MOST_ROOTS} different roots, the last is {root!r}.")
+            raise DataFault(
+                f"{file.path}: images name more than {_MOST_ROOTS} different roots, the last is {root!r}.",
+                remedy='"root" is the role of an image folder of the task, see cissod-bench tasks NAME; a path within that '
+                'folder belongs to "file_name"',
+            )
 
 
 def _file_names(records: Sequence[Any], naming: Naming) -> list[str]:

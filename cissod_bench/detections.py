@@ -70,7 +70,8 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
             raise invalid(where, error, _RULE) from None
         columns, scores = columns_of(entries), _scores_of(entries)
     image, channel = checked(columns, truth.image_ids, truth.class_ids, where)
-    require(np.isfinite(scores), where, lambda i: f"the score is {scores[i]}, not a finite number")
+    remedy = "leave out entries whose score is not finite when the file is written"
+    require(np.isfinite(scores), where, lambda i: f"the score is {scores[i]}, not a finite number", remedy)
     return Detections(image, channel, columns.boxes, scores)
 
 

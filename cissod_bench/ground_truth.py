@@ -88,7 +88,10 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     names = tuple(category.name for category in classes)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataFault(f"{path}: categories: the name {twice!r} stands twice; classes are told apart by name.")
+        raise DataFault(
+            f"{path}: categories: the name {twice!r} stands twice; classes are told apart by name.",
+            remedy="give each class a name of its own, or join both under one id",
+        )
     columns = columns_of(file.annotations)
     image, channel = checked(columns, image_ids, class_ids, f"{path}: annotations")
     crowd = np.fromiter(map(attrgetter("iscrowd"), file.annotations), np.bool_, len(image))
@@ -99,7 +102,10 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
 def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:
     unique, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
     if len(unique) < len(ids):
-        raise DataFault(f"{where}: the id {unique[counts > 1][0]} stands twice.")
+        raise DataFault(
+            f"{where}: the id {unique[counts > 1][0]} stands twice.",
+            remedy="leave out records that stand twice, and give the others ids of their own",
+        )
     return unique
 
 
@@ -114,7 +120,8 @@ def _federated(file: _FederatedFile, class_ids: NDArray[np.int64], boxes: NDArra
     own = (np.nan if annotation.area is None else annotation.area for annotation in file.annotations)
     area = np.fromiter(own, np.float64, len(boxes))
     area = np.where(np.isnan(area), areas(boxes), area)
-    require(area >= 0, f"{path}: annotations", lambda i: f"the area is {area[i]}; it is 0 or more")
+    remedy = "leave the area out, then it is the box's, or write it in square pixels"
+    require(area >= 0, f"{path}: annotations", lambda i: f"the area is {area[i]}; it is 0 or more", remedy)
     ignored = np.fromiter(map(attrgetter("ignore"), file.annotations), np.bool_, len(boxes))
     return Federated(absent, incomplete, area, ignored)
 
@@ -124,9 +131,12 @@ def _channels(ids: Sequence[int] | None, channel_of: dict[int, int], where: str,
     if ids is None:
         raise DataFault(
             f"{where} lacks {key}, which every image of a validation file has for the metric 'lvis'.",
-            remedy="score against a file in the format of LVIS v1, or use the metric 'coco'",
+            remedy="score against a validation file in the format of LVIS v1, as cissod-bench tasks lvis names it",
         )
     unknown = [category for category in ids if category not in channel_of]
     if unknown:
-        raise DataFault(f"{where}.{key}: the category id {unknown[0]} is not among the file's {len(channel_of)}.")
+        raise DataFault(
+            f"{where}.{key}: the category id {unknown[0]} is not among the file's {len(channel_of)}.",
+            remedy=f"add the class to categories, or take its id out of {key}",
+        )
     return [channel_of[category] for category in ids]

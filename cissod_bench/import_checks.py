@@ -102,8 +102,8 @@ def _check_images(data: Annotations, rows: Ints, source: Annotations, places: In
         raise DataFault(
             f"{data.path}: images[{row}] ({data.image_ids[row]}, {data.file_names[row]}) is none of {source.path}. "
             f"Images that are none: {len(unknown)}.",
-            remedy="add its record to the training file, without boxes for an image of D_u; images of another data set "
-            'of the task name its folder: "root", see cissod-bench tasks NAME',
+            remedy="add its record to the training file; images of another data set must say in which folder they lie: "
+            '"root", see cissod-bench tasks NAME',
         )
     for row in rows.tolist():
         place = int(places[row])

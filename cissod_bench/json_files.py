@@ -58,6 +58,16 @@ class Piece(Generic[T]):
     records: list[T]
 
 
+_MEND_JSON = "mend the text there, or export the file again with a program that writes JSON"
+_LOOK = "name a file that is there; cissod-bench data check says which files the tasks need and lack"
+_RECORDS = {
+    "images": 'write the record as {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}; LVIS has "coco_url"',
+    "annotations": 'write the record as {"id": 1, "image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}',
+    "categories": 'write the record as {"id": 1, "name": "car"}',
+}
+"""Array of an annotation file -> what one of its records must hold, as the remedy of one that does not."""
+
+
 class JsonFile:
     """A JSON object on disk, unpacked if it is gzipped, and mapped into memory.
 
@@ -124,7 +134,7 @@ class JsonFile:
         if self._progress is not None:
             self._progress(f"Reading {self.path.name}", offset, self.size)
 
-    def fault(self, offset: int, message: str, *, remedy: str | None = None) -> DataFault:
+    def fault(self, offset: int, message: str, *, remedy: str = _MEND_JSON) -> DataFault:
         """Return the fault at a byte of the text, with what stands there, or that the file ends there too early."""
         if offset >= self.size:
             return DataFault(f"{self.path} is cut off at byte {self.size}: {message}", remedy="fetch the file again")
@@ -145,10 +155,11 @@ class JsonFile:
         match = _PLACE.match(str(error))
         assert match is not None  # it matches every text
         if match["index"] is None:
-            return DataFault(f"{self.path}: {key}: {match['rule']}.")
+            return DataFault(f"{self.path}: {key}: {match['rule']}.", remedy=_RECORDS.get(key, _MEND_JSON))
         index = int(match["index"])
         shown = _record(text, index)[:160].decode("utf-8", "replace")
-        return DataFault(f"{self.path}: {key}[{first + index}]{match['rest']}: {match['rule']}. The record: {shown}")
+        message = f"{self.path}: {key}[{first + index}]{match['rest']}: {match['rule']}. The record: {shown}"
+        return DataFault(message, remedy=_RECORDS.get(key, _MEND_JSON))
 
     def check_utf8(self, text: bytes, offset: int) -> None:
         """Refuse text that is not UTF-8.
@@ -308,9 +319,9 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return open(path, "rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise DataFault(f"{path} does not exist.") from None
+        raise DataFault(f"{path} does not exist.", remedy=_LOOK) from None
     except IsADirectoryError:
-        raise DataFault(f"{path} is a folder; a JSON file is expected.") from None
+        raise DataFault(f"{path} is a folder; a JSON file is expected.", remedy="name a file in it") from None
     except PermissionError:
         raise DataFault(f"{path} cannot be read: permission denied.", remedy=f"chmod +r {path}") from None
 

@@ -31,6 +31,9 @@ DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on text that is not what a decoder wants."""
 
 
+_READABLE = "name a file that is there and that you may read"
+
+
 class Entry(Protocol):
     """What an annotation and a detection have in common."""
 
@@ -57,11 +60,11 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except FileNotFoundError:
-        raise DataFault(f"{path}: there is no such file.") from None
+        raise DataFault(f"{path}: there is no such file.", remedy=_READABLE) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataFault(f"{path}: a damaged gzip file ({error}).", remedy="copy or write the file again") from None
     except OSError as error:
-        raise DataFault(f"{path}: cannot be read ({error.strerror}).") from None
+        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=_READABLE) from None
 
 
 def undecoded(path: Path, raw: bytes, error: Exception, rule: str) -> DataFault:
@@ -93,7 +96,10 @@ def undecoded(path: Path, raw: bytes, error: Exception, rule: str) -> DataFault:
     except ValueError as malformed:
         return DataFault(f"{path}: not JSON: {malformed}.", remedy="write the file again; it may have been cut off")
     place = "" if bad is None else f" entry {bad}:"
-    return DataFault(f"{path}:{place} NaN or Infinity, which JSON does not know; scores and boxes are finite numbers.")
+    return DataFault(
+        f"{path}:{place} NaN or Infinity, which JSON does not know; scores and boxes are finite numbers.",
+        remedy="leave out entries whose score or box is not finite when the file is written",
+    )
 
 
 def _finite(value: Any) -> bool:
@@ -132,9 +138,10 @@ def checked(
     image = places(columns.image_id, image_ids, where, "image")
     channel = places(columns.category_id, class_ids, where, "category")
     finite: NDArray[np.bool_] = np.all(np.isfinite(boxes), axis=1)
-    require(finite, where, lambda i: f"the box {boxes[i].tolist()} is not finite")
+    require(finite, where, lambda i: f"the box {boxes[i].tolist()} is not finite", _FINITE)
     sound = (boxes[:, 2] >= 0) & (boxes[:, 3] >= 0)
-    require(sound, where, lambda i: f"the box {boxes[i].tolist()} has a negative side; it is x, y, width, height")
+    told = "it is x, y, width, height"
+    require(sound, where, lambda i: f"the box {boxes[i].tolist()} has a negative side; {told}", _SIDES)
     return image, channel
 
 
@@ -148,17 +155,25 @@ def places(ids: NDArray[np.int64], known: NDArray[np.int64], where: str, kind: s
     there = np.zeros(len(ids), dtype=np.bool_)
     if len(known):
         there[:] = known[np.minimum(place, len(known) - 1)] == ids
-    require(there, where, lambda i: f"the {kind} id {ids[i]} is not in the validation file's {len(known)}")
+    told = f"is not in the validation file's {len(known)}"
+    require(
+        there, where, lambda i: f"the {kind} id {ids[i]} {told}", f"name each {kind} by its id in the validation file"
+    )
     return place
 
 
-def require(holds: NDArray[np.bool_], where: str, fault: Callable[[int], str]) -> None:
+_FINITE = "leave out entries whose box is not finite when the file is written"
+_SIDES = "write x2 - x1 and y2 - y1 as width and height; leave out boxes that end before they begin"
+
+
+def require(holds: NDArray[np.bool_], where: str, fault: Callable[[int], str], remedy: str) -> None:
     """Refuse what does not hold for every entry.
 
     Args:
         holds: bool (N,).
         where: the file, and its array if it has several.
         fault: the index of the first entry that breaks the rule -> what is wrong with it.
+        remedy: what mends it.
 
     Raises:
         DataFault: an entry breaks the rule.
@@ -166,4 +181,5 @@ def require(holds: NDArray[np.bool_], where: str, fault: Callable[[int], str]) -
     if not holds.all():
         first = int(np.argmin(holds))
         others = int((~holds).sum()) - 1
-        raise DataFault(f"{where}: entry {first}: {fault(first)}{f' (and {others} more)' if others else ''}.")
+        more = f" (and {others} more)" if others else ""
+        raise DataFault(f"{where}: entry {first}: {fault(first)}{more}.", remedy=remedy)
