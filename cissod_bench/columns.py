@@ -221,8 +221,7 @@ class ImageColumns(Columns):
         if len(self.roots) > _MOST_ROOTS:
             raise DataFault(
                 f"{file.path}: images name more than {_MOST_ROOTS} different roots, the last is {root!r}.",
-                remedy='"root" is the role of an image folder of the task, see cissod-bench tasks NAME; a path within that '
-                'folder belongs to "file_name"',
+                remedy='"root" is the role of a folder, see cissod-bench tasks NAME; a path belongs to "file_name"',
             )
 
 
