@@ -72,8 +72,17 @@ class PeerLost(Interrupted):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UsageFault:
-    """Return the fault for a name that does not exist, with near matches first and then everything there is."""
+    """Return the fault for a name that does not exist, with near matches first and then everything there is.
+
+    Args:
+        kind: what has that name, "method".
+        name: what was asked for.
+        known: every name there is.
+        remedy: where the names are listed; None takes the nearest name.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UsageFault(f"There is no {kind} {name!r}.{hint} Known: {', '.join(map(shown_name, names))}.", remedy=remedy)
+    instead = f"write {near[0]!r}" if near else f"write one of the known names in place of {name!r}"
+    message = f"There is no {kind} {name!r}.{hint} Known: {', '.join(map(shown_name, names))}."
+    return UsageFault(message, remedy=remedy or instead)

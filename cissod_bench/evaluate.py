@@ -92,9 +92,11 @@ def score(
             score floor that is not finite.
     """
     if max_dets < 1:
-        raise UsageFault(f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead.")
+        message = f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead."
+        raise UsageFault(message, remedy="the paper's tables keep 100 an image")
     if score_floor is not None and not math.isfinite(score_floor):
-        raise UsageFault(f"score_floor is a finite score. Got {score_floor} instead.")
+        message = f"score_floor is a finite score. Got {score_floor} instead."
+        raise UsageFault(message, remedy="the paper's tables have 0.05; None keeps all detections")
     accumulate, engine_title = load_engine(engine, metric)
     truth = read_ground_truth(ground_truth, federated=metric == "lvis")
     channels = _group_channels(truth.class_names, groups, ground_truth)
@@ -120,7 +122,8 @@ def _group_channels(names: Sequence[str], groups: Mapping[str, Sequence[str]], f
     """Return group -> columns of its classes in the precision array."""
     place = {name: channel for channel, name in enumerate(names)}
     if "all" in groups:
-        raise DataFault('A group cannot be called "all": that is the column of all classes.')
+        message = 'A group cannot be called "all": that is the column of all classes.'
+        raise DataFault(message, remedy="give the group another name where the groups of the split are made")
     for group, members in groups.items():
         absent = [name for name in members if name not in place]
         if absent:

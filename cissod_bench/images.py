@@ -53,7 +53,8 @@ def check_file_name(name: str, where: str) -> None:
     """
     rule = broken_name_rule(name)
     if rule is not None:
-        raise DataFault(f"{where} {rule}. Got {name[:200]!r}.")
+        remedy = "write the name as a path below the image folder, and rename the file if it holds such characters"
+        raise DataFault(f"{where} {rule}. Got {name[:200]!r}.", remedy=remedy)
 
 
 def safe_path(root: Path, name: str) -> Path:

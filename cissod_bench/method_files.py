@@ -71,7 +71,8 @@ def method_name(path: Path) -> str:
     if not _NAME.fullmatch(stem):
         raise UsageFault(
             f"{path}: the file's name is the method's and becomes a folder. It must be letters, digits, '_', '-' or "
-            f"'.', start with a letter or digit and have at most 64 of them. Got {stem!r}."
+            f"'.', start with a letter or digit and have at most 64 of them. Got {stem!r}.",
+            remedy="rename the file, as to my_method.py",
         )
     name = command_name(stem)
     if name in list_methods():

@@ -46,7 +46,10 @@ def check_roots(task: Task, data: Annotations) -> None:
     for root in data.roots:
         if root and root not in task.images:
             known = ", ".join(task.images)
-            raise DataFault(f"{data.path}: images name the root {root!r}; the task's image folders are {known}.")
+            raise DataFault(
+                f"{data.path}: images name the root {root!r}; the task's image folders are {known}.",
+                remedy='make "root" of these image records one of them, or leave it out for images of the first',
+            )
 
 
 def paths(data: Annotations, folders: Mapping[str, str], role: str) -> list[str]:

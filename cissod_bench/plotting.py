@@ -154,7 +154,7 @@ def check_kinds(kinds: Sequence[str], known: Sequence[str] = KINDS) -> None:
         UsageFault: a format is not known, or none is named.
     """
     if not kinds:
-        raise UsageFault(f"No format to draw is named. Known: {', '.join(known)}.")
+        raise UsageFault(f"No format to draw is named. Known: {', '.join(known)}.", remedy="--format png,svg")
     for kind in kinds:
         if kind not in known:
             raise unknown_name("format of figures", kind, known)

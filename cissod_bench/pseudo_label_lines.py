@@ -71,7 +71,8 @@ def read_lines(folder: Path) -> list[Line]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise DataFault(f"{path}: cannot be read ({error.strerror}).") from None
+        remedy = "make the file readable, or take the run's folder out of what --runs names"
+        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
     found: dict[tuple[int, str], Line] = {}
     for number, text in enumerate(texts, start=1):
         if not text.strip():

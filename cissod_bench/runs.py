@@ -56,7 +56,8 @@ def run_folder(
         if not part or part.startswith(".") or has_control(part) or "/" in part or "\\" in part:
             raise UsageFault(
                 f"The name {part!r} cannot be a folder: it is empty, starts with a dot, or holds a slash or a control "
-                "character."
+                "character.",
+                remedy="rename the task's or the method's file; its name becomes the folder's",
             )
     return work_dir / "runs" / task / f"split{split_seed}" / named / f"{preset}-{profile}" / f"seed{seed}"
 
@@ -99,7 +100,8 @@ def read_record(place: Path) -> RunRecord:
             f"{path}: no run was recorded here.", remedy="cissod-bench run --method NAME --task NAME"
         ) from None
     except OSError as error:
-        raise DataFault(f"{path}: cannot be read ({error.strerror}).") from None
+        remedy = f"make it readable: chmod +r {path}"
+        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,

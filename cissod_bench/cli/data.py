@@ -87,7 +87,10 @@ def _judge(found: Sequence[TaskCheck], *, must_be_there: bool) -> None:
     broken = [one.task for one in found if one.state == "broken"]
     missing = [one.task for one in found if any(check.missing for check in one.checks)]
     if broken:
-        raise DataFault(f"The data of {', '.join(broken)} is broken; the faults are listed above.")
+        raise DataFault(
+            f"The data of {', '.join(broken)} is broken; the faults are listed above.",
+            remedy="mend the files and images named there; --deep decodes the images, too",
+        )
     if missing and must_be_there:
         raise DataFault(
             f"The data of {', '.join(missing)} is not all there; what is missing is listed above.",

@@ -35,7 +35,10 @@ def command(output: Output, work_dir: Path) -> None:
         _print(checks)
     failed = [check.check for check in checks if check.status == "FAIL"]
     if failed:
-        raise EnvironmentFault(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.")
+        raise EnvironmentFault(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.",
+            remedy="the lines below the table say what repairs each; --json has them as fix",
+        )
 
 
 def _print(checks: list[Check]) -> None:

@@ -26,7 +26,8 @@ def process_count(gpus: str) -> int:
 
         return max(torch.cuda.device_count(), 1)
     if not gpus.isdigit() or int(gpus) < 1:
-        raise UsageFault(f"--gpus must be 'auto' or an integer >= 1. Got {gpus!r} instead.")
+        message = f"--gpus must be 'auto' or an integer >= 1. Got {gpus!r} instead."
+        raise UsageFault(message, remedy="--gpus auto takes every GPU of this machine")
     return int(gpus)
 
 

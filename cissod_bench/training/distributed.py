@@ -64,7 +64,10 @@ def watched_peers() -> Iterator[None]:
         if not is_distributed() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise PeerLost(f"another process of this run is gone ({reason}).") from error
+        raise PeerLost(
+            f"another process of this run is gone ({reason}).",
+            remedy="its own message says why; the same command continues from the last checkpoint",
+        ) from error
 
 
 def stop() -> None:

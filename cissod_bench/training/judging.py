@@ -83,7 +83,8 @@ def read_hidden(path: Path, classes: Sequence[str], naming: Naming = "file_name"
     try:
         with read_annotations(path, naming=naming) as file:
             if file.classes != tuple(classes):
-                raise DataFault(f"{path} has other classes than the split.")
+                remedy = "import the split again with a --hidden that has the classes of --labelled"
+                raise DataFault(f"{path} has other classes than the split.", remedy=remedy)
             if not len(file.boxes):
                 return None
             rank = np.argsort(np.argsort(file.image_ids, kind="stable"))[file.box_image]

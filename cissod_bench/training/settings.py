@@ -266,9 +266,17 @@ def with_changes(settings: Settings, changes: Sequence[str]) -> Settings:
         try:
             value = _parse(text.strip(), kinds[key])
         except ValueError as rule:
-            raise UsageFault(f"Setting {key!r} must be {rule}. Got {text!r} instead.") from None
+            message = f"Setting {key!r} must be {rule}. Got {text!r} instead."
+            raise UsageFault(message, remedy=_usual(key)) from None
         settings = replace(settings, **{key: value})
     return checked(settings)
+
+
+def _usual(name: str) -> str:
+    """Return how a setting gets the value that it has in the preset full."""
+    value = {**vars(Settings()), "iterations": 180_000}[name]
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"--set {name}={text} is the preset full's; cissod-bench presets lists all settings"
 
 
 _INFINITY = float("inf")
@@ -302,7 +310,8 @@ def checked(settings: Settings) -> Settings:
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high or abs(number) == _INFINITY:  # a NaN fails the first comparison
                 limits = f"at least {low:g}" if high == _INFINITY else f"in [{low:g}, {high:g}]"
-                raise UsageFault(f"Setting {name!r} must be {limits}. Got {number!r} instead.")
+                message = f"Setting {name!r} must be {limits}. Got {number!r} instead."
+                raise UsageFault(message, remedy=_usual(name))
     rules = {
         f"'generations' must be at most 'iterations' ({settings.iterations}). Got {settings.generations}": (
             settings.generations <= settings.iterations
@@ -319,7 +328,9 @@ def checked(settings: Settings) -> Settings:
     }
     for rule, holds in rules.items():
         if not holds:
-            raise UsageFault(f"Setting {rule} instead.")
+            name = rule.split("'")[1]
+            fewer = f"--set generations={settings.iterations} or fewer"
+            raise UsageFault(f"Setting {rule} instead.", remedy=fewer if name == "generations" else _usual(name))
     check_frozen_layers(settings)
     return settings
 

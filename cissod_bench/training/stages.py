@@ -59,9 +59,15 @@ def spans(stages: Sequence[Stage], iterations: int) -> tuple[Span, ...]:
         if span.begin >= span.end:
             raise UsageFault(
                 f"Setting 'iterations' must leave every stage of the method an iteration; stage {span.stage.name!r} "
-                f"({span.stage.share:.0%}) has none. Got {iterations} instead."
+                f"({span.stage.share:.0%}) has none. Got {iterations} instead.",
+                remedy=f"--set iterations={_least(stages)} or more",
             )
     return found
+
+
+def _least(stages: Sequence[Stage]) -> int:
+    """Return a number of iterations of which every stage has one; a share of two is left with one by any rounding."""
+    return math.ceil(2 / min(stage.share for stage in stages))
 
 
 def unlabelled_from(found: Sequence[Span], unsup_start: float, iterations: int) -> int:
