@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tiny import tiny_plan
 
 from cissod_bench.catalogue import list_methods, load_method
 from cissod_bench.cli import main
+from cissod_bench.cli.run import describe
 from cissod_bench.errors import UsageFault
 from cissod_bench.runs import find_runs
 from cissod_bench.training import fidelity
@@ -56,6 +58,18 @@ def test_the_list_counts_the_points_of_each() -> None:
     assert "nothing else" not in json.dumps(rows)
     assert len(rows["official"]["differs"]) == len(fidelity.NOT_REPRODUCED)
     assert f"{len(fidelity.NOT_REPRODUCED)} points" in call("presets").stdout
+
+
+@pytest.mark.parametrize(("processes", "words"), [(1, "5 where the paper has 40: 12.5% of its images"), (8, "")])
+def test_a_run_of_full_says_which_share_of_the_papers_images_it_sees(
+    tmp_path: Path, processes: int, words: str
+) -> None:
+    plan = tiny_plan(tmp_path, "soft-teacher", "unlabelled_per_gpu=4", preset_name="full")
+    (batch,) = (line for line in describe(plan, processes) if line.startswith("  batch "))
+    assert ("where the paper" in batch) == bool(words)
+    assert words in batch
+    small = describe(tiny_plan(tmp_path), processes)
+    assert not any("where the paper" in line for line in small)
 
 
 def test_an_unknown_name_is_answered_with_presets_and_profiles() -> None:

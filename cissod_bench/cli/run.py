@@ -104,11 +104,9 @@ def describe(plan: Plan, world: int) -> list[str]:
     missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)
     _, drawn = missing.get("images_per_iteration", (0, 0))
     paper = FULL.reference_images
-    seen = (
-        f", {drawn} of the paper's {paper}: {drawn / paper:.1%} of its images"
-        if drawn and plan.preset == "full"
-        else ""
-    )
+    seen = ""
+    if drawn and plan.preset == "full":
+        seen = f", {drawn} where the paper has {paper}: {drawn / paper:.1%} of its images in as many iterations"
     return [
         f"{plan.method.title} on {plan.task.title}, preset {plan.preset}, profile {plan.profile}, "
         f"split seed {plan.split_seed}, training seed {plan.seed}",

@@ -274,7 +274,9 @@ class Parts(nn.Module):
         """
 
     def final_scores(self, image: Tensor, boxes: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores of an image's detections after NMS where they are predicted, shape (M,); not in training.
+        """Return the final scores of an image's detections after NMS, shape (M,); not of the pseudo labels of a batch.
+
+        Called where images are scored and in full passes over D_u (``Context.detect_unlabelled``).
 
         Args:
             image: in the view that images are scored in: blue, green, red, uint8, shape (3, H, W).
