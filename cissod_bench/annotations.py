@@ -27,7 +27,9 @@ import numpy.typing as npt
 from cissod_bench.box_policy import BoxPolicy, Judged, corner_suspects, judge, look_like_corners
 from cissod_bench.columns import BoxColumns, ImageColumns, Ints, Spans, decode_categories
 from cissod_bench.errors import DataFault
+from cissod_bench.file_names import ImageFolder
 from cissod_bench.json_files import JsonFile, Progress
+from cissod_bench.lenient import IMAGE_LIST, ROOT_CLASSES, root_classes
 from cissod_bench.spec import Naming
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -65,6 +67,9 @@ class Annotations:
         categories: the C records of the classes in that order, bytes.
         policy: what was dropped or clipped.
         extras: text of "info" and "licenses" where the file has them.
+        odd_images: images whose records are not plain (``lenient``), to be written anew, bool (M,); None where all are.
+        odd_boxes: boxes likewise, bool (N,).
+        normalised: what was normalised (``lenient.WORDS``) -> in how many records.
     """
 
     file: JsonFile
@@ -89,6 +94,9 @@ class Annotations:
     categories: tuple[bytes, ...]
     policy: BoxPolicy = field(default_factory=BoxPolicy)
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    odd_images: Bools | None = None
+    odd_boxes: Bools | None = None
+    normalised: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -122,6 +130,8 @@ def read_annotations(
     naming: Naming = "file_name",
     swapped: Collection[str] = (),
     doubtful: Collection[str] = (),
+    folder: ImageFolder | None = None,
+    classes_of: Annotations | None = None,
     progress: Progress | None = None,
 ) -> Annotations:
     """Read and check an annotation file, ``.json`` or gzipped, of any size.
@@ -132,6 +142,9 @@ def read_annotations(
         swapped: files (as ``naming`` gives them) whose annotated width and height are exchanged. Only the image can
             tell whether they really are, so none of their boxes is cut that fits either way.
         doubtful: likewise, but their sizes stay: for the files of a split, in which they have been exchanged.
+        folder: where images lie that name no root: names with backslashes and absolute ones are read as names below it.
+            None leaves names as they are, as in the files of a split.
+        classes_of: given, the file may be a list of images without boxes, and without classes: it has this one's.
         progress: called every few megabytes.
 
     Raises:
@@ -141,13 +154,13 @@ def read_annotations(
     """
     file = JsonFile(path, progress=progress)
     try:
-        return _read(file, ImageColumns(naming, swapped, doubtful))
+        return _read(file, ImageColumns(naming, swapped, doubtful, folder), classes_of)
     except BaseException:
         file.close()
         raise
 
 
-def _read(file: JsonFile, images: ImageColumns) -> Annotations:
+def _read(file: JsonFile, images: ImageColumns, classes_of: Annotations | None) -> Annotations:
     boxes = BoxColumns()
     texts: dict[str, bytes] = {}
     for member in file.members():
@@ -157,14 +170,23 @@ def _read(file: JsonFile, images: ImageColumns) -> Annotations:
             boxes.read(file, member)
         else:
             texts[member.key] = member.value()
-    found = {"images": images.found, "annotations": boxes.found, "categories": "categories" in texts}
+    is_list = classes_of is not None and not boxes.found
+    found = {
+        "images": images.found,
+        "annotations": boxes.found or is_list,
+        "categories": "categories" in texts or is_list,
+    }
     if missing := [key for key, is_there in found.items() if not is_there]:
         wanted = "an annotation file has images, annotations and categories."
         raise DataFault(
             f"{file.path}: the key {missing[0]!r} is missing; {wanted}",
             remedy=f'write "{missing[0]}": [...] beside the others, or export the file in the format of COCO instances',
         )
-    classes = _classes(file, texts["categories"])
+    if classes_of is not None and "categories" not in texts:
+        classes = _Classes(classes_of.category_ids, classes_of.classes, classes_of.categories)
+    else:
+        classes = _classes(file, texts["categories"], boxes)
+    boxes.tally.update([IMAGE_LIST] * is_list)
     extras = {key: text for key, text in sorted(texts.items()) if key in ("info", "licenses")}
     return _joined(file, images, boxes, classes, extras)
 
@@ -175,9 +197,16 @@ class _Classes(NamedTuple):
     records: tuple[bytes, ...]
 
 
-def _classes(file: JsonFile, text: bytes) -> _Classes:
-    """Return the classes in the order of their ids."""
-    parsed, records = decode_categories(file, text)
+def _classes(file: JsonFile, text: bytes, boxes: BoxColumns) -> _Classes:
+    """Return the classes in the order of their ids, without a root that bears a class's name."""
+    parsed, records, tally = decode_categories(file, text)
+    boxes.tally.update(tally)
+    if len({one.name for one in parsed}) < len(parsed):
+        used = frozenset(np.unique(boxes.look("category_id")).tolist())
+        roots = root_classes(parsed, used)
+        boxes.tally.update([ROOT_CLASSES] * len(roots))
+        parsed = [one for place, one in enumerate(parsed) if place not in roots]
+        records = [one for place, one in enumerate(records) if place not in roots]
     if not 1 <= len(parsed) <= _MOST_CLASSES:
         raise DataFault(
             f"{file.path}: categories must hold 1 to {_MOST_CLASSES} classes. Got {len(parsed)}.",
@@ -208,6 +237,7 @@ def _joined(
     """Replace ids by rows, judge the boxes and keep the good ones."""
     image_ids, widths, heights = images.take("id"), images.take("width"), images.take("height")
     _check_unique(file, "images", image_ids)
+    odd_boxes = boxes.odd()
     box_ids, crowd, corners, spans = boxes.take("id"), boxes.take("iscrowd"), boxes.take("bbox"), boxes.spans()
     _check_unique(file, "annotations", box_ids)
     box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids, np.int32)
@@ -244,6 +274,9 @@ def _joined(
         categories=classes.records,
         policy=policy,
         extras=extras,
+        odd_images=images.odd(),
+        odd_boxes=None if odd_boxes is None else odd_boxes[keep],
+        normalised=dict(sorted((images.tally + boxes.tally).items())),
     )
 
 

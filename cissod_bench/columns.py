@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -13,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import DataFault
+from cissod_bench.file_names import ImageFolder, NamesBelow
 from cissod_bench.images import broken_name_rule, check_file_name
 from cissod_bench.json_arrays import record_spans
 from cissod_bench.json_files import JsonFile, Member, Piece
+from cissod_bench.lenient import GREATEST_ID, Meant, RecordDecoder
 from cissod_bench.spec import Naming
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-GREATEST_ID = 2**62
 _Id = Annotated[int, msgspec.Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
@@ -61,6 +63,7 @@ class CategoryRecord(msgspec.Struct):
 
     id: _Id
     name: str
+    supercategory: Any = ""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,14 @@ class Column:
         return values[:, 0] if values.shape[1] == 1 else values
 
 
-_IMAGES: dict[str, msgspec.json.Decoder[Any]] = {
-    "file_name": msgspec.json.Decoder(list[ImageRecord]),
-    "objects365": msgspec.json.Decoder(list[ImageRecord]),
-    "coco_url": msgspec.json.Decoder(list[UrlImageRecord]),
+_SIDES = ("width", "height")
+_IMAGE = RecordDecoder(ImageRecord, ids=("id",), numbers=_SIDES)
+_IMAGES: dict[str, RecordDecoder[Any]] = {
+    "file_name": _IMAGE,
+    "objects365": _IMAGE,
+    "coco_url": RecordDecoder(UrlImageRecord, ids=("id",), numbers=_SIDES),
 }
+_CATEGORY = RecordDecoder(CategoryRecord, numbers=("id",))
 _PREFIXES = ("images/v1/", "images/v2/")
 _PREFIX = len(_PREFIXES[0])
 _MOST_ROOTS = 100
@@ -123,14 +129,20 @@ class Columns:
 
     Attributes:
         found: whether the file has the array.
+        tally: what was normalised (``lenient.WORDS``) -> in how many records.
     """
 
-    decoder: msgspec.json.Decoder[Any]
+    decoder: RecordDecoder[Any]
     fields: ClassVar[dict[str, Any]]
     """Field of a record -> NumPy type of its column."""
 
     def __init__(self) -> None:
         self.found = False
+        self.tally: Counter[str] = Counter()
+        self._odd: dict[
+            int, npt.NDArray[np.bool_]
+        ] = {}  # first record of a piece -> which of the piece's are not plain
+        self._count = 0
         kinds = {**self.fields, "offsets": np.int64, "lengths": np.int32}
         self._columns = {name: Column(kind) for name, kind in kinds.items()}
 
@@ -146,14 +158,35 @@ class Columns:
             count = piece.first + len(piece.records)
             share = (piece.offset + len(piece.text) - start) / max(file.size - start, 1)
             self._add_piece(file, piece, int(1.02 * count / share) + 1)
+            self._count = count
 
     def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
         for name, kind in self.fields.items():
             values = map(attrgetter(name), piece.records)
             self._columns[name].add(np.fromiter(values, kind, len(piece.records)), expected)
+        if isinstance(piece.records, Meant):
+            self._mark(piece, piece.records.changed)
+            self.tally.update(piece.records.tally)
         starts, lengths = record_spans(piece.text, len(piece.records))
         self._columns["offsets"].add(piece.offset + starts, expected)
         self._columns["lengths"].add(lengths, expected)
+
+    def _mark(self, piece: Piece[Any], changed: Iterable[int]) -> None:
+        marks = self._odd.setdefault(piece.first, np.zeros(len(piece.records), np.bool_))
+        marks[list(changed)] = True
+
+    def odd(self) -> npt.NDArray[np.bool_] | None:
+        """Return which records are not plain and must be written anew, bool (N,); None where all are plain."""
+        if not any(marks.any() for marks in self._odd.values()):
+            return None
+        odd = np.zeros(self._count, np.bool_)
+        for first, marks in self._odd.items():
+            odd[first : first + len(marks)] = marks
+        return odd
+
+    def look(self, name: str) -> npt.NDArray[Any]:
+        """Return a column and keep it."""
+        return self._columns[name].whole()
 
     def take(self, name: str) -> npt.NDArray[Any]:
         """Return a column and forget it, so that its memory is free when the caller is done with it."""
@@ -177,14 +210,20 @@ class ImageColumns(Columns):
         naming: how a record names its file.
         swapped: files whose width and height are to be exchanged.
         doubtful: further files whose width and height may be exchanged, and stay.
+        folder: where images lie that name no root; None leaves names as they are.
     """
 
     fields: ClassVar[dict[str, Any]] = {"id": np.int64, "width": np.int32, "height": np.int32}
 
     def __init__(
-        self, naming: Naming = "file_name", swapped: Collection[str] = (), doubtful: Collection[str] = ()
+        self,
+        naming: Naming = "file_name",
+        swapped: Collection[str] = (),
+        doubtful: Collection[str] = (),
+        folder: ImageFolder | None = None,
     ) -> None:
         super().__init__()
+        self._below = NamesBelow(folder) if folder is not None and naming != "coco_url" else None
         self.decoder = _IMAGES[naming]
         self.file_names: list[str] = []
         self.roots: list[str] = []
@@ -194,6 +233,8 @@ class ImageColumns(Columns):
         self._naming, self._to_swap, self._doubtful = naming, frozenset(swapped), frozenset((*swapped, *doubtful))
 
     def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
+        if self._below is not None:
+            self._make_names_plain(self._below, piece)
         names = _file_names(piece.records, self._naming)
         for index, name in enumerate(names):
             if broken_name_rule(name) is not None:  # the message is made for the one bad name among millions only
@@ -208,6 +249,15 @@ class ImageColumns(Columns):
             self._add_root(file, root)
         self._columns["root"].add(np.array([self.roots.index(root) for root in roots], np.int8), expected)
         super()._add_piece(file, piece, expected)
+
+    def _make_names_plain(self, below: NamesBelow, piece: Piece[Any]) -> None:
+        changed = below.changed([record.file_name for record in piece.records])
+        for index, name in changed.items():
+            piece.records[index].file_name = name
+        if changed:
+            self._mark(piece, changed)
+            self.tally.update(below.tally)
+            below.tally.clear()
 
     def _swap(self, piece: Piece[Any], names: Sequence[str]) -> None:
         for index, (record, name) in enumerate(zip(piece.records, names, strict=True)):
@@ -238,7 +288,7 @@ def _file_names(records: Sequence[Any], naming: Naming) -> list[str]:
 class BoxColumns(Columns):
     """Columns id, image_id, category_id and iscrowd of the annotations, and bbox: x, y, width, height, (N, 4)."""
 
-    decoder = msgspec.json.Decoder(list[BoxRecord])
+    decoder = RecordDecoder(BoxRecord, ids=("id", "image_id"), numbers=("category_id", "iscrowd"))
     fields: ClassVar[dict[str, Any]] = {
         "id": np.int64,
         "image_id": np.int64,
@@ -256,14 +306,20 @@ class BoxColumns(Columns):
         self._columns["bbox"].add(np.fromiter(numbers, np.float64, 4 * len(piece.records)), expected)
 
 
-def decode_categories(file: JsonFile, text: bytes) -> tuple[Sequence[CategoryRecord], Sequence[bytes]]:
-    """Return the classes and the bytes of their records.
+def decode_categories(file: JsonFile, text: bytes) -> tuple[Sequence[CategoryRecord], Sequence[bytes], Counter[str]]:
+    """Return the classes, the bytes of their records, and what was normalised in how many of them.
 
     Raises:
         DataFault: a record breaks a rule; the message names it.
     """
     try:
-        parsed = msgspec.json.decode(text, type=list[CategoryRecord])
+        parsed = _CATEGORY.decode(text)
     except msgspec.ValidationError as error:
         raise file.record_fault("categories", 0, text, error) from None
-    return parsed, [bytes(record) for record in msgspec.json.decode(text, type=list[msgspec.Raw])]
+    records = [bytes(record) for record in msgspec.json.decode(text, type=list[msgspec.Raw])]
+    if not isinstance(parsed, Meant):
+        return parsed, records, Counter()
+    for index in parsed.changed:
+        members = msgspec.json.decode(records[index], type=dict[str, msgspec.Raw])
+        records[index] = msgspec.json.encode({**members, "id": parsed[index].id})
+    return parsed, records, parsed.tally

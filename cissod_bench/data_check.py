@@ -26,7 +26,7 @@ from cissod_bench.overlaps import (
     trained_elsewhere,
 )
 from cissod_bench.spec import Task
-from cissod_bench.tasks import check_classes, input_path, task_data_root
+from cissod_bench.tasks import check_classes, image_folder, input_path, task_data_root
 
 State: TypeAlias = Literal["ok", "missing", "broken"]
 
@@ -151,17 +151,18 @@ class DataCheck:
         faults, warnings = self._between(task, read)
         return TaskCheck(task=task.name, checks=tuple(checks), faults=(*turned.faults, *faults), warnings=warnings)
 
-    def _read(self, task: Task, path: Path) -> _Read:
+    def _read(self, task: Task, role: str, path: Path) -> _Read:
         """Return a file that may have been read for another task already.
 
         Raises:
             DataFault: it breaks a rule.
         """
-        key = (path, task.naming, task.swapped)
+        folder = image_folder(task, role, task_data_root(task, self._data_root, self._work_dir))
+        key = (path, task.naming, task.swapped, folder)
         if key not in self._files:
             try:
                 with read_annotations(
-                    path, naming=task.naming, swapped=task.swapped, progress=self._progress
+                    path, naming=task.naming, swapped=task.swapped, folder=folder, progress=self._progress
                 ) as annotations:
                     self._files[key] = _Read(
                         _without_boxes(annotations), box_signatures(annotations), _counts(annotations)
@@ -183,7 +184,7 @@ class DataCheck:
             gone = (str(path),)
             return Check(role=role, what="annotations", path=str(path), state="missing", missing=gone, source=source)
         try:
-            found = self._read(task, path)
+            found = self._read(task, role, path)
             check_roots(task, found.data)
         except DataFault as fault:
             return Check(
@@ -256,7 +257,7 @@ class DataCheck:
             check_classes(read["train"], read["val"])
         except DataFault as fault:
             faults.append(fault.message)
-        signatures = tuple(self._read(task, read[role].path).boxes for role in ("train", "val"))
+        signatures = tuple(self._read(task, role, read[role].path).boxes for role in ("train", "val"))
         faults += _overlap(task, read, scored, (signatures[0], signatures[1]))
         return tuple(faults), warnings
 
@@ -271,7 +272,8 @@ class DataCheck:
         for role, folder in other.images.items():
             if role == "val":
                 continue
-            found = self._files.get((_there(other, role, self._data_root), other.naming, other.swapped))
+            of_role = image_folder(other, role, self._data_root)
+            found = self._files.get((_there(other, role, self._data_root), other.naming, other.swapped, of_role))
             if isinstance(found, _Read):
                 folders |= {path.rpartition("/")[0] for path in paths(found.data, other.images, role)}
             elif other.naming != "coco_url":  # the URL alone tells in which of the folders below an image lies
@@ -299,6 +301,8 @@ def _without_boxes(data: Annotations) -> Annotations:
         clipped=data.clipped[:0].copy(),
         box_spans=spans,
         image_spans=spans,
+        odd_images=None,
+        odd_boxes=None,
     )
 
 

@@ -1,7 +1,8 @@
 """Predictions in COCO's result format, ``[{image_id, category_id, bbox, score}]``, read into columns.
 
 Boxes are x, y, width, height. The file may be gzipped. It is decoded in pieces, because a million small objects at once
-take longer to make and to forget than their numbers do to read, and three times the memory.
+take longer to make and to forget than their numbers do to read, and three times the memory. Image ids may be written as
+in the annotation file, in text too (``lenient``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.lenient import RecordDecoder
 from cissod_bench.scored_boxes import Detections, GroundTruth
 from cissod_bench.scored_json import (
     DECODING_ERRORS,
@@ -44,7 +46,7 @@ class _Detection(msgspec.Struct, gc=False):
     score: float
 
 
-_DECODER = msgspec.json.Decoder(list[_Detection])
+_DECODER = RecordDecoder(_Detection, ids=("image_id",), numbers=("category_id",))
 
 
 def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> Detections:
@@ -65,7 +67,7 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
     else:
         where = "predictions"
         try:
-            entries = msgspec.convert(predictions, list[_Detection])
+            entries = _DECODER.convert(predictions)
         except msgspec.ValidationError as error:
             raise invalid(where, error, _RULE) from None
         columns, scores = columns_of(entries), _scores_of(entries)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import DataFault
+from cissod_bench.lenient import RecordDecoder, root_classes
 from cissod_bench.scored_boxes import Federated, GroundTruth, areas
 from cissod_bench.scored_json import DECODING_ERRORS, Box, Id, checked, columns_of, read_bytes, require, undecoded
 
@@ -44,6 +45,7 @@ class _FederatedAnnotation(_Annotation, gc=False):
 class _Category(msgspec.Struct, gc=False):
     id: Id
     name: str
+    supercategory: Any = ""
 
 
 class _File(msgspec.Struct):
@@ -64,6 +66,30 @@ _FILE = msgspec.json.Decoder(_File)
 _FEDERATED_FILE = msgspec.json.Decoder(_FederatedFile)
 
 
+class _Arrays(msgspec.Struct):
+    images: msgspec.Raw
+    categories: msgspec.Raw
+    annotations: msgspec.Raw
+
+
+_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+_NUMBERS = ("category_id", "iscrowd", "ignore")
+_CATEGORY = RecordDecoder(_Category, numbers=("id",))
+_MEANT: dict[bool, dict[str, RecordDecoder[Any]]] = {
+    False: {
+        "images": RecordDecoder(_Image, ids=("id",)),
+        "categories": _CATEGORY,
+        "annotations": RecordDecoder(_Annotation, ids=("image_id",), numbers=_NUMBERS),
+    },
+    True: {
+        "images": RecordDecoder(_FederatedImage, ids=("id",), numbers=_LISTS),
+        "categories": _CATEGORY,
+        "annotations": RecordDecoder(_FederatedAnnotation, ids=("image_id",), numbers=_NUMBERS),
+    },
+}
+"""Array -> what decodes its records as they are meant; federated or not."""
+
+
 def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     """Return the boxes of a validation file.
 
@@ -77,13 +103,12 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
             not finite or has a negative side, an image lacks a federated field; names the file and the place.
     """
     raw = read_bytes(path)
-    decoder: Any = _FEDERATED_FILE if federated else _FILE
     try:
-        file: _AnyFile = decoder.decode(raw)
+        file = _decoded(raw, federated)
     except DECODING_ERRORS as error:
         raise undecoded(path, raw, error, _RULE) from None
     image_ids = _sorted_ids([image.id for image in file.images], f"{path}: images")
-    classes = sorted(file.categories, key=attrgetter("id"))
+    classes = sorted(_without_roots(file), key=attrgetter("id"))
     class_ids = _sorted_ids([category.id for category in classes], f"{path}: categories")
     names = tuple(category.name for category in classes)
     if len(set(names)) < len(names):
@@ -97,6 +122,42 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     crowd = np.fromiter(map(attrgetter("iscrowd"), file.annotations), np.bool_, len(image))
     more = _federated(file, class_ids, columns.boxes, path) if isinstance(file, _FederatedFile) else None
     return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more)
+
+
+def _decoded(raw: bytes, federated: bool) -> _AnyFile:
+    """Return what a file holds, read strictly or, where that fails, as it is meant (``lenient``).
+
+    Raises:
+        msgspec.DecodeError: it is no JSON or breaks a rule.
+    """
+    strict: Any = _FEDERATED_FILE if federated else _FILE
+    try:
+        file: _AnyFile = strict.decode(raw)
+        return file
+    except msgspec.ValidationError as error:
+        return _as_meant(raw, federated, error)
+
+
+def _as_meant(raw: bytes, federated: bool, strict: msgspec.ValidationError) -> _AnyFile:
+    try:
+        arrays = msgspec.json.decode(raw, type=_Arrays)
+    except msgspec.ValidationError:
+        raise strict from None
+    records: dict[str, list[Any]] = {}
+    for key, decoder in _MEANT[federated].items():
+        try:
+            records[key] = decoder.decode(bytes(getattr(arrays, key)))
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(str(error).replace(" - at `$", f" - at `$.{key}")) from None
+    return _FederatedFile(**records) if federated else _File(**records)
+
+
+def _without_roots(file: _AnyFile) -> list[_Category]:
+    """Return the classes without a root category that bears the name of one of them."""
+    if len({one.name for one in file.categories}) == len(file.categories):
+        return file.categories
+    roots = root_classes(file.categories, {one.category_id for one in file.annotations})
+    return [one for place, one in enumerate(file.categories) if place not in roots]
 
 
 def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from cissod_bench.errors import DataFault
 from cissod_bench.import_checks import check_apart, check_given, check_known
 from cissod_bench.json_files import Progress
 from cissod_bench.spec import Task
-from cissod_bench.tasks import input_path
+from cissod_bench.tasks import image_folder, input_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,22 @@ def read_files(task: Task, given: Given, root: Path, stack: ExitStack, progress:
         DataFault: one is missing or invalid, its classes are not the task's, or its images are not where they belong.
     """
 
-    def read(path: Path, swapped: tuple[str, ...] = ()) -> Annotations:
-        return stack.enter_context(read_annotations(path, naming=task.naming, swapped=swapped, progress=progress))
+    def read(
+        path: Path, role: str = "train", swapped: tuple[str, ...] = (), classes_of: Annotations | None = None
+    ) -> Annotations:
+        folder = image_folder(task, role, root)
+        return stack.enter_context(
+            read_annotations(
+                path, naming=task.naming, swapped=swapped, folder=folder, classes_of=classes_of, progress=progress
+            )
+        )
 
-    val = read(input_path(task, "val", root))
-    labelled, unlabelled = read(given.labelled), read(given.unlabelled)
+    val = read(input_path(task, "val", root), "val")
+    labelled = read(given.labelled)
+    unlabelled = read(given.unlabelled, classes_of=labelled)
     check_given(labelled, unlabelled, val)
     check_apart(task, labelled, unlabelled, val)
-    others = {role: read(path, task.swapped) for role, path in at_hand(task, root).items() if role != "val"}
+    others = {role: read(path, role, task.swapped) for role, path in at_hand(task, root).items() if role != "val"}
     check_known(task, labelled, others)
     check_known(task, unlabelled, others)
     train = others.get("train")
@@ -143,6 +151,8 @@ def _only(data: Annotations, rows: Ints, *, boxes: bool = True) -> Annotations:
         crowd=data.crowd[keep],
         clipped=data.clipped[keep],
         box_spans=data.box_spans.only(keep),
+        odd_images=None if data.odd_images is None else data.odd_images[rows],
+        odd_boxes=None if data.odd_boxes is None else data.odd_boxes[keep],
         policy=replace(
             data.policy, clipped=tuple(data.box_ids[keep & data.clipped].tolist()), crowd=int(data.crowd[keep].sum())
         ),

@@ -11,7 +11,7 @@ import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _TAIL_BYTES = 1 << 16
 _SPACE = re.compile(rb"[ \t\n\r]*")
@@ -28,6 +29,13 @@ _ARRAY_END = re.compile(rb"\}[ \t\n\r]*\](?=[ \t\n\r]*[,}])")
 _IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r"))
 _USUAL_SPACE = 40  # bytes between two records of an indented file
 _BAD_NUMBER = re.compile(rb"-?\b(?:NaN|Infinity|nan|inf)\b")
+
+
+class Decoder(Protocol[T_co]):
+    """Decodes the text of an array: msgspec's own decoder, or one that takes more."""
+
+    def decode(self, text: bytes, /) -> T_co:
+        """Return the records; see ``msgspec.json.Decoder``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class BrokenRecordError(Exception):
         self.index, self.offset, self.reason = index, offset, reason
 
 
-def cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: bool) -> Cut[T] | None:
+def cut(window: bytes, decoder: Decoder[list[T]], *, final: bool) -> Cut[T] | None:
     """Return the whole records at the start of a window, or None where it holds none and more of the file follows.
 
     Args:
@@ -70,7 +78,7 @@ def cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: bool) -
     return _quick_cut(window, decoder) or _slow_cut(window, decoder, final=final)
 
 
-def _quick_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]]) -> Cut[T] | None:
+def _quick_cut(window: bytes, decoder: Decoder[list[T]]) -> Cut[T] | None:
     """Guess from one look where the window's last whole record ends, or else where the array does."""
     for tail in (_TAIL_BYTES, len(window)):
         following = list(_NEXT_RECORD.finditer(window, max(0, len(window) - tail)))
@@ -84,7 +92,7 @@ def _quick_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]]) -> Cut[T] 
     return None
 
 
-def _slow_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: bool) -> Cut[T] | None:
+def _slow_cut(window: bytes, decoder: Decoder[list[T]], *, final: bool) -> Cut[T] | None:
     """Find the records by counting brackets: where they nest arrays of objects, or where one is broken."""
     count = stop = taken = 0
     for end in ends(window):
@@ -110,7 +118,7 @@ def _slow_cut(window: bytes, decoder: msgspec.json.Decoder[list[T]], *, final: b
 _ANYTHING: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _decoded(window: bytes, stop: int, decoder: msgspec.json.Decoder[list[T]]) -> tuple[bytes, list[T]] | None:
+def _decoded(window: bytes, stop: int, decoder: Decoder[list[T]]) -> tuple[bytes, list[T]] | None:
     """Return the window up to ``stop`` as the text of an array and decoded, or None where it is no JSON."""
     text = b"".join((b"[", memoryview(window)[:stop], b"]"))
     try:
@@ -121,7 +129,7 @@ def _decoded(window: bytes, stop: int, decoder: msgspec.json.Decoder[list[T]]) -
         return None
 
 
-def _whole(window: bytes, stop: int, decoder: msgspec.json.Decoder[list[T]], taken: int, *, closed: bool) -> Cut[T]:
+def _whole(window: bytes, stop: int, decoder: Decoder[list[T]], taken: int, *, closed: bool) -> Cut[T]:
     text = b"[" + window[:stop] + b"]"
     return Cut(text, decoder.decode(text), taken, closed)
 

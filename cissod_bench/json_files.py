@@ -24,7 +24,7 @@ from typing import IO, Generic, TypeAlias, TypeVar
 import msgspec
 
 from cissod_bench.errors import DataFault, EnvironmentFault
-from cissod_bench.json_arrays import BrokenRecordError, cut, ends, skip_space
+from cissod_bench.json_arrays import BrokenRecordError, Decoder, cut, ends, skip_space
 
 T = TypeVar("T")
 
@@ -263,7 +263,7 @@ class Member:
             raise self._file.fault(self._start, f"the value of {self.key!r} is not JSON ({error}).") from None
         return value
 
-    def pieces(self, decoder: msgspec.json.Decoder[list[T]], size: int | None = None) -> Iterator[Piece[T]]:
+    def pieces(self, decoder: Decoder[list[T]], size: int | None = None) -> Iterator[Piece[T]]:
         """Yield the records of an array of objects in pieces of about ``size`` bytes, ``PIECE_BYTES`` by default.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from cissod_bench.atomic import folder_appearing, json_bytes
 from cissod_bench.drawing import ALGORITHM
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import Progress, file_sha256
+from cissod_bench.lenient import normalised
 from cissod_bench.manifest_counts import counts_of
 from cissod_bench.spec import DrawOptions, Naming, Task
 from cissod_bench.split import Source, Split
@@ -111,14 +112,22 @@ class _Optional(msgspec.Struct):
     imported: bool = False
     imported_files: dict[str, _File] = {}
     hidden_boxes: str = ""
+    normalised: dict[str, dict[str, int]] = {}
 
 
 @dataclass(frozen=True)
 class Input:
-    """An annotation file a split was drawn from: its path relative to the data root, and the hash of its bytes."""
+    """An annotation file a split was drawn from.
+
+    Attributes:
+        path: relative to the data root.
+        sha256: hash of its bytes.
+        normalised: what was normalised when it was read (``lenient.WORDS``) -> in how many records.
+    """
 
     path: str
     sha256: str
+    normalised: Mapping[str, int] = field(default_factory=dict)
 
 
 def split_folder(work_dir: Path, task: str, split_seed: int) -> Path:
@@ -174,6 +183,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         "max_dets": task.max_dets,
         "inputs": {role: {"path": one.path, "sha256": one.sha256} for role, one in inputs.items()},
         "val": {"path": inputs["val"].path, "sha256": inputs["val"].sha256},
+        **normalised({role: one.normalised for role, one in inputs.items()}),
         **_rewritten(split),
         "ids_sha256": _ids_sha256(split),
         "files": dict(files),

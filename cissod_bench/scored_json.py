@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import BYTE_ORDER_MARKS
+from cissod_bench.lenient import GREATEST_ID
 
-Id: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
 
 DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

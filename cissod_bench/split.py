@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.annotations import Annotations, Bools
-from cissod_bench.columns import GREATEST_ID, Ints
+from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault
+from cissod_bench.lenient import GREATEST_ID
 from cissod_bench.spec import DrawOptions
 
 Groups = Mapping[str, tuple[str, ...]]

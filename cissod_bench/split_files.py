@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cissod_bench.annotations import Annotations
 from cissod_bench.columns import Ints, Spans
 from cissod_bench.json_files import Progress
+from cissod_bench.lenient import ABSOLUTE_NAMES, BACKSLASHES, is_hashed
 from cissod_bench.split import Source, Split
 
 LABELLED, UNLABELLED, HIDDEN = "labelled.json", "unlabelled.json", "hidden.json"
@@ -105,8 +106,11 @@ def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) 
     data = source.annotations
     part = {int(row): name for name, images in source.labelled.items() for row in images} if split.parted else {}
     swapped = frozenset(data.swapped.tolist())
+    odd = data.odd_images
 
     def record(row: int, text: bytes) -> bytes:
+        if odd is not None and odd[row]:
+            text = _plain_image(data, row, text)
         if row in swapped:
             text = _replaced(text, width=int(data.widths[row]), height=int(data.heights[row]))
         if offsets[0]:
@@ -114,7 +118,9 @@ def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) 
         named = {"part": part.get(row), "root": source.root or None}
         return add_keys(text, {key: value for key, value in named.items() if value is not None})
 
-    changes = bool(offsets[0] or source.root) or not (part.keys() | swapped).isdisjoint(rows.tolist())
+    changes = (
+        bool(offsets[0] or source.root) or odd is not None or not (part.keys() | swapped).isdisjoint(rows.tolist())
+    )
     return _blocks(data, data.image_spans, rows, record if changes else None)
 
 
@@ -124,8 +130,11 @@ def _boxes(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -
     rewritten = data.clipped | source.ignored
     category_ids = split.sources[0].annotations.category_ids
     renumbered = source.channels is not None or any(offsets)
+    odd = data.odd_boxes
 
     def record(row: int, text: bytes) -> bytes:
+        if odd is not None and odd[row]:
+            text = _plain_box(data, row, text)
         if rewritten[row]:
             text = rewrite_box(text, data.boxes[row] if data.clipped[row] else None, ignore=bool(source.ignored[row]))
         if not renumbered:
@@ -137,7 +146,7 @@ def _boxes(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -
             category_id=category_ids[source.box_class[row]],
         )
 
-    changes = bool(rewritten.any()) or renumbered
+    changes = bool(rewritten.any()) or renumbered or odd is not None
     return _blocks(data, data.box_spans, rows, record if changes else None)
 
 
@@ -166,6 +175,29 @@ def add_keys(record: bytes, keys: Mapping[str, str]) -> bytes:
         others = {key: value for key, value in _members(record).items() if key not in keys}
         return msgspec.json.encode({**keys, **others})
     return msgspec.json.encode(keys)[:-1] + b"," + record[1:].lstrip()
+
+
+def _plain_image(data: Annotations, row: int, record: bytes) -> bytes:
+    """Return an image record with plain numbers and name; an id that is numbered by its hash stays as "original_id"."""
+    members = _members(record)
+    if is_hashed(msgspec.json.decode(members["id"])):
+        members["original_id"] = members["id"]
+    if "file_name" in members and not data.normalised.keys().isdisjoint((ABSOLUTE_NAMES, BACKSLASHES)):
+        members["file_name"] = msgspec.Raw(msgspec.json.encode(data.file_names[row]))
+    numbers = {"id": data.image_ids[row], "width": data.widths[row], "height": data.heights[row]}
+    return msgspec.json.encode({**members, **{key: int(value) for key, value in numbers.items()}})
+
+
+def _plain_box(data: Annotations, row: int, record: bytes) -> bytes:
+    """Return a box record with plain numbers."""
+    numbers = {
+        "id": data.box_ids[row],
+        "image_id": data.image_ids[data.box_image[row]],
+        "category_id": data.category_ids[data.box_class[row]],
+        "iscrowd": data.crowd[row],
+    }
+    members = _members(record)
+    return msgspec.json.encode({**members, **{key: int(one) for key, one in numbers.items() if key in members}})
 
 
 def _replaced(record: bytes, **values: int) -> bytes:

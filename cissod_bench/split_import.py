@@ -20,6 +20,7 @@ from cissod_bench.columns import Ints
 from cissod_bench.errors import UsageFault
 from cissod_bench.import_files import Files, Given, at_hand, read_files
 from cissod_bench.json_files import Progress, file_sha256
+from cissod_bench.lenient import normalised
 from cissod_bench.manifests import MANIFEST, Input, Manifest, describe, split_folder
 from cissod_bench.scenarios import boxes_of_classes, frequency_groups, images_of_classes, official_groups
 from cissod_bench.spec import Task
@@ -202,8 +203,10 @@ def _manifest(task: Task, given: Given, files: Files, split: Split, hashes: Mapp
             del counts["unlabelled_images"], counts["unlabelled_boxes"]
     paths = given.paths()
     read = {"labelled": files.labelled.sha256, "unlabelled": files.unlabelled.sha256, "hidden": files.hidden.sha256}
+    data = {"val": files.val, "labelled": files.labelled, "unlabelled": files.unlabelled, "hidden": files.hidden}
     return {
         **manifest,
+        **normalised({role: one.normalised for role, one in data.items() if role in ("val", *paths)}),
         "left_out": {"in neither of the imported files": files.neither} if files.neither else {},
         "imported": True,
         "imported_files": {role: {"path": path.name, "sha256": read[role]} for role, path in paths.items()},

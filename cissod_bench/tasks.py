@@ -15,6 +15,7 @@ from cissod_bench.atomic import locked
 from cissod_bench.catalogue import load_task
 from cissod_bench.drawing import ALGORITHM, check_options, minority_rows
 from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.file_names import ImageFolder
 from cissod_bench.json_files import Progress, file_sha256
 from cissod_bench.manifests import Input, Manifest, describe, split_folder, verify, write_split
 from cissod_bench.spec import DrawOptions, Task
@@ -87,6 +88,11 @@ def input_path(task: Task, role: str, root: Path) -> Path:
         f"Task {task.name!r} needs {path} (or {packed.name}); it does not exist.",
         remedy=f"{fetch}say with --data-root (now {root}) where data lies",
     )
+
+
+def image_folder(task: Task, role: str, root: Path) -> ImageFolder:
+    """Return where the images of a role lie that name no root."""
+    return ImageFolder(root / task.images[role], task.images[role])
 
 
 def missing_inputs(task: Task, root: Path) -> list[str]:
@@ -180,11 +186,22 @@ def read_inputs(
     # All paths first: a missing file is told before minutes go into reading another one.
     paths = {role: input_path(task, role, root) for role in task.inputs}
     annotations = {
-        role: stack.enter_context(read_annotations(path, naming=task.naming, swapped=task.swapped, progress=progress))
+        role: stack.enter_context(
+            read_annotations(
+                path,
+                naming=task.naming,
+                swapped=task.swapped,
+                folder=image_folder(task, role, root),
+                progress=progress,
+            )
+        )
         for role, path in paths.items()
     }
     check_classes(annotations["train"], annotations["val"])
-    inputs = {role: Input(paths[role].relative_to(root).as_posix(), one.sha256) for role, one in annotations.items()}
+    inputs = {
+        role: Input(paths[role].relative_to(root).as_posix(), one.sha256, one.normalised)
+        for role, one in annotations.items()
+    }
     return annotations, inputs
 
 

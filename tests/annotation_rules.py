@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from typing import Any
@@ -20,8 +21,23 @@ def rule(holds: object, text: str) -> None:
 
 
 def whole_number(value: Any, least: int, most: int) -> int:
+    if type(value) is float and abs(value) <= 2**53 and value == int(value):
+        value = int(value)
     rule(type(value) is int and least <= value <= most, f"a whole number is {value!r:.40}")
     return int(value)
+
+
+def number_of(value: Any) -> int:
+    """The whole number that an id stands for."""
+    if type(value) is int and abs(value) > ID and value.bit_length() <= 1024:
+        value = str(value)
+    if type(value) is not str:
+        return whole_number(value, -ID, ID)
+    rule(value, "an id of no letters")
+    is_whole = value.lstrip("-").isdecimal() and value.isascii() and len(value) < 21 and str(int(value)) == value
+    if is_whole and abs(int(value)) <= ID:
+        return int(value)
+    return int(hashlib.sha256(value.encode()).hexdigest(), 16) >> 203
 
 
 def loaded(text: bytes) -> tuple[dict[str, Any], bool]:
@@ -75,28 +91,31 @@ def model(text: bytes, naming: Naming) -> dict[str, Any]:
     value, twice = loaded(text)
     images, boxes, classes = (records(value, key) for key in ("images", "annotations", "categories"))
     sizes, names = {}, []
-    image_ids = unique([whole_number(one.get("id"), -ID, ID) for one in images])
-    for one in images:
-        sizes[one["id"]] = [whole_number(one.get(side), 1, 1_000_000) for side in ("width", "height")]
+    image_ids = unique([number_of(one.get("id")) for one in images])
+    for number, one in zip(image_ids, images, strict=True):
+        sizes[number] = [whole_number(one.get(side), 1, 1_000_000) for side in ("width", "height")]
         name = one.get("coco_url" if naming == "coco_url" else "file_name")
         rule(isinstance(name, str), "a name is no text")
         names.append("/".join(name.rsplit("/", 2)[-2:]) if naming == "coco_url" else name)
         rule(broken_name_rule(names[-1]) is None, "an unsafe name")
         rule(isinstance(one.get("root", ""), str), "a root is no text")
-    kinds = unique([whole_number(one.get("id"), -ID, ID) for one in classes])
+    numbers = [whole_number(one.get("id"), -ID, ID) for one in classes]
     rule(all(isinstance(one.get("name"), str) for one in classes), "a class name is no text")
+    classes = without_roots(classes, numbers, boxes)
+    kinds = unique([whole_number(one.get("id"), -ID, ID) for one in classes])
     rule(unique([one["name"] for one in classes]), "no class")
     judged = Counter[str]()
     kept: dict[int, list[float]] = {}
-    unique([whole_number(one.get("id"), -ID, ID) for one in boxes])
-    for one in boxes:
-        rule(whole_number(one.get("image_id"), -ID, ID) in sizes, "no such image")
+    box_ids = unique([number_of(one.get("id")) for one in boxes])
+    for number, one in zip(box_ids, boxes, strict=True):
+        rule(number_of(one.get("image_id")) in sizes, "no such image")
         rule(whole_number(one.get("category_id"), -ID, ID) in kinds, "no such class")
         box, crowd = one.get("bbox"), one.get("iscrowd", 0)
+        crowd = 0 if crowd is None else crowd
         rule(isinstance(box, list) and len(box) == 4, "no four numbers")
         rule(all(type(side) in (int, float) and abs(side) <= 1e7 for side in box), "no number of pixels")
-        rule(type(crowd) in (int, bool) and crowd in (0, 1), "iscrowd is odd")
-        kept[one["id"]] = judge([float(side) for side in box], sizes[one["image_id"]], bool(crowd), judged)
+        rule(type(crowd) in (int, bool, float) and crowd in (0, 1), "iscrowd is odd")
+        kept[number] = judge([float(side) for side in box], sizes[number_of(one["image_id"])], bool(crowd), judged)
     instances = len(boxes) - judged["crowd"]
     rule(instances < 3 or judged["reaching"] <= instances / 2 or judged["corners"] < 0.95 * instances, "corner pairs")
     return {
@@ -104,11 +123,29 @@ def model(text: bytes, naming: Naming) -> dict[str, Any]:
         "image_ids": image_ids,
         "names": names,
         "sizes": [sizes[one] for one in image_ids],
-        "classes": [one["name"] for one in sorted(classes, key=lambda one: one["id"])],
+        "classes": [one["name"] for one in sorted(classes, key=lambda one: int(one["id"]))],
         "boxes": {number: box for number, box in kept.items() if box},
-        "kinds": {one["id"]: classes[kinds.index(one["category_id"])]["name"] for one in boxes if kept[one["id"]]},
+        "kinds": {
+            number: classes[kinds.index(one["category_id"])]["name"]
+            for number, one in zip(box_ids, boxes, strict=True)
+            if kept[number]
+        },
         "policy": {key: judged[key] for key in ("degenerate", "outside", "clipped", "crowd")},
     }
+
+
+def without_roots(
+    classes: list[dict[str, Any]], numbers: list[int], boxes: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Leave out a root category: it bears a class's name, is others' supercategory, and has none and no box."""
+    names = [one["name"] for one in classes]
+    above = [one.get("supercategory", "") for one in classes]
+    used = [one.get("category_id") for one in boxes]
+    return [
+        one
+        for one, number, over in zip(classes, numbers, above, strict=True)
+        if names.count(one["name"]) < 2 or one["name"] not in above or over in names or number in used
+    ]
 
 
 def judge(box: list[float], size: list[int], crowd: bool, judged: Counter[str]) -> list[float]:

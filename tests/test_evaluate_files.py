@@ -24,7 +24,7 @@ BROKEN_PREDICTIONS = {
     "byte order mark": (b"\xef\xbb\xbf[]", "byte order mark"),
     "cut-off gzip": (gzip.compress(b"[]" * 99)[:-9], "damaged gzip file"),
     "missing key": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3, 4]}]', "entry 0: .*`score`"),
-    "text": (b'[{"image_id": "10", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: Expected `int`"),
+    "text": (b'[{"image_id": 10, "category_id": "3", "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: Expected `int`"),
     "three numbers": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]', "entry 0: .*length 4"),
     "NaN in the file": (b'[{"image_id": 10, "category_id": 3, "bbox": [1, 2, 3, 4], "score": NaN}]', "entry 0: NaN"),
     "too large": (

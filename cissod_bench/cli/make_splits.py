@@ -194,6 +194,7 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
     lines += _other_options(drawn)
     lines += [f"  {line}" for line in percent_lines(manifest)]
     lines += _policy(manifest)
+    lines += normalised_lines(manifest)
     lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.get("left_out", {}).items()]
     lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
     lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
@@ -236,6 +237,17 @@ def _policy(manifest: Manifest) -> list[str]:
     if manifest["boxes"]["ignored"]:
         found.append(f"{manifest['boxes']['ignored']:,} of the minority kept in D_m as ignore regions")
     return [f"  boxes: {'; '.join(found)}"] if found else []
+
+
+def normalised_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Return a line on each kind of record that was read as it is meant, not as it is written."""
+    from cissod_bench.lenient import WORDS
+
+    return [
+        f"  normalised in {role}: {count:,} {WORDS.get(kind, kind)}"
+        for role, kinds in manifest.get("normalised", {}).items()
+        for kind, count in kinds.items()
+    ]
 
 
 def peak_memory() -> int:

@@ -20,6 +20,7 @@ from cissod_bench import evaluate, runs
 from cissod_bench.annotations import read_annotations
 from cissod_bench.atomic import make_folder, remove_leftovers, write_json
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageFault
+from cissod_bench.file_names import ImageFolder
 from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, provenance
@@ -205,7 +206,8 @@ def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
         DataFault: the file has other classes than the split, or a folder of its images is missing.
     """
     # The split's files hold the right sizes; those of this one are as they were published.
-    with read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped) as file:
+    folder = ImageFolder(plan.images["val"], plan.task.images["val"])
+    with read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped, folder=folder) as file:
         if file.classes != plan.classes:
             raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
         source = source_of(file, plan.images, "val", plan.readings)
