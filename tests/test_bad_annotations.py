@@ -178,6 +178,7 @@ def test_a_bad_file_is_refused_and_nothing_is_written(
     )
     assert done.code == 3, done.err
     assert str(path) in done.err
+    assert "\n  -> " in done.err  # the remedy
     assert [part for part in wanted if part not in done.err] == [], done.err
     assert "Traceback" not in done.err
     left = [path.name for path in (tmp_path / "work").rglob("*") if path.is_file()]
@@ -195,6 +196,7 @@ def test_the_val_file_is_checked_as_well(name: str, tiny_coco: Path, tmp_path: P
     )
     assert done.code == 3, done.err
     assert str(path) in done.err
+    assert "\n  -> " in done.err  # the remedy
 
 
 def test_a_folder_in_place_of_a_file_is_named(tiny_coco: Path, tmp_path: Path, call: Callable[..., Any]) -> None:

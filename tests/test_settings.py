@@ -24,6 +24,8 @@ from cissod_bench.training.settings import (
     with_changes,
 )
 
+TUPLES = {one.name for one in fields(Settings) if isinstance(getattr(FULL, one.name), tuple)}
+
 
 def test_full_is_the_papers_section_4_2() -> None:
     full = preset("full", task_iterations=180_000)
@@ -132,3 +134,27 @@ def test_official_names_every_difference_it_does_not_reproduce() -> None:
     assert left_out == {"D8", "D12", "D15", "D16", "D17", "D25", "D26", "D27", "D28"}
     assert all(point in profiles_text for point in left_out)
     assert {"RFS on LVIS", "batches"} <= fidelity.NOT_REPRODUCED.keys()
+
+
+@pytest.mark.parametrize("name", _BOUNDS)
+def test_the_remedy_of_a_wrong_setting_mends_it(name: str) -> None:
+    low = _BOUNDS[name][0]
+    wrong = ",".join([str(low - 1)] * 4) if name == "strides" else f"{low - 1},{low - 1}" if name in TUPLES else low - 1
+    start = preset("full", task_iterations=180_000)
+    for text in (f"{name}={wrong}", f"{name}=words"):
+        with pytest.raises(UsageFault, match=f"Setting '{name}' must be") as fault:
+            with_changes(start, [text])
+        told = re.match(r"--set (\S+) is", str(fault.value.remedy))
+        assert told is not None
+        assert with_changes(start, [told[1]]) == start
+
+
+def test_the_remedies_of_settings_that_do_not_go_together_mend_them() -> None:
+    start = preset("full", task_iterations=180_000)
+    for text in ("iterations=5", "short_side=900,400", "strides=8,4,16,32", "base_channels=12"):
+        changes = [text, "norm=gn", "frozen_stages=-1"]
+        with pytest.raises(UsageFault) as fault:
+            with_changes(start, changes)
+        told = re.match(r"--set (\S+) ", str(fault.value.remedy))
+        assert told is not None
+        with_changes(start, [*changes, told[1]])

@@ -131,7 +131,10 @@ def _raise(faults: Mapping[str, BenchError], planned: int) -> None:
     if planned == 1:
         raise worst
     listed = "".join(f"\n{split}: {fault}" for split, fault in faults.items())
-    raise type(worst)(f"{len(faults)} of {planned} splits could not be drawn:{listed}")
+    raise type(worst)(
+        f"{len(faults)} of {planned} splits could not be drawn:{listed}",
+        remedy="mend what each of them names and repeat the command; splits that are there are kept",
+    )
 
 
 def _available(output: Output, data_root: Path) -> list[Task]:
