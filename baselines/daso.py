@@ -279,7 +279,7 @@ class Daso(Parts):
     def extra_losses(self, teacher: Regions, student: Tensor, context: Context) -> dict[str, Tensor]:
         """Return the alignment loss, whose gradient reaches the student's features alone; 0 in the warm-up."""
         if not self._active(context) or not len(teacher.labels):
-            return {"loss_align": student.sum() * 0.0}
+            return {"loss_align": student.float().sum() * 0.0}
         # A class without a prototype has q_w = 0 and takes part in neither softmax.
         prototypes, temperature = self.prototypes[self.pushed > 0], self.constants.proto_temperature
         kind = self.prototypes.dtype

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.training.parts import Context, Detections, Parts, Regions
+from cissod_bench.training.precision import float_outputs, pooled
 from cissod_bench.training.pseudo_labels import (
     box_uncertainty,
     jitter,
@@ -61,6 +62,7 @@ class SemiSupervisedDetector(nn.Module):
         place = {name: number for number, members in enumerate(groups.values()) for name in members}
         self.register_buffer("group_of", torch.tensor([place[name] for name in classes]), persistent=False)
         self.student = build_model(parts.model_config(copy.deepcopy(model)))
+        self.student.rpn_head.register_forward_hook(float_outputs)
         parts.change_model(self.student)
         self.teacher = copy.deepcopy(self.student)
         self.teacher.requires_grad_(False)
@@ -350,8 +352,8 @@ class SemiSupervisedDetector(nn.Module):
     def _shared(model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return RoIs (R, 5) and the output of the head's last shared layer (R, D)."""
         head = model.roi_head
-        rois = bbox2roi(list(boxes))  # the extractor casts its own copy: decoding needs full precision
-        shared = head.bbox_roi_extractor(features[: head.bbox_roi_extractor.num_inputs], rois).flatten(1)
+        rois = bbox2roi(list(boxes))
+        shared = pooled(head.bbox_roi_extractor, features, rois).flatten(1)
         for layer in head.bbox_head.shared_fcs:
             shared = head.bbox_head.relu(layer(shared))
         return rois, shared
@@ -359,9 +361,9 @@ class SemiSupervisedDetector(nn.Module):
     def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
         foreground = labels < self.parts.num_classes
-        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
+        own = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
         if not len(own):
-            return deltas.sum() * 0.0
+            return deltas.float().sum() * 0.0  # half precision could overflow
         loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
             own, targets[foreground], weights[foreground], avg_factor=len(rois)
         )
@@ -371,7 +373,7 @@ class SemiSupervisedDetector(nn.Module):
         self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
     ) -> Tensor:
         """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
-        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels]
+        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
         boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], own, max_shape=shape)
         return boxes
 
