@@ -107,11 +107,12 @@ class RegionClassifier:
         device = boxes.device
         self.backbone.to(device)
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
-        pixels = (image.to(device).flip(0).float() - mean) / std
-        features = self.backbone(pixels[None])[-1]
-        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).to(features.dtype)
-        pooled = roi_align(features, rois, (1, 1), 1 / STRIDE, 0, "avg", True).flatten(1)
-        return F.linear(pooled, self.classifier["weight"].to(device), self.classifier["bias"].to(device))
+        with torch.autocast(device.type, enabled=False):  # prototypes and regions alike, in full precision
+            pixels = (image.to(device).flip(0).float() - mean) / std
+            features = self.backbone(pixels[None])[-1]
+            rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float()
+            pooled = roi_align(features, rois, (1, 1), 1 / STRIDE, 0, "avg", True).flatten(1)
+            return F.linear(pooled, self.classifier["weight"].to(device), self.classifier["bias"].to(device))
 
 
 def prototypes(

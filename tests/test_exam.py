@@ -134,6 +134,7 @@ SOUND = Method(title="T", source="s", citation="c", parts=lambda facts: Parts(1)
         ({"reported": {"toy": {"r": 1.0}}}, "reported['toy'] names the column 'r'; the task has all, maj, min"),
         ({"reported": {"toy": {"all": 123}}}, "reported['toy']['all'] must be points in [0, 100]. Got 123"),
         ({"variants": {"v": {"a": 1, "b": 2, "c": 3}}}, "variant 'v' must change one or two fields. It changes 3"),
+        ({"departures": ("other rates", "")}, "departures[1] must be a sentence. Got ''"),
         ({"variants": {"v": {}}}, "variant 'v' must change one or two fields. It changes 0"),
         ({"reported_variants": {"v": {}}}, "reported_variants names 'v', which is no variant"),
     ],

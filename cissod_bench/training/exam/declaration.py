@@ -47,6 +47,9 @@ def faults(method: Method) -> Iterator[str]:
     if method.competitor and method.images == "oracle":
         yield "competitor must be False for a method that sees the hidden boxes"
     yield from _wrong_numbers("reported", method.reported)
+    for number, words in enumerate(method.departures):
+        if not isinstance(words, str) or not words.strip():
+            yield f"departures[{number}] must be a sentence. Got {words!r}"
     for variant, fields in method.variants.items():
         if not 1 <= len(fields) <= MOST_FIELDS:
             yield f"variant {variant!r} must change one or two fields. It changes {len(fields)}: {', '.join(fields)}"
