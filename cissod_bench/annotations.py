@@ -7,7 +7,8 @@ What becomes of odd boxes (``BoxPolicy``; every case is counted, and listed in t
 
 * width or height is zero or negative, or the box lies wholly outside its image: dropped;
 * the box reaches out of its image by more than half a pixel: clipped to it (COCO's own rounding stays as it is);
-* nearly all boxes reach out, and make sense as corner pairs: refused, because they are [x1, y1, x2, y2];
+* nearly all boxes reach out, and make sense as corner pairs: refused, because they are [x1, y1, x2, y2]; likewise
+  centre boxes and boxes relative to their image (``box_convention``);
 * crowd regions (``iscrowd`` 1): kept as they are, and never counted as instances of a class.
 
 NaN and Infinity are no JSON and are refused, as are strings where numbers belong and ids that are not whole numbers.
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.box_policy import BoxPolicy, Judged, corner_suspects, judge, look_like_corners
+from cissod_bench.box_convention import BoxNumbers
+from cissod_bench.box_policy import BoxPolicy, Judged, corner_fault, corner_suspects, judge
 from cissod_bench.columns import BoxColumns, ImageColumns, Ints, Spans, decode_categories
 from cissod_bench.errors import DataFault
 from cissod_bench.file_names import ImageFolder
@@ -360,19 +362,18 @@ def _judge(
     """Clip ``boxes`` in place and return the policy's verdict on each."""
     degenerate, outside, clipped = (np.zeros(len(boxes), np.bool_) for _ in range(3))
     reaching = corners = 0
+    numbers = BoxNumbers()
     for start in range(0, len(boxes), _BLOCK):
         rows = slice(start, start + _BLOCK)
         sizes = np.stack([widths[box_image[rows]], heights[box_image[rows]]], axis=1).astype(np.float64)
+        numbers.add(boxes[rows][~crowd[rows]], sizes[~crowd[rows]])
         suspects = corner_suspects(boxes[rows], sizes, crowd[rows])
         reaching, corners = reaching + suspects[0], corners + suspects[1]
         judged = judge(boxes[rows], sizes, crowd[rows])
         degenerate[rows], outside[rows], clipped[rows] = judged.degenerate, judged.outside, judged.clipped
         boxes[rows] = judged.boxes
-    total = int((~crowd).sum())
-    if look_like_corners(reaching, corners, total):
-        raise DataFault(
-            f"{file.path}: annotations[*].bbox must be [x, y, width, height] in pixels. Read that way {reaching} of "
-            f"{total} boxes reach out of their image, and nearly all make sense as corners [x1, y1, x2, y2].",
-            remedy="write x2 - x1 and y2 - y1 in place of x2 and y2",
-        )
+    where = f"{file.path}: annotations[*].bbox"
+    fault = corner_fault(where, reaching, corners, int((~crowd).sum())) or numbers.fault(where)
+    if fault is not None:
+        raise fault
     return Judged(boxes, degenerate, outside, clipped)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cissod_bench.box_convention import TO_XYWH
+from cissod_bench.errors import DataFault
+
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
@@ -101,3 +104,21 @@ def look_like_corners(reaching: int, corners: int, total: int) -> bool:
     Fewer than three boxes are not judged.
     """
     return total >= 3 and reaching > 0.5 * total and corners >= 0.95 * total
+
+
+def corner_fault(where: str, reaching: int, corners: int, total: int) -> DataFault | None:
+    """Return the fault of boxes that look like corner pairs, or None; the numbers are those of ``look_like_corners``.
+
+    Args:
+        where: file and JSON path, for the message.
+        reaching: boxes that reach out of their image, from ``corner_suspects``.
+        corners: boxes that make sense as corner pairs, likewise.
+        total: boxes, crowd regions left out.
+    """
+    if not look_like_corners(reaching, corners, total):
+        return None
+    return DataFault(
+        f"{where} must be [x, y, width, height] in pixels. Read that way {reaching} of {total} boxes reach out of "
+        "their image, and nearly all make sense as corners [x1, y1, x2, y2].",
+        remedy=TO_XYWH["xyxy"],
+    )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cissod_bench.detections import read_detections
 from cissod_bench.engines import load_engine
 from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.foreign_boxes import check_readings
 from cissod_bench.ground_truth import read_ground_truth
 from cissod_bench.spec import AP
 
@@ -65,6 +66,7 @@ def score(
     max_dets: int = 100,
     score_floor: float | None = None,
     metric: str = "coco",
+    check_boxes: bool = True,
 ) -> Scores:
     """Score detections against a validation file.
 
@@ -81,13 +83,16 @@ def score(
         score_floor: detections at or below it are left out first; None keeps all.
         metric: "coco", or "lvis" for federated rules. LVIS's own protocol keeps 300 detections above 1e-4; the paper's
             tables 100 above .05.
+        check_boxes: compare detections with the boxes of the file under other readings of their four numbers
+            (``foreign_boxes``): refuse or warn where another one fits. False for detections of which it is known.
 
     Returns:
         The scores. Equal scores are ordered by image id, then by place in the predictions, so the same file always
         gives the same numbers.
 
     Raises:
-        DataFault: a file is missing or broken, an entry breaks the format, a group names a class the file lacks.
+        DataFault: a file is missing or broken, an entry breaks the format, boxes are not x, y, width, height in
+            pixels, a group names a class the file lacks.
         UsageFault: unknown engine or metric, an engine that does not know the metric, or max_dets below 1, a
             score floor that is not finite.
     """
@@ -101,6 +106,8 @@ def score(
     truth = read_ground_truth(ground_truth, federated=metric == "lvis")
     channels = _group_channels(truth.class_names, groups, ground_truth)
     found = read_detections(predictions, truth)
+    if check_boxes:
+        check_readings(truth, found, str(predictions) if isinstance(predictions, Path) else "predictions")
     if score_floor is not None:
         found = found.only(found.scores > score_floor)
     precision = accumulate(truth, found, max_dets)

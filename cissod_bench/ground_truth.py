@@ -6,6 +6,7 @@ classes it is known to lack and those whose boxes are not all annotated. The fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -15,6 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.box_convention import BoxNumbers
+from cissod_bench.box_policy import corner_fault, corner_suspects
 from cissod_bench.errors import DataFault
 from cissod_bench.lenient import RecordDecoder, root_classes
 from cissod_bench.scored_boxes import Federated, GroundTruth, areas
@@ -23,6 +26,8 @@ from cissod_bench.scored_json import DECODING_ERRORS, Box, Id, checked, columns_
 
 class _Image(msgspec.Struct, gc=False):
     id: Id
+    width: Any = None
+    height: Any = None
 
 
 class _FederatedImage(_Image, gc=False):
@@ -100,7 +105,8 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
 
     Raises:
         DataFault: the file is missing or broken, an id stands twice or points nowhere, a name stands twice, a box is
-            not finite or has a negative side, an image lacks a federated field; names the file and the place.
+            not finite or has a negative side, boxes are corners, centres or relative to their image, an image lacks a
+            federated field; names the file and the place.
     """
     raw = read_bytes(path)
     try:
@@ -121,7 +127,9 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     image, channel = checked(columns, image_ids, class_ids, f"{path}: annotations")
     crowd = np.fromiter(map(attrgetter("iscrowd"), file.annotations), np.bool_, len(image))
     more = _federated(file, class_ids, columns.boxes, path) if isinstance(file, _FederatedFile) else None
-    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more)
+    sizes = _sizes(file.images)
+    _check_convention(columns.boxes[~crowd], sizes[image][~crowd], path)
+    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes)
 
 
 def _decoded(raw: bytes, federated: bool) -> _AnyFile:
@@ -168,6 +176,28 @@ def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:
             remedy="leave out records that stand twice, and give the others ids of their own",
         )
     return unique
+
+
+def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
+    """Return width and height of the images in the order of their ids, NaN where they are not stated, (I, 2)."""
+
+    def side(value: Any) -> float:
+        return float(value) if isinstance(value, int | float) and value > 0 else math.nan
+
+    ordered = sorted(images, key=attrgetter("id"))
+    return np.array([(side(image.width), side(image.height)) for image in ordered], np.float64).reshape(-1, 2)
+
+
+def _check_convention(boxes: NDArray[np.float64], sizes: NDArray[np.float64], path: Path) -> None:
+    """Refuse boxes that are not [x, y, width, height] in pixels, as far as the images' sizes are stated."""
+    known = np.isfinite(sizes).all(axis=1)
+    boxes, sizes = boxes[known], sizes[known]
+    numbers, where = BoxNumbers(), f"{path}: annotations[*].bbox"
+    numbers.add(boxes, sizes)
+    reaching, corners = corner_suspects(boxes, sizes, np.zeros(len(boxes), np.bool_))
+    fault = corner_fault(where, reaching, corners, len(boxes)) or numbers.fault(where)
+    if fault is not None:
+        raise fault
 
 
 def _federated(file: _FederatedFile, class_ids: NDArray[np.int64], boxes: NDArray[np.float64], path: Path) -> Federated:

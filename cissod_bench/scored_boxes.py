@@ -44,6 +44,8 @@ class GroundTruth:
         crowd: bool (N,), regions that neither have to be found nor make a detection wrong. Federated scoring does not
             know them and takes them for boxes like others.
         federated: None where the file was read for the metric "coco".
+        sizes: float64 (I, 2), width and height of the images, NaN where the file does not state them; None where it
+            states none.
     """
 
     image_ids: NDArray[np.int64]
@@ -54,6 +56,7 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     federated: Federated | None = None
+    sizes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

@@ -378,7 +378,12 @@ def _score(
     begun = time.perf_counter()
     for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):
         scores = evaluate.score(
-            plan.val, plan.folder / name, groups=plan.groups, max_dets=plan.task.max_dets, metric=plan.task.metric
+            plan.val,
+            plan.folder / name,
+            groups=plan.groups,
+            max_dets=plan.task.max_dets,
+            metric=plan.task.metric,
+            check_boxes=False,
         )
         record.ap[who], record.per_class[who], record.engine = scores.columns, dict(scores.per_class), scores.engine
     record.timings["evaluate"] = time.perf_counter() - begun
