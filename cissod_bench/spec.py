@@ -219,7 +219,8 @@ class RunRecord:
         command: the command line that started the run.
         created: UTC time of the first start, ISO 8601.
         data: images in D_l and D_u.
-        skipped: counts of skipped things (iterations with a non-finite loss, undecodable images).
+        skipped: counts of skipped things: "iterations" with a non-finite loss, "images" that could not be read (left
+            out before the training or replaced in it), "draws" of them that another image replaced.
         title: the task's, for reports on a task that is not in the catalogue.
         backbone: the pretrained one's file, its hash, its depth, how it sees images ("kind") and how that was told
             ("why"); empty for one from scratch.

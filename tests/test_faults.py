@@ -28,7 +28,7 @@ from tiny import CHANGES, tiny_plan, tiny_task, tiny_training
 from cissod_bench import atomic, runs
 from cissod_bench.cli.common import Output
 from cissod_bench.errors import BenchError, EnvironmentFault, Interrupted, PeerLost
-from cissod_bench.training import checkpoint, data, distributed, run
+from cissod_bench.training import checkpoint, data, distributed, run, workers
 from cissod_bench.training.plan import Plan
 from cissod_bench.training.progress import Bar
 
@@ -281,7 +281,7 @@ def test_a_worker_says_nothing_of_a_main_process_that_was_killed(
     ignored: list[object] = []
     monkeypatch.setattr(sys, "excepthook", lambda *words: said.append(words))
     monkeypatch.setattr(signal, "signal", lambda number, action: ignored.append((number, action)))
-    data._begin_worker(0)
+    workers.begin_worker(0)
     sys.excepthook(type(fault), fault, None)
     assert len(said) == news
     assert ignored == [(signal.SIGTERM, signal.SIG_IGN), (signal.SIGINT, signal.SIG_IGN)]

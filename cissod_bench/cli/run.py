@@ -86,7 +86,7 @@ def _train(output: Output, plan: Plan, *, restart: bool) -> None:
 
     distributed.start(run.pick_device())
     try:
-        record = run.execute(plan, restart=restart, say=output.say, quiet=output.verbosity < 0)
+        record = run.execute(plan, restart=restart, say=output.say, quiet=output.verbosity < 0, warn=output.warn)
     finally:
         distributed.stop()
     show_result(output, plan, record)

@@ -39,6 +39,8 @@ class Position:
         stage: number of the running stage.
         promoted: pseudo labels that count as labels in the running generation.
         streak: iterations in a row without a step.
+        unread: images that could not be read, as `UnreadImages.state` has them.
+        logged: by rank, the numbers since the last line of the log; nothing that training reads.
     """
 
     iteration: int = 0
@@ -50,6 +52,8 @@ class Position:
     stage: int = 0
     promoted: Promoted | None = None
     streak: Streak = field(default_factory=Streak)
+    unread: dict[str, Any] = field(default_factory=dict)
+    logged: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _tensors(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
@@ -87,6 +91,8 @@ def save(
         "stage": position.stage,
         "promoted": None if position.promoted is None else _tensors(vars(position.promoted)),
         "streak": asdict(position.streak),
+        "unread": position.unread,
+        "logged": position.logged,
         "identity": identity,
         "student": detector.student.state_dict(),
         "teacher": detector.teacher.state_dict(),
@@ -158,6 +164,8 @@ def position_of(state: Mapping[str, Any]) -> Position:
         state.get("stage", 0),
         None if promoted is None else Promoted(**{name: column.numpy() for name, column in promoted.items()}),
         Streak(**state.get("streak", {})),
+        state.get("unread", {}),
+        state.get("logged", []),
     )
 
 

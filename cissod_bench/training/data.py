@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import random
-import signal
-import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,11 +21,13 @@ from cissod_bench.orientation import AS_STORED, Reading
 from cissod_bench.training.image_folders import check_folders, places_of
 from cissod_bench.training.parts import Promoted
 from cissod_bench.training.registry import build_transforms
-from cissod_bench.training.sampler import Draw, TwoSourceSampler
+from cissod_bench.training.sampler import Draw, Pieces, Positions, TwoSourceSampler
 from cissod_bench.training.settings import Settings
+from cissod_bench.training.unread import UNREAD, Told, Unread, refuse
 from cissod_bench.training.views import View, pipeline
+from cissod_bench.training.workers import begin_worker, no_worker_left
 
-FAULT = "fault"
+MOST_TRIES = 10  # images that are tried for a place before reading itself must be what is broken
 PATIENCE = 600.0  # seconds for a batch of images to be read, which takes a few at the paper's scale
 
 
@@ -77,8 +75,11 @@ class Source:
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """Return an image as ``read_image`` does."""
-        reading = self.readings[self.image_folder[index]] if self.readings else AS_STORED
-        return read_image(self.file(index), *self.size(index), reading)
+        return read_image(self.file(index), *self.size(index), self.reading(index))
+
+    def reading(self, index: int) -> Reading:
+        """Return how an image is turned."""
+        return self.readings[self.image_folder[index]] if self.readings else AS_STORED
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the width and height that an image's record states, pixels."""
@@ -88,6 +89,10 @@ class Source:
     def box_rows(self, index: int) -> slice:
         """Return the rows of an image's boxes."""
         return slice(int(self.box_ends[index - 1]) if index else 0, int(self.box_ends[index]))
+
+    def rows_of(self, image_ids: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Return the rows of the images with some ids, ascending; ids of other sources have none."""
+        return np.flatnonzero(np.isin(self.image_ids, np.asarray(image_ids, np.int64)))
 
     def landscape(self) -> npt.NDArray[np.int8]:
         """Return 1 for images at least as wide as high, else 0, shape (I,)."""
@@ -213,6 +218,7 @@ class ViewsDataset(Dataset[dict[str, Any]]):
         self.sources, self.views = tuple(sources), tuple(tuple(v) for v in views)
         self._annotated = self.sources[0]
         self.settings = settings
+        self.following: Callable[[Draw], Draw] | None = None  # what replaces an image that cannot be read
         self._pipelines: dict[View, Any] = {}
         for view in {view for own in self.views for view in own}:
             self._pipeline(view)  # what is imported here is not imported by every worker of every generation
@@ -238,13 +244,23 @@ class ViewsDataset(Dataset[dict[str, Any]]):
         self._annotated = replace(self._annotated, readings=turned)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        source = self.sources[draw.source]
-        try:
-            image = source.image(draw.index)
-        except DataFault as fault:
-            return {FAULT: fault}  # raised in the main process: a worker's exception would drown it in tracebacks
-        with seeded(draw.key):
-            return {view: self._view(view, image, source, draw.index) for view in self.views[draw.source]}
+        unread: list[Unread] = []  # told in the main process: a worker's exception would drown it in tracebacks
+        for _ in range(MOST_TRIES):
+            source = self.sources[draw.source]
+            try:
+                image = source.image(draw.index)
+            except DataFault as fault:
+                unread.append(Unread(int(source.image_ids[draw.index]), fault))
+                if self.following is None:
+                    break
+                draw = self.following(draw)
+                continue
+            with seeded(draw.key):
+                item: dict[str, Any] = {
+                    view: self._view(view, image, source, draw.index) for view in self.views[draw.source]
+                }
+            return item | {UNREAD: [replace(one, replaced=True) for one in unread]} if unread else item
+        return {UNREAD: unread}
 
     def _view(self, view: View, image: npt.NDArray[np.uint8], source: Source, index: int) -> dict[str, Any]:
         from mmdet.structures.bbox import HorizontalBoxes
@@ -274,77 +290,22 @@ class ViewsDataset(Dataset[dict[str, Any]]):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Return view -> its samples, in the order drawn."""
+    """Return view -> its samples, in the order drawn, and the images that could not be read."""
     batch: dict[str, list[Any]] = {}
     for item in items:
         for view, sample in item.items():
-            batch.setdefault(view, []).append(sample)
+            batch.setdefault(view, []).extend(sample if view == UNREAD else [sample])
     return batch
 
 
-def _sound(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    for fault in batch.pop(FAULT, []):
-        raise fault
+def _told(batch: dict[str, list[Any]], told: Told) -> dict[str, list[Any]]:
+    for unread in batch.pop(UNREAD, []):
+        told(unread)
     return batch
 
 
-class _Pieces:
-    """Hands a loader some images of source 0 in pieces; 1.7 million draws at once would take half a gigabyte."""
-
-    def __init__(self, indices: Sequence[int], size: int) -> None:
-        self.indices, self.size = indices, size
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for at in range(0, len(self.indices), self.size):
-            yield [Draw(0, index, 0) for index in self.indices[at : at + self.size]]
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.size)
-
-
-class _Positions:
-    """Hands a loader the sampler's batches from one iteration to another."""
-
-    def __init__(self, sampler: TwoSourceSampler, begin: int, end: int) -> None:
-        self.sampler, self.begin, self.end = sampler, begin, end
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return self.sampler.batches(self.begin, self.end)
-
-    def __len__(self) -> int:
-        return self.end - self.begin
-
-
-def _begin_worker(worker: int) -> None:
-    """Leave to the main process what is its own: signals to the whole process group, and the news of its own end.
-
-    A signal shall stop the training where it can be continued, not a worker's reading. Where the main process is killed
-    while it takes a batch, a thread of the worker would print the fault of the broken connection.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    hook = sys.excepthook
-
-    def told(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, ConnectionError | EOFError):
-            hook(kind, fault, trace)
-
-    sys.excepthook = told
-
-
-@contextmanager
-def _no_worker_left() -> Iterator[None]:
-    """Kill what is left of the workers that were started meanwhile: being asked to end is nothing to them."""
-    before = set(multiprocessing.active_children())
-    try:
-        yield
-    finally:
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.kill()
-
-
-def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield the batches of some draws, each a list of `Draw`.
+def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Generator[dict[str, list[Any]], None, None]:
+    """Yield the batches of some draws, each a list of `Draw`; ``told`` takes their images that could not be read.
 
     Raises:
         EnvironmentFault: a worker has died, or has given nothing for `PATIENCE` seconds.
@@ -355,15 +316,15 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[s
         collate_fn=collate,
         num_workers=workers,
         timeout=PATIENCE if workers else 0,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=begin_worker,
     )
     lost = ""
-    with _no_worker_left():
+    with no_worker_left():
         # Workers are forks, which share a page until one of them writes to it. The garbage collector writes to every
         # object there is, so whoever ran it would copy them all: 100 MB a process.
         gc.freeze()
         try:
-            yield from map(_sound, loader)
+            yield from (_told(batch, told) for batch in loader)
         except RuntimeError as error:
             lost = str(error)
             if not lost.startswith("DataLoader "):
@@ -379,19 +340,19 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int) -> Generator[dict[s
 
 
 def training_batches(
-    dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int
+    dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int, told: Told = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
     """Yield the batches of iterations begin to end of the current generation.
 
     A loader ends with its generation, so no batch drawn by the last generation's copies is left in a queue, whatever
-    the number of workers.
+    the number of workers. ``told`` takes the images that could not be read before a batch comes; `refuse` ends it.
     """
-    yield from _loaded(dataset, _Positions(sampler, begin, end), workers)
+    yield from _loaded(dataset, Positions(sampler, begin, end), workers, told)
 
 
 def scoring_batches(
-    dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int
+    dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int, told: Told = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield batches of the "test" views of source 0's images."""
-    draws = _Pieces(indices, batch)
-    yield from _loaded(dataset, draws, min(workers, len(draws)))
+    """Yield batches of the "test" views of source 0's images; ``told`` takes those that could not be read."""
+    draws = Pieces(indices, batch)
+    yield from _loaded(dataset, draws, min(workers, len(draws)), told)

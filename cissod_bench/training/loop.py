@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,12 +23,14 @@ from cissod_bench.stopping import stopped
 from cissod_bench.training import checkpoint, distributed, guards
 from cissod_bench.training.data import ViewsDataset, training_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.training.interval import Interval
 from cissod_bench.training.parts import Context, Detections
 from cissod_bench.training.predict import detections
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import Settings, learning_rate
 from cissod_bench.training.stages import spans
+from cissod_bench.training.unread import UnreadImages, most_replaced
 
 Log = Callable[[dict[str, float]], None]
 Report = Callable[[Line], None]
@@ -57,10 +60,11 @@ class Training:
         seed: of the training.
         file: the checkpoint.
         identity: what the run is; a checkpoint of another is refused.
-        log: takes a line of numbers every ``log_every`` iterations.
+        log: takes a line of numbers every ``log_every`` iterations: means over them and over ranks.
         stop: tells whether the run was asked to stop (SIGTERM).
         statistics: judges the pseudo labels of every generation; nothing comes back from it.
         report: takes its lines at the end of every generation, on rank 0.
+        warn: takes lines on images that cannot be read, on rank 0.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Training:
         stop: Callable[[], bool] = lambda: False,
         statistics: PseudoLabelStatistics | None = None,
         report: Report = lambda line: None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.detector, self.dataset, self.sampler, self.settings = detector, dataset, sampler, settings
         self.seed, self.file, self.identity, self.log, self.stop = seed, file, identity, log, stop
@@ -86,6 +91,10 @@ class Training:
         self.amp = settings.amp and self.device.type == "cuda"
         self.spans = spans(detector.parts.stages(), settings.iterations)
         self.position = checkpoint.Position()
+        self.interval = Interval()
+        drawn = [source.image_ids for source, number in zip(dataset.sources, sampler.per_gpu, strict=True) if number]
+        self.unread = UnreadImages(most_replaced(len(np.unique(np.concatenate(drawn)))), warn)
+        dataset.following = sampler.following
         self._enter_stage()
 
     def _enter_stage(self) -> None:
@@ -107,6 +116,10 @@ class Training:
             unsynchronised: dict[str, Any] = {switch: False}
             self.model = DistributedDataParallel(detector, device_ids=devices, **unsynchronised)
 
+    def leave_out(self, image_ids: Sequence[int]) -> None:
+        """Never draw some unlabelled images, which cannot be read; before iteration 0, the same on all ranks."""
+        self.unread.left_out = tuple(image_ids)
+
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was."""
         # Rank 0 decides for all: it may write the first checkpoint while another rank still looks for one.
@@ -118,6 +131,9 @@ class Training:
         checkpoint.load(state, self.detector, self.optimiser, self.scaler)
         if self.statistics is not None:
             self.statistics.load(self.position.statistics)
+        if self.position.logged:  # checkpoints of earlier versions have none
+            self.interval.load(self.position.logged[distributed.rank()])
+        self.unread.load(self.position.unread)
         self._set_copies()
         return True
 
@@ -170,8 +186,11 @@ class Training:
 
     def _detect_unlabelled(self) -> Iterator[Detections]:
         """Yield the teacher's detections on this rank's share of D_u."""
-        share = range(distributed.rank(), len(self.dataset.sources[1]), distributed.world_size())
-        for found in detections(self.detector, self.dataset.sources[1], self.settings, share):
+        source = self.dataset.sources[1]
+        left_out = set(source.rows_of(self.unread.left_out).tolist())
+        share = range(distributed.rank(), len(source), distributed.world_size())
+        rows = [row for row in share if row not in left_out] if left_out else share
+        for found in detections(self.detector, source, self.settings, rows, told=self.unread.passed_over):
             yield found
             if self.stop():  # this rank's own word: the others are asked, too, or end when it does
                 where = f"before iteration {self.position.iteration + 1} of {self.settings.iterations}"
@@ -181,19 +200,24 @@ class Training:
         place = self.position
         # A stage that begins within a generation goes on with another order of the images.
         number = place.generation + self.settings.generations * place.stage
+        if self.unread.left_out:
+            rows = enumerate(source.rows_of(self.unread.left_out) for source in self.dataset.sources)
+            self.sampler.leave_out(dict(rows))
         self.sampler.set_copies(place.copies, generation=number, start=place.start)
         self.dataset.promote(place.promoted)
 
     def _train_to(self, end: int) -> None:
         begin, settings = self.position.iteration, self.settings
         clock = time.perf_counter()
-        with closing(training_batches(self.dataset, self.sampler, begin, end, settings.workers)) as batches:
+        with closing(self._batches(begin, end)) as batches:
             # Closed whatever happens: an error that is still being told at exit would keep workers waiting for ever.
             for iteration, batch in zip(range(begin, end), batches, strict=True):
                 line = self.step(batch, iteration)
+                self.interval.add(line)
                 self.position.iteration = done = iteration + 1
                 if done % settings.log_every == 0 or done == settings.iterations:
-                    numbers = {name: float(value) for name, value in line.items()}
+                    self.unread.share()
+                    numbers = self.interval.close(self.device)
                     now = time.perf_counter()
                     numbers["seconds"], clock = now - clock, now
                     self.log({"iteration": done, "generation": self.position.generation, **numbers})
@@ -208,6 +232,10 @@ class Training:
                     self.save()
                     words = f"Stopped after iteration {done} of {settings.iterations}; a checkpoint is written."
                     raise stopped(words, on_all_ranks=True)
+
+    def _batches(self, begin: int, end: int) -> Generator[dict[str, list[Any]], None, None]:
+        told = self.unread.replaced
+        return training_batches(self.dataset, self.sampler, begin, end, self.settings.workers, told)
 
     def _end_generation(self) -> None:
         """Report how good the pseudo labels were; before the checkpoint, so that none is reported twice."""
@@ -265,6 +293,8 @@ class Training:
         self.detector.parts.before_save_checkpoint(extra)
         if self.statistics is not None:
             self.position.statistics = self.statistics.state()
+        self.position.unread = self.unread.state()
+        self.position.logged = distributed.gather_objects(self.interval.state())
         if distributed.rank() == 0:
             checkpoint.save(self.file, self.position, self.detector, self.optimiser, self.scaler, self.identity, extra)
         distributed.barrier()

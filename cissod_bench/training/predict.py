@@ -20,6 +20,7 @@ from cissod_bench.training.data import Source, ViewsDataset, scoring_batches
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.parts import Context, Detections, LabelledImage
 from cissod_bench.training.settings import Settings
+from cissod_bench.training.unread import Told, refuse
 
 _PIECE = 10_000  # detections that are turned into text at once
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for a gzip header, which it writes without a time
@@ -59,6 +60,7 @@ def detections(
     indices: Sequence[int],
     *,
     teacher: bool = True,
+    told: Told = refuse,
 ) -> Iterator[Detections]:
     """Yield the detections on some images of a source, each in the view that images are scored in.
 
@@ -68,28 +70,33 @@ def detections(
         settings: the run's.
         indices: rows of the source.
         teacher: the teacher's detections, else the student's.
+        told: takes the images that cannot be read, which have no detections then; `refuse` ends the pass.
     """
     dataset = ViewsDataset([source.without_boxes()], [("test",)], settings)
     context = Context(settings.iterations, settings.iterations)
-    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers)) as batches:
+    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers, told)) as batches:
         for batch in batches:
-            results = detector.predict(batch["test"], context, teacher=teacher)
-            for view, found in zip(batch["test"], results, strict=True):
+            views = batch.get("test", [])
+            results = detector.predict(views, context, teacher=teacher) if views else []
+            for view, found in zip(views, results, strict=True):
                 sample = view["data_samples"]
                 yield Detections(sample.img_id, sample.img_index, *found)
 
 
-def labelled_images(source: Source, settings: Settings, indices: Sequence[int]) -> Iterator[LabelledImage]:
+def labelled_images(
+    source: Source, settings: Settings, indices: Sequence[int], told: Told = refuse
+) -> Iterator[LabelledImage]:
     """Yield some images of a source with their boxes, in the view that images are scored in.
 
     Args:
         source: e.g. D_l.
         settings: the run's.
         indices: rows of the source.
+        told: takes the images that cannot be read, which are passed over then; `refuse` ends the pass.
     """
     dataset = ViewsDataset([source], [("test",)], settings)
-    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers)) as batches:
-        for view in (view for batch in batches for view in batch["test"]):
+    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers, told)) as batches:
+        for view in (view for batch in batches for view in batch.get("test", [])):
             truth = view["data_samples"].gt_instances
             boxes = getattr(truth.bboxes, "tensor", truth.bboxes)
             yield LabelledImage(view["inputs"], boxes, torch.as_tensor(truth.labels))

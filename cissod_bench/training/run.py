@@ -23,7 +23,7 @@ from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageF
 from cissod_bench.file_names import ImageFolder
 from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.stopping import stop_signals, stopped
-from cissod_bench.training import distributed, log, provenance
+from cissod_bench.training import distributed, log, preflight, provenance
 from cissod_bench.training.agreement import check_alike, check_ranks
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
@@ -43,7 +43,7 @@ from cissod_bench.training.turned import put_right, settle_readings
 Say = Callable[[str], None]
 
 
-def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunRecord:
+def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False, warn: Say = lambda text: None) -> RunRecord:
     """Do what is left of a run and return its record.
 
     A finished run is returned as it is; an interrupted one continues from its checkpoint.
@@ -53,6 +53,7 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunR
         restart: forget what an earlier start left.
         say: takes lines for the user.
         quiet: show no progress.
+        warn: takes warnings, on rank 0.
 
     Raises:
         UsageFault: another process works in the folder, the folder holds a run of other settings, or the ranks of
@@ -63,7 +64,7 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False) -> RunR
         check_ranks(plan)
         make_folder(plan.folder)
         with _only_worker(plan.folder):
-            return _execute(plan, restart=restart, say=say, quiet=quiet)
+            return _execute(plan, restart=restart, say=say, quiet=quiet, warn=warn)
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def _only_worker(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
+def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool, warn: Say) -> RunRecord:
     if restart and distributed.rank() == 0:
         for name in runs.RESULTS:
             (plan.folder / name).unlink(missing_ok=True)
@@ -106,7 +107,7 @@ def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool) -> RunRecord:
     _write(plan, record)
     try:
         with stop_signals() as stop, distributed.watched_peers():
-            _work(plan, record, device, say, quiet, stop)
+            _work(plan, record, device, say, quiet, stop, warn)
     except BaseException as fault:
         record.status = "interrupted" if isinstance(fault, Interrupted | KeyboardInterrupt) else "failed"
         with suppress(EnvironmentFault):  # on a full disk: what is told is the fault that ended the run
@@ -280,7 +281,9 @@ def statistics(plan: Plan) -> PseudoLabelStatistics | None:
     return PseudoLabelStatistics(plan.groups, plan.classes, hidden)
 
 
-def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool]) -> None:
+def _work(
+    plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: bool, stop: Callable[[], bool], warn: Say
+) -> None:
     """Train, predict and score; fills the record in."""
     main = distributed.rank() == 0
     if main:
@@ -298,9 +301,12 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
             log.append(plan.folder / runs.PSEUDO_LABELS, line)
 
     scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
-    training = prepare(plan, device, log=take, report=report, stop=stop)
+    training = prepare(plan, device, log=take, report=report, stop=stop, warn=warn)
     scored = settle_readings(plan, record, training, scored[0], say), scored[1]
-    training.detector.parts.begin_run(partial(labelled_images, training.dataset.sources[0], plan.settings))
+    preflight.check_scored(scored[0], plan.task.absent)
+    training.detector.parts.begin_run(
+        partial(labelled_images, training.dataset.sources[0], plan.settings, told=training.unread.passed_over)
+    )
     record.departures |= training.detector.parts.departures()
     tell_backbone(record, training.detector.backbone_record, say)
     unlabelled = training.sampler.sizes[1]
@@ -309,6 +315,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
     if training.resume():
         say(f"Continuing after iteration {training.position.iteration} of {plan.settings.iterations}.")
     else:
+        preflight.check_drawn(training, plan.manifest["counts"]["labelled"], warn)
         training.save()  # iteration 0: a run that dies early continues like any other
     if main:
         for name in (runs.LOG, runs.PSEUDO_LABELS):
@@ -321,7 +328,7 @@ def _work(plan: Plan, record: RunRecord, device: torch.device, say: Say, quiet: 
         finally:
             seconds = time.perf_counter() - begun
             record.timings["train"] = record.timings.get("train", 0.0) + seconds
-            record.skipped["iterations"] = training.position.skipped
+            record.skipped |= {"iterations": training.position.skipped, **training.unread.skipped}
     if training.position.iteration > first:
         record.timings["iterations_per_second"] = (training.position.iteration - first) / seconds
     if main:
@@ -373,7 +380,11 @@ def _score(
                 absent=plan.task.absent,
                 progress=advance,
             )
-            write_predictions(plan.folder / name, found, category_ids)
+            try:
+                write_predictions(plan.folder / name, found, category_ids)
+            except DataFault as fault:
+                remedy = "fetch the image again and repeat the same command: the training is done and kept"
+                raise DataFault(fault.message, remedy=remedy) from None
     record.timings["predict"] = time.perf_counter() - begun
     begun = time.perf_counter()
     for who, name in (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS)):

@@ -8,7 +8,7 @@ run, a run with other workers and a run that was never interrupted see the same 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,15 @@ class Draw:
         source: 0 labelled, 1 unlabelled.
         index: row of the image in its source.
         key: seeds the image's augmentations; unique within a run.
+        group: number of the stream of its source that it is from.
+        position: in that stream.
     """
 
     source: int
     index: int
     key: int
+    group: int = 0
+    position: int = 0
 
 
 def mix(*parts: int | UInt64) -> UInt64:
@@ -101,7 +105,12 @@ class TwoSourceSampler:
         self.aspects = tuple(aspects) if aspects is not None else tuple(np.zeros(s, np.int8) for s in sizes)
         self.first = tuple(first) if first is not None else (0,) * len(self.sizes)
         self.copies: dict[int, npt.NDArray[np.int32]] = {}
+        self.left_out: Mapping[int, IntArray] = {}
         self.set_copies({}, generation=0, start=0)
+
+    def leave_out(self, rows: Mapping[int, IntArray]) -> None:
+        """Never draw some images of some sources, from the next `set_copies` on; the same on all ranks."""
+        self.left_out = rows
 
     def set_copies(self, copies: Mapping[int, npt.NDArray[np.int32]], *, generation: int, start: int) -> None:
         """Begin a generation at iteration ``start``; sources not named in ``copies`` are drawn uniformly.
@@ -125,6 +134,9 @@ class TwoSourceSampler:
                     f"Copies of source {source} must be {size} integers >= 0, not all 0; got shape {times.shape}, "
                     f"minimum {times.min() if times.size else 'none'}."
                 )
+            if len(left_out := self.left_out.get(source, ())):
+                times = times.copy()
+                times[left_out] = 0
             self._build(source, np.repeat(np.arange(size), times))
 
     def _build(self, source: int, indices: IntArray) -> None:
@@ -163,13 +175,51 @@ class TwoSourceSampler:
                 continue
             group, before = self._group_of(source, iteration)
             places = self.rank + self.world_size * np.arange(number)
-            indices = self._streams[source, group].take(before * number * self.world_size + places)
+            positions = before * number * self.world_size + places
+            indices = self._streams[source, group].take(positions)
             slots = iteration * number * self.world_size + places
             keys = mix(self.seed, 0x5A, source, slots.astype(np.uint64))
-            draws += [Draw(source, index, int(key)) for index, key in zip(indices, keys, strict=True)]
+            drawn = zip(indices, keys.tolist(), positions.tolist(), strict=True)
+            draws += [Draw(source, index, key, group, position) for index, key, position in drawn]
         return draws
+
+    def following(self, draw: Draw) -> Draw:
+        """Return what takes the place of an image that cannot be read: the next batch's image of the same place.
+
+        It depends on nothing but the draw, as all else here, and keeps its key: the image alone is another one.
+        """
+        position = draw.position + self.per_gpu[draw.source] * self.world_size
+        index = self._streams[draw.source, draw.group].take(np.array([position]))[0]
+        return replace(draw, index=index, position=position)
 
     def batches(self, begin: int, end: int) -> Iterator[list[Draw]]:
         """Yield this rank's batches of iterations begin, begin + 1, ..., end - 1 of the current generation."""
         for iteration in range(begin, end):
             yield self.batch(iteration)
+
+
+class Positions:
+    """Hands a loader the sampler's batches from one iteration to another."""
+
+    def __init__(self, sampler: TwoSourceSampler, begin: int, end: int) -> None:
+        self.sampler, self.begin, self.end = sampler, begin, end
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.sampler.batches(self.begin, self.end)
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+
+class Pieces:
+    """Hands a loader some images of source 0 in pieces; 1.7 million draws at once would take half a gigabyte."""
+
+    def __init__(self, indices: Sequence[int], size: int) -> None:
+        self.indices, self.size = indices, size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for at in range(0, len(self.indices), self.size):
+            yield [Draw(0, index, 0) for index in self.indices[at : at + self.size]]
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.size)
