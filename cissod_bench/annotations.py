@@ -31,7 +31,7 @@ from cissod_bench.columns import BoxColumns, ImageColumns, Ints, Spans, decode_c
 from cissod_bench.errors import DataFault
 from cissod_bench.file_names import ImageFolder
 from cissod_bench.json_files import JsonFile, Progress
-from cissod_bench.lenient import IMAGE_LIST, ROOT_CLASSES, root_classes
+from cissod_bench.lenient import IMAGE_LIST, ROOT_CLASSES, root_classes, shown_id
 from cissod_bench.spec import Naming
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -323,9 +323,10 @@ def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -
         rows[start : start + _BLOCK] = found
     if orphans:
         what = key.removesuffix("_id")
+        place, number = f"annotations[{first_orphan}].{key}", shown_id(int(wanted[first_orphan]))
         raise DataFault(
-            f"{file.path}: annotations[{first_orphan}].{key} is {wanted[first_orphan]}, but there is no {what} of that "
-            f"id. Annotations without their {what}: {orphans}.",
+            f"{file.path}: {place} is {number}, but there is no {what} of that id. Annotations without their {what}: "
+            f"{orphans}.",
             remedy=f"add the {what} to {_ARRAY_OF[what]}, or leave out the annotations that name it",
         )
     return rows

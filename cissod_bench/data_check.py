@@ -40,9 +40,9 @@ class Check:
         what: "annotations" or "images".
         path: where it is, or should be.
         state: "ok", "missing" or "broken".
-        counts: of annotations images, boxes, classes and what the box policy met; of images how many are named, are to
-            be there (their folders are, and the release is not known to lack them), looked at and at fault; where they
-            were decoded, how many bear an EXIF orientation ("oriented").
+        counts: of annotations images, boxes, classes, what the box policy met and what was normalised; of images how
+            many are named, are to be there (their folders are, and the release is not known to lack them), looked at
+            and at fault; where they were decoded, how many bear an EXIF orientation ("oriented").
         faults: what is wrong, each with its place.
         missing: the file or folders that are not there at all.
         source: where it officially comes from; "" where the task does not say.
@@ -308,7 +308,7 @@ def _without_boxes(data: Annotations) -> Annotations:
 
 def _counts(data: Annotations) -> dict[str, int]:
     counts = {"images": len(data.image_ids), "boxes": int(data.instances().sum()), "classes": len(data.classes)}
-    return {**counts, **data.policy.counts()}
+    return {**counts, **data.policy.counts(), **data.normalised}
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def is_hashed(value: object) -> bool:
     return number is not None and isinstance(value, (str, int)) and str(value) != str(number)
 
 
+def shown_id(number: int) -> str:
+    """Return an id for a message; one that may be a hash says so, as the file shows a name in its place."""
+    return f"{number} (if the file has a name there: its hash)" if 2**40 < number < _GREATEST_EXACT else str(number)
+
+
 def _hashed(text: str) -> int:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 11

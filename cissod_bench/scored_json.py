@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cissod_bench.errors import DataFault
 from cissod_bench.json_files import BYTE_ORDER_MARKS
-from cissod_bench.lenient import GREATEST_ID
+from cissod_bench.lenient import GREATEST_ID, shown_id
 
 Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -157,9 +157,8 @@ def places(ids: NDArray[np.int64], known: NDArray[np.int64], where: str, kind: s
     if len(known):
         there[:] = known[np.minimum(place, len(known) - 1)] == ids
     told = f"is not in the validation file's {len(known)}"
-    require(
-        there, where, lambda i: f"the {kind} id {ids[i]} {told}", f"name each {kind} by its id in the validation file"
-    )
+    remedy = f"name each {kind} by its id in the validation file"
+    require(there, where, lambda i: f"the {kind} id {shown_id(int(ids[i]))} {told}", remedy)
     return place
 
 

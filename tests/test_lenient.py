@@ -329,3 +329,24 @@ def test_other_files_must_have_annotations(
     done = call("splits", "import", "--task", tiny_coco / "tiny.toml", *named_files, *places)
     assert done.code == 3
     assert f"{role}.json: the key 'annotations' is missing" in done.err
+
+
+def test_a_name_that_is_no_image_is_told_as_one(tiny_coco: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
+    rewrite(tiny_coco, CASES["names as ids"][0])
+    drawn(call, tiny_coco, tmp_path)
+    entry = {"image_id": "none_cam", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    (tmp_path / "predictions.json").write_text(json.dumps([entry]), encoding="utf-8")
+    split, places = tmp_path / "splits/tiny/seed0", ("--data-root", tiny_coco, "--work-dir", tmp_path)
+    done = call("evaluate", "--split", split, "--predictions", tmp_path / "predictions.json", *places)
+    assert done.code == 3
+    assert f"{id_number('none_cam')} (if the file has a name there: its hash) is not in the validation file" in done.err
+
+
+def test_data_check_says_what_was_normalised(tiny_coco: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
+    rewrite(tiny_coco, CASES["decimal sizes"][0], CASES["crowd null"][0])
+    places = ("--data-root", tiny_coco, "--work-dir", tmp_path)
+    done = call("data", "check", "--task", tiny_coco / "tiny.toml", *places)
+    assert done.code == 0, done.err
+    assert "normalised:" in done.out
+    shown = call("data", "check", "--task", tiny_coco / "tiny.toml", *places, "--json")
+    assert json.loads(shown.out)[0]["checks"][0]["counts"]["decimals"] == 40

@@ -126,6 +126,8 @@ def _print(found: Sequence[TaskCheck], data_root: Path) -> None:
 
 def _found(check: Check) -> str:
     """Return the counts of a file or folder as text."""
+    from cissod_bench.lenient import WORDS
+
     counts = check.counts
     if not counts:
         return "the folder is there" if check.state == "ok" else ""
@@ -141,7 +143,12 @@ def _found(check: Check) -> str:
         return ", ".join(told)
     told = [f"{counts[key]:,} {key}" for key in ("images", "boxes", "classes") if key in counts]
     odd = [f"{counts[key]:,} {text}" for key, text in _POLICY.items() if counts.get(key)]
-    return ", ".join(told) + (f"; boxes: {', '.join(odd)}" if odd else "")
+    normalised = [f"{counts[key]:,} {text}" for key, text in WORDS.items() if counts.get(key)]
+    return (
+        ", ".join(told)
+        + (f"; boxes: {', '.join(odd)}" if odd else "")
+        + (f"; normalised: {', '.join(normalised)}" if normalised else "")
+    )
 
 
 def _broken(found: Sequence[TaskCheck]) -> list[str]:
