@@ -147,8 +147,9 @@ def images_of_percent(percent: float, of: int, *, option: str, part: str) -> int
     """
     wanted = round(percent / 100 * of)
     if wanted < 1:
-        meant = 100 * percent if percent < 1 else _digits(100 / of, math.ceil)
-        share = f" for a share of {percent:g}" if percent < 1 else ""
+        least = _digits(100 / of, math.ceil)
+        share = f" for a share of {percent:g}" if percent < 1 and 100 * percent >= least else ""
+        meant = 100 * percent if share else least
         raise UsageFault(
             f"{option} is {percent:g}: {percent:g} % of {of:,} images is no image, so that {part} would be empty.",
             remedy=f"percentages go up to 100: {_percent(option, meant)}{share}",
@@ -159,7 +160,10 @@ def images_of_percent(percent: float, of: int, *, option: str, part: str) -> int
 def _percent(option: str, value: float) -> str:
     """Return how a percentage is given on the command line and in a task file."""
     shown = f"{value:.10g}"
-    return f"cissod-bench make-splits --{option.replace('_', '-')} {shown} (in a task file {option} = {shown})"
+    in_file = (
+        f" (in a task file {option} = {shown})" if option == "labelled_percent" else ""
+    )  # task files lack the other
+    return f"cissod-bench make-splits --{option.replace('_', '-')} {shown}{in_file}"
 
 
 def _digits(value: float, whole: Callable[[float], int]) -> float:

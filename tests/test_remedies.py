@@ -20,17 +20,8 @@ FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.p
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, BenchError)}
 # Mistakes of ours, what is caught where it is raised, verdicts of the exam, and click's own, which name --help.
-OURS = {
-    "ValueError",
-    "TypeError",
-    "AssertionError",
-    "OSError",
-    "DecodeError",
-    "BrokenRecordError",
-    "Broken",
-    "SystemExit",
-}
-OURS |= {"BadParameter", "Exit"}
+OURS = {"ValueError", "TypeError", "AssertionError", "OSError", "DecodeError", "ValidationError", "BrokenRecordError"}
+OURS |= {"Broken", "SystemExit", "BadParameter", "Exit"}
 GROUPS = {"splits", "data"}
 
 
@@ -55,10 +46,11 @@ def makers() -> dict[str, bool]:
 def remedies(path: Path) -> Iterator[tuple[int, str, ast.expr | None]]:
     """Yield line, kind and remedy of every fault that a file makes, None where there is no remedy."""
     needs = {**makers(), **dict.fromkeys(KINDS, True)}
+    raised = {one.exc for one in ast.walk(TREES[path]) if isinstance(one, ast.Raise)}
     for one in ast.walk(TREES[path]):
         if not isinstance(one, ast.Call):
             continue
-        by_type = isinstance(one.func, ast.Call) and name_of(one.func.func) == "type"
+        by_type = one in raised and isinstance(one.func, ast.Call) and name_of(one.func.func) == "type"
         name = "type(...)" if by_type else name_of(one.func)
         given = next((word.value for word in one.keywords if word.arg == "remedy"), None)
         if name in needs or (by_type and one.args):

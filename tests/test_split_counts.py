@@ -144,7 +144,9 @@ def test_control_characters_of_class_names_are_written_out() -> None:
     assert "bo\\x1b[31mat\\r" in told
 
 
-@pytest.mark.parametrize(("percent", "of", "remedy"), [(0.25, 24, "25 "), (0.5, 99, "50 "), (1, 24, "4.167 ")])
+@pytest.mark.parametrize(
+    ("percent", "of", "remedy"), [(0.25, 24, "25 "), (0.5, 99, "50 "), (1, 24, "4.167 "), (0.01, 24, "4.167 ")]
+)
 def test_a_percentage_that_gives_no_image_is_refused_with_one_that_does(percent: float, of: int, remedy: str) -> None:
     with pytest.raises(
         UsageFault, match=rf"{percent:g} % of {of} images is no image, so that D_m would be empty"
@@ -167,6 +169,7 @@ def test_d_u_is_never_empty_in_silence(split: Call, tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="D_u would be empty") as fault:
         thinned(np.arange(40), np.arange(60), DrawOptions(unlabelled_percent=0.25))
     assert "cissod-bench make-splits --unlabelled-percent 25 " in str(fault.value.remedy)
+    assert "task file" not in str(fault.value.remedy)  # which has no such key
     with pytest.raises(UsageFault, match="D_l takes all 60 images, so that D_u would be empty"):
         thinned(np.arange(0), np.arange(60), DrawOptions())
     done = split("--unlabelled-percent", 0.25)

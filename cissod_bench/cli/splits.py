@@ -229,5 +229,5 @@ def import_command(
         )
     for warning in made.warnings:
         output.warn(warning)
-    output.tell(summary(made.split))
+    output.tell(summary(made.split, every_class=output.verbosity > 0))
     output.result({"dir": str(made.split.folder), **made.split.manifest})
