@@ -22,11 +22,11 @@ from cissod_bench.overlaps import (
     check_roots,
     paths,
     same_content,
-    same_file,
     trained_elsewhere,
 )
+from cissod_bench.same_files import fault_of
 from cissod_bench.spec import Task
-from cissod_bench.tasks import check_classes, image_folder, input_path, task_data_root
+from cissod_bench.tasks import check_classes, image_folder, input_path, shared_inputs, task_data_root
 
 State: TypeAlias = Literal["ok", "missing", "broken"]
 
@@ -148,7 +148,7 @@ class DataCheck:
         turned = orientations(task, named, self._depth.most) if self._depth.deep else Orientations()
         for role in task.images:
             checks.append(self._folder(task, role, root, named.get(role), turned, read.get(role)))
-        faults, warnings = self._between(task, read)
+        faults, warnings = self._between(task, read, root)
         return TaskCheck(task=task.name, checks=tuple(checks), faults=(*turned.faults, *faults), warnings=warnings)
 
     def _read(self, task: Task, role: str, path: Path) -> _Read:
@@ -244,21 +244,24 @@ class DataCheck:
                 self._images[key] = listed(images, self._progress)
         return self._images[key]
 
-    def _between(self, task: Task, read: Mapping[str, Annotations]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return faults and warnings that concern more than one file."""
+    def _between(
+        self, task: Task, read: Mapping[str, Annotations], root: Path
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return faults and warnings that concern more than one file, or two records of one."""
+        shared = shared_inputs(task, read, root)
+        faults = [str(fault_of(shared, task.named))] if shared else []
         if "val" not in read:
-            return (), ()
-        scored = paths(read["val"], task.images, "val")
-        warnings = tuple(_trap(task, scored, self._training_folders(task)))
+            return tuple(faults), ()
+        warnings = tuple(_trap(task, paths(read["val"], task.images, "val"), self._training_folders(task)))
         if "train" not in read:
-            return (), warnings
-        faults = []
+            return tuple(faults), warnings
         try:
             check_classes(read["train"], read["val"])
         except DataFault as fault:
             faults.append(fault.message)
-        signatures = tuple(self._read(task, role, read[role].path).boxes for role in ("train", "val"))
-        faults += _overlap(task, read, scored, (signatures[0], signatures[1]))
+        if not shared:
+            signatures = tuple(self._read(task, role, read[role].path).boxes for role in ("train", "val"))
+            faults += _copies(read["train"], read["val"], (signatures[0], signatures[1]))
         return tuple(faults), warnings
 
     def _training_folders(self, task: Task) -> dict[str, set[str]]:
@@ -337,24 +340,15 @@ def _there_of(data: Annotations, task: Task, role: str, root: Path) -> _There:
     return _There(found, tuple(missing))
 
 
-def _overlap(
-    task: Task, read: Mapping[str, Annotations], scored: Sequence[str], boxes: tuple[Signatures, Signatures]
-) -> list[str]:
-    """Return a fault for images that the task both trains on and scores."""
-    train, val = read["train"], read["val"]
-    files = same_file(paths(train, task.images, "train"), scored)
-    if files:
-        return [
-            f"{len(files):,} of {len(scored):,} images of {val.path} stand in {train.path} too, the first is "
-            f"{files[0]}; an image that is scored must not be trained on."
-        ]
+def _copies(train: Annotations, val: Annotations, boxes: tuple[Signatures, Signatures]) -> list[str]:
+    """Return a fault for images that a task both trains on and scores, in two folders."""
     copies = same_content(train, val, boxes)
-    if len(copies):
-        return [
-            f"{len(copies):,} of {len(scored):,} images of {val.path} have id, name, size and boxes of an image of "
-            f"{train.path}, the first is {copies[0]}; an image that is scored must not be trained on."
-        ]
-    return []
+    if not len(copies):
+        return []
+    return [
+        f"{len(copies):,} of {len(val.image_ids):,} images of {val.path} have id, name, size and boxes of an image of "
+        f"{train.path}, the first is {copies[0]}; an image that is scored must not be trained on."
+    ]
 
 
 def _trap(task: Task, scored: Sequence[str], trained: Mapping[str, Iterable[str]]) -> Iterable[str]:

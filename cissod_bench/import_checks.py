@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from cissod_bench.annotations import Annotations
 from cissod_bench.columns import Ints
 from cissod_bench.errors import DataFault
-from cissod_bench.overlaps import check_roots, paths, same_file
+from cissod_bench.overlaps import check_roots
+from cissod_bench.same_files import check_files, listed
 from cissod_bench.spec import Task
 from cissod_bench.tasks import check_classes
 
@@ -33,8 +35,8 @@ def check_given(labelled: Annotations, unlabelled: Annotations, val: Annotations
         )
 
 
-def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val: Annotations) -> None:
-    """Refuse an image that is in two of D_l, D_u and the scored images, by its id or its file.
+def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val: Annotations, root: Path) -> None:
+    """Refuse an image that is in two of D_l, D_u and the scored images, by its id or its file, or in one of them twice.
 
     Raises:
         DataFault: there is one, or an image names a folder the task does not have.
@@ -48,16 +50,8 @@ def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val:
             "is in D_l or in D_u.",
             remedy="take the images of D_l out of the unlabelled file; give images of two data sets distinct ids",
         )
-    of_labelled, of_unlabelled = paths(labelled, task.images, "train"), paths(unlabelled, task.images, "train")
-    of_val = paths(val, task.images, "val")
-    pairs = ((labelled, of_labelled, unlabelled, of_unlabelled), (labelled, of_labelled, val, of_val))
-    for one, names, other, others in (*pairs, (unlabelled, of_unlabelled, val, of_val)):
-        if same := same_file(names, others):
-            raise DataFault(
-                f"{one.path} and {other.path} share {len(same)} image files, the first is {same[0]}; D_l, D_u and the "
-                "scored images must share none.",
-                remedy="leave the records of these images in one of the files only",
-            )
+    files = [listed(data, task.images, "train", root) for data in (labelled, unlabelled)]
+    check_files([*files, listed(val, task.images, "val", root)], task.named)
 
 
 def check_known(task: Task, data: Annotations, sources: Mapping[str, Annotations]) -> None:

@@ -14,7 +14,7 @@ from cissod_bench.errors import DataFault
 from cissod_bench.import_checks import check_apart, check_given, check_known
 from cissod_bench.json_files import Progress
 from cissod_bench.spec import Task
-from cissod_bench.tasks import image_folder, input_path
+from cissod_bench.tasks import at_hand, image_folder, input_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def read_files(task: Task, given: Given, root: Path, stack: ExitStack, progress:
     labelled = read(given.labelled)
     unlabelled = read(given.unlabelled, classes_of=labelled)
     check_given(labelled, unlabelled, val)
-    check_apart(task, labelled, unlabelled, val)
+    check_apart(task, labelled, unlabelled, val, root)
     others = {role: read(path, role, task.swapped) for role, path in at_hand(task, root).items() if role != "val"}
     check_known(task, labelled, others)
     check_known(task, unlabelled, others)
@@ -93,17 +93,6 @@ def read_files(task: Task, given: Given, root: Path, stack: ExitStack, progress:
     inside = 0 if train is None else len(np.intersect1d(train.image_ids, labelled.image_ids)) + len(hidden.image_ids)
     neither = 0 if train is None else len(train.image_ids) - inside
     return Files(val, labelled, unlabelled, train, hidden, source is not None, neither)
-
-
-def at_hand(task: Task, root: Path) -> dict[str, Path]:
-    """Return role -> annotation file of the task's inputs that are there."""
-    found = {}
-    for role in task.inputs:
-        try:
-            found[role] = input_path(task, role, root)
-        except DataFault:
-            continue
-    return found
 
 
 def _rows(unlabelled: Annotations, source: Annotations) -> Ints:

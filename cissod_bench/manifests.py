@@ -23,6 +23,7 @@ from cissod_bench.manifest_counts import counts_of
 from cissod_bench.spec import DrawOptions, Naming, Task
 from cissod_bench.split import Source, Split
 from cissod_bench.split_files import FILES, write_data_files
+from cissod_bench.statements import stated
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -113,6 +114,7 @@ class _Optional(msgspec.Struct):
     imported_files: dict[str, _File] = {}
     hidden_boxes: str = ""
     normalised: dict[str, dict[str, int]] = {}
+    stated: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         "task": task.name,
         "title": task.title,
         **_options(split.options),
+        "stated": stated(task),
         "algorithm": ALGORITHM,
         "tool_version": __version__,
         **counts_of(split),

@@ -1,4 +1,4 @@
-"""Images that are trained on and scored: within a task a fault, between tasks a trap.
+"""Images that are trained on and scored: copies within a task are a fault, images of another task a trap.
 
 LVIS is the trap (Sec. 4.1's second scenario): it divides the images of COCO anew, and most of its val images are
 COCO's training images. Within LVIS all is well; a detector that has seen COCO has seen LVIS's answers.
@@ -62,12 +62,6 @@ def paths(data: Annotations, folders: Mapping[str, str], role: str) -> list[str]
     """
     of_root = [folders[root or role] for root in data.roots]
     return [f"{of_root[root]}/{name}" for root, name in zip(data.image_root.tolist(), data.file_names, strict=True)]
-
-
-def same_file(train: Iterable[str], val: Iterable[str]) -> list[str]:
-    """Return the image files that stand in both lists of paths, in the first one's order."""
-    scored = set(val)
-    return [path for path in train if path in scored]
 
 
 def same_content(train: Annotations, val: Annotations, boxes: tuple[Signatures, Signatures]) -> Ints:

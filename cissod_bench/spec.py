@@ -93,6 +93,7 @@ class Task:
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
         official: role -> where the file officially comes from, for the message when it is missing.
         name: filled in by the catalogue from the file's name.
+        file: the TOML file that describes it, as the user named it; "" for a task of the catalogue.
     """
 
     title: str
@@ -118,6 +119,12 @@ class Task:
     prepare: Callable[[Path], None] | None = None
     official: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    file: str = ""
+
+    @property
+    def named(self) -> str:
+        """What a command calls it: its file, or its name in the catalogue."""
+        return self.file or self.name
 
     @property
     def is_toy(self) -> bool:

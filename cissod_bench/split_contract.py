@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,8 +18,10 @@ from cissod_bench.catalogue import list_tasks, load_task
 from cissod_bench.columns import Ints
 from cissod_bench.controls import shown_name
 from cissod_bench.errors import DataFault
+from cissod_bench.file_names import ImageFolder
 from cissod_bench.json_files import Progress, file_sha256
 from cissod_bench.manifests import Manifest
+from cissod_bench.same_files import Listed, listed, shared_files
 from cissod_bench.scenarios import boxes_of_classes, frequency_groups, images_of_classes
 from cissod_bench.spec import Task
 from cissod_bench.split_files import FILES, HIDDEN, LABELLED, UNLABELLED
@@ -37,6 +39,7 @@ class _File:
         images, boxes: of the boxes that count, a class, (C,).
         classes: names in channel order.
         odd: boxes that the box policy drops or clips; a split holds none.
+        files: the image files.
     """
 
     image_ids: Ints
@@ -46,6 +49,7 @@ class _File:
     boxes: Ints
     classes: tuple[str, ...]
     odd: tuple[int, ...]
+    files: Listed
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class _Files:
     Attributes:
         parts: part ("D_m", "D_s", "" where none is said) -> ids of its images, ascending.
         minority_in_d_m: ids of boxes of the group "min" that count on images of D_m; there is to be none.
+        scored: the image files of the validation file; None where that is not at hand.
     """
 
     labelled: _File
@@ -62,17 +67,22 @@ class _Files:
     hidden: _File
     parts: Mapping[str, Ints]
     minority_in_d_m: Ints
+    scored: Listed | None
 
 
 _Rule: TypeAlias = Callable[[_Files, Manifest], Iterator[str]]
 
 
-def split_faults(folder: Path, progress: Progress | None = None) -> list[str]:
+def split_faults(
+    folder: Path, progress: Progress | None = None, *, root: Path = Path(), val: Path | None = None
+) -> list[str]:
     """Return everything that is wrong with a split's folder; nothing where it is sound.
 
     Args:
         folder: of the split.
         progress: called while its files are read.
+        root: what its image folders are relative to.
+        val: the validation file it was made for; where there is none, scored images are not looked at.
     """
     try:
         manifest = read_split(folder)
@@ -80,12 +90,13 @@ def split_faults(folder: Path, progress: Progress | None = None) -> list[str]:
         return [fault.message]
     faults = list(_changed(folder, manifest))
     try:
-        files = _read(folder, manifest, progress)
+        files = _read(folder, manifest, progress, root, val)
     except DataFault as fault:
         return list(dict.fromkeys([*faults, fault.message]))
     rules: tuple[_Rule, ...] = (
         _classes_agree,
         _images_apart,
+        _image_files_apart,
         _boxes_apart,
         _parts_kept,
         _counts_true,
@@ -110,7 +121,7 @@ def _changed(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{path} has been changed: its sha256 is {found}, drawn was {wanted}."
 
 
-def _read(folder: Path, manifest: Manifest, progress: Progress | None) -> _Files:
+def _read(folder: Path, manifest: Manifest, progress: Progress | None, root: Path, val: Path | None) -> _Files:
     """Read the data files one after the other; of the large ones only ids and counts are kept.
 
     Raises:
@@ -121,17 +132,34 @@ def _read(folder: Path, manifest: Manifest, progress: Progress | None) -> _Files
     files = {}
     for name in FILES:
         with read_annotations(folder / name, naming=naming, doubtful=doubtful, progress=progress) as data:
-            files[name] = _file(data)
+            files[name] = _file(data, _listed(data, manifest, "train", root))
             if name == LABELLED:
                 part_of = np.array(stated_parts(data), dtype=object)
                 rows = np.array([row for row, one in enumerate(data.classes) if one in minority], np.int64)
                 in_d_m = (part_of == "D_m")[data.box_image] & np.isin(data.box_class, rows) & data.instances()
                 parts = {part: np.sort(data.image_ids[part_of == part]) for part in sorted(set(part_of.tolist()))}
                 shown = np.sort(data.box_ids[in_d_m])
-    return _Files(files[LABELLED], files[UNLABELLED], files[HIDDEN], parts, shown)
+    scored = None
+    if val is not None:
+        images = manifest["images"].get("val", "")
+        place = ImageFolder(root / images, images)
+        with read_annotations(val, naming=naming, doubtful=doubtful, folder=place, progress=progress) as data:
+            scored = _listed(data, manifest, "val", root, place)
+    return _Files(files[LABELLED], files[UNLABELLED], files[HIDDEN], parts, shown, scored)
 
 
-def _file(data: Annotations) -> _File:
+def _listed(data: Annotations, manifest: Manifest, role: str, root: Path, folder: ImageFolder | None = None) -> Listed:
+    """Return the image files of a data file without holding their names: for a message it is read again."""
+    path, naming, doubtful = data.path, manifest.get("naming", "file_name"), manifest.get("doubtful_sizes", ())
+
+    def names(rows: Ints) -> list[str]:
+        with read_annotations(path, naming=naming, doubtful=doubtful, folder=folder) as again:
+            return [again.file_names[row] for row in rows.tolist()]
+
+    return replace(listed(data, manifest["images"], role, root), names=names)
+
+
+def _file(data: Annotations, files: Listed) -> _File:
     counts: Bools = data.instances()
     policy = data.policy
     return _File(
@@ -142,6 +170,7 @@ def _file(data: Annotations) -> _File:
         boxes=boxes_of_classes(data),
         classes=data.classes,
         odd=(*policy.degenerate, *policy.outside, *policy.clipped),
+        files=files,
     )
 
 
@@ -162,6 +191,12 @@ def _images_apart(files: _Files, manifest: Manifest) -> Iterator[str]:
         odd = np.setxor1d(files.hidden.image_ids, files.unlabelled.image_ids, assume_unique=True)
         both = f"{UNLABELLED} and {HIDDEN}"
         yield f"{both} must hold the same images; {len(odd)} are in one alone, the first is {odd[0]}."
+
+
+def _image_files_apart(files: _Files, manifest: Manifest) -> Iterator[str]:
+    parts = [files.labelled.files, files.unlabelled.files]
+    for shared in shared_files(parts if files.scored is None else [*parts, files.scored]):
+        yield f"{shared}; mend the annotation files and draw again."
 
 
 def _boxes_apart(files: _Files, manifest: Manifest) -> Iterator[str]:

@@ -18,7 +18,7 @@ from cissod_bench.manifests import Manifest
 from cissod_bench.split_files import LABELLED
 from cissod_bench.split_list import read_split
 from cissod_bench.split_parts import stated_parts
-from cissod_bench.tasks import OPTIONS
+from cissod_bench.statements import OPTIONS
 
 FIRST = 5
 """How many of the differing ids are named."""

@@ -18,7 +18,7 @@ from cissod_bench.annotations import Annotations
 from cissod_bench.atomic import folder_appearing, json_bytes, locked
 from cissod_bench.columns import Ints
 from cissod_bench.errors import UsageFault
-from cissod_bench.import_files import Files, Given, at_hand, read_files
+from cissod_bench.import_files import Files, Given, read_files
 from cissod_bench.json_files import Progress, file_sha256
 from cissod_bench.lenient import normalised
 from cissod_bench.manifests import MANIFEST, Input, Manifest, describe, split_folder
@@ -28,7 +28,7 @@ from cissod_bench.split import Groups, Source, Split
 from cissod_bench.split_counts import short_line
 from cissod_bench.split_files import write_data_files
 from cissod_bench.split_parts import parts_of, stated_parts
-from cissod_bench.tasks import SplitOnDisk, draw_options, task_data_root
+from cissod_bench.tasks import SplitOnDisk, at_hand, draw_options, task_data_root
 
 UNKNOWN = "unknown"
 """Value of the manifest's ``hidden_boxes`` where nobody gave the boxes of D_u."""

@@ -11,9 +11,11 @@ import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
+from cissod_bench.json_files import file_sha256
 from cissod_bench.manifests import MANIFEST, Manifest, read_manifest, split_folder
-from cissod_bench.spec import DrawOptions, Naming
-from cissod_bench.tasks import OPTIONS, draw_options
+from cissod_bench.spec import DrawOptions, Naming, Task
+from cissod_bench.statements import OPTIONS
+from cissod_bench.tasks import draw_options, find_task
 
 _DRAW = "cissod-bench make-splits"
 
@@ -123,6 +125,62 @@ def find_split(place: str, split_seed: int, work_dir: Path) -> Path:
             remedy=f"{_DRAW} --task {place} --split-seed {split_seed}",
         )
     return folder
+
+
+def data_roots(split: Path, manifest: Mapping[str, Any], data_root: Path, work_dir: Path) -> list[Path]:
+    """Return the folders that the paths in a split's manifest may be relative to, the likeliest first.
+
+    Args:
+        split: its folder, <work>/splits/<task>/seed<k>; a toy task's data lies in <work>/data/<task>.
+        manifest: its manifest.
+        data_root: as the user gave it.
+        work_dir: likewise.
+    """
+    name = str(manifest["task"])
+    if name in list_tasks() and load_task(name).is_toy:
+        return [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
+    return [data_root]
+
+
+def scored_file(split: Path, data_root: Path, work_dir: Path) -> tuple[Path, Path | None]:
+    """Return the folder that a split's paths are relative to and its validation file, None where that is not at hand.
+
+    A file of that name with another content is not the split's.
+
+    Args:
+        split: its folder.
+        data_root: as the user gave it.
+        work_dir: likewise.
+    """
+    try:
+        manifest = read_manifest(split)
+    except DataFault:
+        return data_root, None
+    roots = data_roots(split, manifest, data_root, work_dir)
+    for root in roots:
+        val = root / manifest["val"]["path"]
+        if val.is_file() and file_sha256(val) == manifest["val"]["sha256"]:
+            return root, val
+    return roots[0], None
+
+
+def task_of(manifest: Mapping[str, Any], data_root: Path, named: str | None = None) -> Task | None:
+    """Return the task a split belongs to, as it is now; None where it is described by a file that is not at hand.
+
+    Args:
+        manifest: of the split.
+        data_root: where its task file is looked for, as in the current folder.
+        named: name or file of the task, if the user gives it.
+
+    Raises:
+        UsageFault: the task or its file breaks a rule.
+    """
+    name = str(manifest["task"])
+    if named is not None or name in list_tasks():
+        return find_task(named or name)
+    files = (folder / f"{name}.toml" for folder in (Path(), data_root))
+    found = next((file for file in files if file.is_file()), None)
+    return None if found is None else find_task(str(found))
 
 
 def splits_of(place: str, work_dir: Path) -> list[Path]:

@@ -90,6 +90,7 @@ def read_task_file(path: Path) -> Task:
         raise UsageFault(message, remedy='write minority = ["a class", "another one"]')
     return Task(
         name=name,
+        file=str(path),
         title=described.title,
         source=described.source,
         inputs={"train": train.annotations, "val": val.annotations},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,12 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.drawing import ALGORITHM, check_options, minority_rows
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.file_names import ImageFolder
-from cissod_bench.json_files import Progress, file_sha256
-from cissod_bench.manifests import Input, Manifest, describe, split_folder, verify, write_split
+from cissod_bench.json_files import Progress
+from cissod_bench.manifests import MANIFEST, Input, Manifest, describe, read_manifest, split_folder, verify, write_split
+from cissod_bench.same_files import Shared, fault_of, listed, shared_files
 from cissod_bench.spec import DrawOptions, Task
+from cissod_bench.statements import OPTIONS, check_described, default_options, make_again
 from cissod_bench.task_files import read_task_file
-
-OPTIONS = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority", "unlabelled_percent")
-"""Options of a draw that may differ between splits of one task and seed."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOption
         UsageFault: a value is out of its range.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
-    defaults = {"cover": task.cover, "minority": task.minority or None, **task.draw_defaults}
-    options = DrawOptions(**{**defaults, **chosen, "split_seed": split_seed})
+    options = DrawOptions(**{**default_options(task), **chosen, "split_seed": split_seed})
     check_options(options)
     return options
 
@@ -126,14 +124,15 @@ def ensure_split(
         work_dir: the split lies below ``splits/``, a toy task's images below ``data/``.
         options: from ``draw_options``.
         given: names of the options that a split found there must have been drawn with, those the user chose.
-        any_options: take a split found there whatever options it was drawn with, as if nothing were ``given``.
+        any_options: take a split found there whatever options the user chose for it, as if nothing were ``given``.
         force: draw again, in place of what is there.
         progress: called while files are read and written.
         say: gets a line before the images of a toy task are drawn.
 
     Raises:
         DataFault: an input is missing or invalid; the split there has been changed, or was drawn from other inputs.
-        UsageFault: the split there was drawn with other options than those ``given``; ``force`` is needed.
+        UsageFault: the task states something else than when the split there was drawn, or that was drawn with other
+            options than those ``given``; ``force`` is needed.
     """
     started = time.perf_counter()
     folder = split_folder(work_dir, task.name, options.split_seed)
@@ -146,7 +145,8 @@ def ensure_split(
         if folder.exists() and not force:
             manifest = verify(folder)
             differing = {} if any_options else _differing(manifest, options)
-            _check_same(folder, manifest, task, root, options.split_seed)
+            remedy = make_again(task, manifest, data_root, work_dir)
+            _check_same(folder, manifest, task, options, root, remedy)
             _check_options(folder, {name: both for name, both in differing.items() if name in given})
             return SplitOnDisk(folder, manifest, False, time.perf_counter() - started, differing)
         annotations, inputs = read_inputs(task, root, stack, progress)
@@ -181,7 +181,7 @@ def read_inputs(
     """Read and check every annotation file of a task; the stack closes them.
 
     Raises:
-        DataFault: one is missing or invalid, or they disagree about a class.
+        DataFault: one is missing or invalid, they disagree about a class, or an image file stands in two records.
     """
     # All paths first: a missing file is told before minutes go into reading another one.
     paths = {role: input_path(task, role, root) for role in task.inputs}
@@ -198,11 +198,25 @@ def read_inputs(
         for role, path in paths.items()
     }
     check_classes(annotations["train"], annotations["val"])
+    if shared := shared_inputs(task, annotations, root):
+        raise fault_of(shared, task.named)
     inputs = {
         role: Input(paths[role].relative_to(root).as_posix(), one.sha256, one.normalised)
         for role, one in annotations.items()
     }
     return annotations, inputs
+
+
+def shared_inputs(task: Task, annotations: Mapping[str, Annotations], root: Path) -> list[Shared]:
+    """Return the image files that stand in two records of a task's annotation files.
+
+    Args:
+        task: names the image folders.
+        annotations: role -> file, as many as there are.
+        root: what the folders are relative to.
+    """
+    roles = sorted(annotations, key=lambda role: role == "val")  # a share of the scored images is told, not of others
+    return shared_files([listed(annotations[role], task.images, role, root) for role in roles])
 
 
 def check_classes(train: Annotations, val: Annotations) -> None:
@@ -250,21 +264,71 @@ def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None
         raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=_REMEDY)
 
 
-def _check_same(folder: Path, manifest: Mapping[str, Any], task: Task, root: Path, split_seed: int) -> None:
+def _check_same(
+    folder: Path, manifest: Mapping[str, Any], task: Task, options: DrawOptions, root: Path, remedy: str
+) -> None:
     """Refuse a split that is not of this task, seed and data."""
     imported = bool(manifest.get("imported"))
-    for name, wanted in (("task", task.name), ("split_seed", split_seed), ("algorithm", ALGORITHM)):
+    for name, wanted in (("task", task.name), ("split_seed", options.split_seed), ("algorithm", ALGORITHM)):
         if manifest[name] != wanted and not (imported and name == "algorithm"):
             raise UsageFault(
-                f"{folder} holds a split with {name} {manifest[name]!r}; asked for is {wanted!r}.", remedy=_REMEDY
+                f"{folder} holds a split with {name} {manifest[name]!r}; asked for is {wanted!r}.", remedy=remedy
             )
     roles, known = manifest["inputs"].keys(), task.inputs.keys()
     if not (roles <= known if imported else roles == known):  # an import may have had the val file alone
         there, asked = ", ".join(sorted(manifest["inputs"])), ", ".join(sorted(task.inputs))
-        raise DataFault(f"{folder} was drawn from inputs {there}; the task has {asked}.", remedy=_REMEDY)
-    for role, one in manifest["inputs"].items():
-        path = input_path(task, role, root)
-        found = file_sha256(path)
-        if found != one["sha256"]:
-            was = f"its sha256 was {one['sha256']}, now it is {found}"
-            raise DataFault(f"{folder} was drawn from another {path}: {was}.", remedy=_REMEDY)
+        raise DataFault(f"{folder} was drawn from inputs {there}; the task has {asked}.", remedy=remedy)
+    files = {role: input_path(task, role, root) for role in manifest["inputs"]}
+    check_described(folder, manifest, task, options, files, remedy=remedy)
+
+
+def check_existing(task: Task, data_root: Path, work_dir: Path, split_seed: int) -> None:
+    """Refuse a split on disk that is not what its task describes now; where there is none, nothing is wrong.
+
+    Args:
+        task: from ``find_task``.
+        data_root: where data sets lie; annotation files that are not there are not compared.
+        work_dir: where splits lie.
+        split_seed: of the draw.
+
+    Raises:
+        DataFault: it was drawn from other annotation files.
+        UsageFault: the task states something else than when it was drawn.
+    """
+    folder = split_folder(work_dir, task.name, split_seed)
+    if (folder / MANIFEST).exists():
+        roots = [task_data_root(task, data_root, work_dir)]
+        check_still_described(folder, read_manifest(folder), task, roots, data_root, work_dir)
+
+
+def check_still_described(
+    folder: Path, manifest: Mapping[str, Any], task: Task, roots: Sequence[Path], data_root: Path, work_dir: Path
+) -> None:
+    """Refuse a split that is not what its task describes now.
+
+    Args:
+        folder: of the split.
+        manifest: its manifest.
+        task: as it is now.
+        roots: where its annotation files may lie; those that are not there are not compared.
+        data_root: as the user gave it.
+        work_dir: likewise.
+
+    Raises:
+        DataFault, UsageFault: as ``check_existing``.
+    """
+    files = {role: path for root in reversed(roots) for role, path in at_hand(task, root).items()}
+    options = draw_options(task, split_seed=manifest["split_seed"])
+    remedy = make_again(task, manifest, data_root, work_dir)
+    check_described(folder, manifest, task, options, files, remedy=remedy)
+
+
+def at_hand(task: Task, root: Path) -> dict[str, Path]:
+    """Return role -> annotation file of the task's inputs that are there."""
+    found = {}
+    for role in task.inputs:
+        try:
+            found[role] = input_path(task, role, root)
+        except DataFault:
+            continue
+    return found

@@ -41,7 +41,8 @@ def root(tmp_path: Path) -> Path:
     for role in ("train", "val"):
         path = tmp_path / TASK.inputs[role]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": classes}), encoding="utf-8")
+        text = json.dumps({"images": images, "annotations": boxes, "categories": classes})
+        path.write_text(text if role == "train" else text.replace("2017/00", "2017/99"), encoding="utf-8")
     return tmp_path
 
 

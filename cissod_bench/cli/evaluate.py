@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     help="Split folder; names the groups and the validation file.",
 )
 @click.option(
+    "--task",
+    "task_name",
+    metavar="NAME|FILE.toml",
+    help="The split's task, which must still describe it.  [default: of the split's name; a FILE.toml is looked for "
+    "here and in --data-root]",
+)
+@click.option(
     "--ground-truth",
     type=click.Path(path_type=Path),
     help="Validation file to score against instead of the split's own.",
@@ -67,6 +74,7 @@ def command(
     output: Output,
     predictions: Path,
     split: Path,
+    task_name: str | None,
     ground_truth: Path | None,
     engine: str,
     view: str,
@@ -78,7 +86,8 @@ def command(
 ) -> None:
     """Score predictions against the validation file of a split: AP of all classes and of each group.
 
-    By COCO's or LVIS's rules, as the split's task has it. The paper's LVIS table keeps 100 detections an image above
+    By COCO's or LVIS's rules, as the split's task has it; a split that is not what its task describes now is refused,
+    unless --ground-truth says what to score against. The paper's LVIS table keeps 100 detections an image above
     .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
     """
     from cissod_bench.evaluate import score
@@ -87,6 +96,8 @@ def command(
     manifest = read_manifest(split)
     groups = _groups(manifest, split, view)
     truth = ground_truth or _validation_file(manifest, split, data_root, work_dir)
+    if ground_truth is None or task_name is not None:
+        _check_task(output, manifest, split, task_name, data_root, work_dir)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scores = score(
@@ -131,21 +142,19 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
     Raises:
         DataFault: it is not there or is another one than the split was drawn for.
     """
-    from cissod_bench.catalogue import list_tasks, load_task
     from cissod_bench.errors import DataFault
     from cissod_bench.json_files import file_sha256
+    from cissod_bench.split_list import data_roots
 
-    name, path = str(manifest["task"]), str(manifest["inputs"]["val"]["path"])
-    toy = name in list_tasks() and load_task(name).is_toy
-    # A split lies in <work>/splits/<task>/seed<k>; a toy task's images in <work>/data/<task>.
-    roots = (
-        [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])] if toy else [data_root]
-    )
+    roots, path = data_roots(split, manifest, data_root, work_dir), str(manifest["inputs"]["val"]["path"])
     found = next((root / path for root in roots if (root / path).is_file()), None)
     if found is None:
+        toy = roots != [data_root]
         raise DataFault(
             f"{split}: the validation file {roots[0] / path} does not exist.",
-            remedy=f"cissod-bench make-splits --task {name}" if toy else "pass --data-root or --ground-truth",
+            remedy=f"cissod-bench make-splits --task {manifest['task']}"
+            if toy
+            else "pass --data-root or --ground-truth",
         )
     if file_sha256(found) != manifest["inputs"]["val"]["sha256"]:
         raise DataFault(
@@ -153,6 +162,34 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
             remedy="pass --ground-truth FILE to score against it all the same",
         )
     return found
+
+
+def _check_task(
+    output: Output, manifest: Mapping[str, Any], split: Path, task_name: str | None, data_root: Path, work_dir: Path
+) -> None:
+    """Refuse a split that is not what its task describes now, as far as the task is at hand.
+
+    Raises:
+        UsageFault: the task states something else than when the split was made, or --task names another task.
+        DataFault: one of the task's annotation files is another one.
+    """
+    from cissod_bench.errors import UsageFault
+    from cissod_bench.split_list import data_roots, task_of
+    from cissod_bench.tasks import check_still_described
+
+    task = task_of(manifest, data_root, task_name)
+    if task is None:
+        output.warn(
+            f"The task file {manifest['task']}.toml is neither here nor in {data_root}; whether it still describes "
+            f"{split} was not checked. --task FILE.toml names it."
+        )
+        return
+    if task.name != manifest["task"]:
+        raise UsageFault(
+            f"{split} is a split of the task {manifest['task']!r}; --task names {task.name!r}.",
+            remedy="leave --task out",
+        )
+    check_still_described(split, manifest, task, data_roots(split, manifest, data_root, work_dir), data_root, work_dir)
 
 
 def _print(scores: Scores, title: str, groups: Mapping[str, Sequence[str]], per_class: bool) -> None:

@@ -95,10 +95,12 @@ def _train(output: Output, plan: Plan, *, restart: bool) -> None:
 
 def describe(plan: Plan, world: int) -> list[str]:
     """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
+    from cissod_bench.statements import chosen
     from cissod_bench.training.plan import images_an_iteration
     from cissod_bench.training.settings import FULL, departures, learning_rate_for
 
     settings, counts = plan.settings, plan.manifest["counts"]
+    other = [f"{name} {there} (the task's {own})" for name, (there, own) in chosen(plan.manifest).items()]
     labelled, unlabelled = images_an_iteration(plan)
     rate = learning_rate_for(settings, world)
     missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)
@@ -111,6 +113,7 @@ def describe(plan: Plan, world: int) -> list[str]:
         f"{plan.method.title} on {plan.task.title}, preset {plan.preset}, profile {plan.profile}, "
         f"split seed {plan.split_seed}, training seed {plan.seed}",
         f"  images      D_l {counts['labelled']}, D_u {counts['unlabelled']}, {len(plan.classes)} classes",
+        *([f"  split       drawn with {', '.join(other)}"] if other else []),
         f"  iterations  {settings.iterations} in {settings.generations} generations, learning rate {rate:g} "
         f"({settings.optimiser}), divided by 10 after {', '.join(f'{m:.0%}' for m in settings.milestones)}",
         f"  batch       {world} x ({labelled} labelled + {unlabelled} unlabelled) images{seen}",

@@ -66,18 +66,20 @@ def show_command(output: Output, *, place: str, split_seed: int, work_dir: Path)
 
 @command.command("verify", short_help="Are the files those that were drawn, and is it a split?")
 @click.argument("places", metavar="[TASK|FOLDER]...", nargs=-1)
+@data_root_option
 @work_dir_option
 @global_options
 @pass_output
-def verify_command(output: Output, *, places: tuple[str, ...], work_dir: Path) -> None:
+def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, work_dir: Path) -> None:
     """Verify splits (all seeds of a TASK; all splits below --work-dir if none is named).
 
-    Compares the files with their hashes, and counts again from the files alone: D_l and D_u share no image, D_u shows
-    no box, groups, counts and ids are those of the manifest. Ends with exit code 3 after telling every fault.
+    Compares the files with their hashes, and counts again from the files alone: D_l and D_u share no image and no image
+    file, D_u shows no box, groups, counts and ids are those of the manifest. Where the validation file is below
+    --data-root, its images must be in neither. Ends with exit code 3 after telling every fault.
     """
     from cissod_bench.cli.make_splits import shown_progress
     from cissod_bench.split_contract import split_faults
-    from cissod_bench.split_list import find_splits, splits_of
+    from cissod_bench.split_list import find_splits, scored_file, splits_of
 
     folders = [folder for place in places for folder in splits_of(place, work_dir)]
     folders = list(dict.fromkeys(folders)) or [found.folder for found in find_splits(work_dir)]
@@ -85,10 +87,12 @@ def verify_command(output: Output, *, places: tuple[str, ...], work_dir: Path) -
         raise DataFault(f"There is no split below {work_dir}.", remedy=_NONE)
     results: list[dict[str, Any]] = []
     for folder in folders:
+        root, val = scored_file(folder, data_root, work_dir)
         with shown_progress(output) as progress:
-            faults = split_faults(folder, progress)
-        results.append({"dir": str(folder), "sound": not faults, "faults": faults})
-        output.tell(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
+            faults = split_faults(folder, progress, root=root, val=val)
+        results.append({"dir": str(folder), "sound": not faults, "faults": faults, "val": str(val) if val else None})
+        alone = "" if val else " (the validation file it was made for is not below --data-root: not compared)"
+        output.tell(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}{alone}")
     output.result(results)
     broken = [one for one in results if one["faults"]]
     if broken:

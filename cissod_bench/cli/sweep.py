@@ -99,12 +99,15 @@ def command(
     from cissod_bench.cell_states import Folders
     from cissod_bench.cells import cells_of
     from cissod_bench.sweep import Sweep
+    from cissod_bench.tasks import check_existing, find_task
 
     cells = cells_of(methods, tasks, **options)
     folders = Folders(work_dir, results)
     if status:
         _show(output, folders, {cell: folders.look(cell) for cell in cells})
         return
+    for named, split_seed in dict.fromkeys((cell.named, cell.split_seed) for cell in cells):
+        check_existing(find_task(named), data_root, work_dir, split_seed)
     environment = {"CISSOD_DATA": str(data_root), "CISSOD_WORK": str(work_dir)}
     with _live_line(output, folders) as tick:
         seen = Sweep(cells, folders, say=output.say, tick=tick, environment=environment).run()

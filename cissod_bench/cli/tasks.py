@@ -39,7 +39,7 @@ def _facts(name: str) -> dict[str, Any]:
     from cissod_bench.tasks import find_task
 
     task = find_task(name)
-    shown = [field.name for field in fields(task) if field.name not in ("name", "draw", "prepare")]
+    shown = [field.name for field in fields(task) if field.name not in ("name", "file", "draw", "prepare")]
     return {"name": task.name, **{key: getattr(task, key) for key in shown}}
 
 

@@ -25,6 +25,7 @@ from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecor
 from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, preflight, provenance
 from cissod_bench.training.agreement import check_alike, check_ranks
+from cissod_bench.training.apart import check_apart
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
@@ -180,13 +181,17 @@ def pick_device() -> torch.device:
     return torch.device("cuda", index)
 
 
-def sources(plan: Plan) -> tuple[Source, Source]:
+def sources(plan: Plan, scored: Source | None = None) -> tuple[Source, Source]:
     """Return the two sources of a run: D_l with its boxes and D_u without any.
 
     For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
     Where images of D_u may be promoted, they stand behind those of D_l in the first, too, without boxes.
+
+    Raises:
+        DataFault: an image file stands in two records of D_l, D_u and the scored images.
     """
     labelled, unlabelled = (_part(plan, name) for name in ("labelled.json", "unlabelled.json"))
+    check_apart(plan, labelled, unlabelled, scored)
     unlabelled = unlabelled.without_boxes()
     if plan.method.images == "oracle":
         labelled = labelled + _part(plan, "hidden.json")
@@ -215,19 +220,21 @@ def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
         return put_right(source, plan.task.swapped), file.category_ids
 
 
-def prepare(plan: Plan, device: torch.device, **hooks: Any) -> Training:
+def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **hooks: Any) -> Training:
     """Return a run's training, at its first iteration.
 
     Args:
         plan: the run.
         device: of the detector.
+        scored: the scored images, which are none of D_l and D_u.
         hooks: ``log``, ``report`` and ``stop`` of `Training`.
 
     Raises:
-        DataFault: D_l or D_u has no image, or the pretrained backbone's file does not fit.
+        DataFault: D_l or D_u has no image, an image file stands in two records, or the pretrained backbone's file does
+            not fit.
         EnvironmentFault: that file can neither be read nor fetched.
     """
-    labelled, unlabelled = sources(plan)
+    labelled, unlabelled = sources(plan, scored)
     per_gpu = images_an_iteration(plan)
     for source, name, wanted in zip((labelled, unlabelled), ("labelled", "unlabelled"), per_gpu, strict=True):
         if wanted and not len(source):
@@ -301,7 +308,7 @@ def _work(
             log.append(plan.folder / runs.PSEUDO_LABELS, line)
 
     scored = scored_images(plan)  # what is wrong with them is told before the training, not after it
-    training = prepare(plan, device, log=take, report=report, stop=stop, warn=warn)
+    training = prepare(plan, device, scored[0], log=take, report=report, stop=stop, warn=warn)
     scored = settle_readings(plan, record, training, scored[0], say), scored[1]
     preflight.check_scored(scored[0], plan.task.absent)
     training.detector.parts.begin_run(
