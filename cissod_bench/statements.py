@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from cissod_bench.errors import BenchError, DataFault, UsageFault
+from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.json_files import file_sha256
 from cissod_bench.spec import DrawOptions, Task
 
@@ -114,14 +114,16 @@ def check_described(
         UsageFault: the task states something else than it did. In both cases all that differs is told.
     """
     parts = [f"{key} {_difference(then, now)}" for key, (then, now) in changed(manifest, task, options).items()]
-    kind: type[BenchError] = UsageFault
+    others = []
     for role, path in files.items():
         was, now = manifest["inputs"].get(role, {}).get("sha256"), file_sha256(path)
         if was not in (None, now):
-            kind = DataFault
-            parts.append(f"it was drawn from another {path}: its sha256 was {was}, now it is {now}")
+            others.append(f"it was drawn from another {path}: its sha256 was {was}, now it is {now}")
+    message = f"{folder} is not the split that {task.named} describes now: {'; '.join([*parts, *others])}."
+    if others:
+        raise DataFault(message, remedy=remedy)
     if parts:
-        raise kind(f"{folder} is not the split that {task.named} describes now: {'; '.join(parts)}.", remedy=remedy)
+        raise UsageFault(message, remedy=remedy)
 
 
 def _difference(then: Any, now: Any) -> str:
