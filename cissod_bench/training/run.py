@@ -25,7 +25,6 @@ from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecor
 from cissod_bench.stopping import stop_signals, stopped
 from cissod_bench.training import distributed, log, preflight, provenance
 from cissod_bench.training.agreement import check_alike, check_ranks
-from cissod_bench.training.apart import check_apart
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.judging import read_hidden
@@ -38,6 +37,7 @@ from cissod_bench.training.progress import Bar
 from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
 from cissod_bench.training.sampler import TwoSourceSampler, mix
 from cissod_bench.training.settings import departures
+from cissod_bench.training.sources import sources
 from cissod_bench.training.stages import spans, unlabelled_from
 from cissod_bench.training.turned import put_right, settle_readings
 
@@ -179,30 +179,6 @@ def pick_device() -> torch.device:
     index = distributed.local_rank()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def sources(plan: Plan, scored: Source | None = None) -> tuple[Source, Source]:
-    """Return the two sources of a run: D_l with its boxes and D_u without any.
-
-    For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
-    Where images of D_u may be promoted, they stand behind those of D_l in the first, too, without boxes.
-
-    Raises:
-        DataFault: an image file stands in two records of D_l, D_u and the scored images.
-    """
-    labelled, unlabelled = (_part(plan, name) for name in ("labelled.json", "unlabelled.json"))
-    check_apart(plan, labelled, unlabelled, scored)
-    unlabelled = unlabelled.without_boxes()
-    if plan.method.images == "oracle":
-        labelled = labelled + _part(plan, "hidden.json")
-    if plan.method.images == "promoted":
-        labelled = labelled + unlabelled
-    return labelled, unlabelled
-
-
-def _part(plan: Plan, name: str) -> Source:
-    with read_annotations(plan.split / name, naming=plan.naming, doubtful=plan.task.swapped) as file:
-        return put_right(source_of(file, plan.images, "train", plan.readings), plan.task.swapped)
 
 
 def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
