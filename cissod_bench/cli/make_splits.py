@@ -85,9 +85,10 @@ def command(
 ) -> None:
     """Draw the labelled and unlabelled annotation files of the sub-tasks.
 
-    Writes labelled.json, unlabelled.json, hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same
-    split seed gives the same bytes. A split that is there is verified and kept, unless an option given here is not its
-    own: then --force is needed. Where several splits are asked for, one that cannot be drawn stops none of the others.
+    Tells what became of the boxes of each group, with -v of each class. Writes labelled.json, unlabelled.json,
+    hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same split seed gives the same bytes. A split
+    that is there is verified and kept, unless an option given here is not its own: then --force is needed. Where
+    several splits are asked for, one that cannot be drawn stops none of the others.
     """
     from cissod_bench.tasks import draw_options, dry_split, ensure_split, find_task
 
