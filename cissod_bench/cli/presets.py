@@ -79,9 +79,8 @@ def _settings(name: str, used: dict[str, Any], paper: dict[str, Any]) -> None:
 
 def _tell(title: str, points: Mapping[str, str]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from cissod_bench.terminal import Console
+    from cissod_bench.terminal import Console, Text
 
     if not points:
         return
