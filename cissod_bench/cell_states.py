@@ -117,7 +117,7 @@ class Folders:
                 return f"{folder} holds a run with {name} {getattr(record, name)!r}; wanted is {getattr(cell, name)!r}"
         compared = cell.settings.keys() & record.settings.keys() - FREE_SETTINGS
         changed = sorted(name for name in compared if record.settings[name] != cell.settings[name])
-        remedy = "delete it, or repeat the sweep with its settings or another folder"
+        remedy = "move it elsewhere, or repeat the sweep with its settings or another --work-dir or --results"
         if changed:
             return f"{folder} holds a finished run with other settings ({', '.join(changed)}): {remedy}"
         drawn = self._split_sha256(cell)

@@ -80,7 +80,10 @@ def read_lines(folder: Path) -> list[Line]:
         try:
             line = msgspec.json.decode(text, type=Line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataFault(f"{path}, line {number}: {error}.", remedy="repeat the run with --restart") from None
+            raise DataFault(
+                f"{path}, line {number}: {error}.",
+                remedy="mend or remove that line, or move the file away: the report leaves out what it lacks",
+            ) from None
         found[line.generation, line.group] = line
     return list(found.values())
 

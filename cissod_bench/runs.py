@@ -29,7 +29,7 @@ STUDENT_PREDICTIONS = "predictions_student.json.gz"
 RESULTS = (RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, PREDICTIONS, STUDENT_PREDICTIONS)
 """What a run leaves and a new start removes."""
 
-_REPEAT = "delete the file and repeat the run, which continues from its checkpoint"
+_REPEAT = "put a sound copy in its place, or move it away and repeat the run, which continues from its checkpoint"
 _DECODER = msgspec.json.Decoder(RunRecord)
 
 

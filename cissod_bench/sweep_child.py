@@ -14,16 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+from cissod_bench.launchers import alone
 
 GRACE = 600.0  # seconds an orphan has for its checkpoint, or for the end of its scoring
 _POLL = 0.25  # seconds
 
 
 def start(command: Sequence[str], output: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a child; all it prints goes to a file.
+    """Start a child; all it prints goes to a file. It is no rank: several sweeps may be one srun's processes.
 
     Args:
         command: the words of the command line.
@@ -36,7 +38,7 @@ def start(command: Sequence[str], output: Path, environment: Mapping[str, str]) 
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **alone(os.environ), **environment},
             start_new_session=True,
         )
 
@@ -93,7 +95,8 @@ def wait(
                 stopping()
                 told = True
             if list(asked).count(signal.SIGINT) > 1:
-                process.kill()
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # with its loader workers, which would hold its lock
             tick()
 
 

@@ -148,7 +148,7 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(tmp_pa
     other = command(*run_words(tmp_path, *sets, "--set", "theta=0.4"))
     assert other.returncode == 2
     assert "holds a run with other settings (theta)" in other.stderr
-    assert "--restart" in other.stderr
+    assert "another --work-dir" in other.stderr
 
 
 @pytest.mark.slow

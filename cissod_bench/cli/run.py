@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "pytorch"]),
     default="none",
     show_default=True,
-    help="pytorch starts --gpus processes; under a launcher outside (RANK and WORLD_SIZE are set) leave it out.",
+    help="pytorch starts --gpus processes; under torchrun, srun or mpirun leave it out.",
 )
-@click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or forget it.")
+@click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or delete it.")
+@click.option("--yes", is_flag=True, help="With --restart: delete without a question, however much there is.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @data_root_option
 @work_dir_option
@@ -48,6 +49,7 @@ def command(
     task_name: str,
     method_name: str,
     resume: bool,
+    yes: bool,
     dry_run: bool,
     gpus: str,
     launcher: str,
@@ -59,9 +61,12 @@ def command(
     """
     from cissod_bench import tasks
     from cissod_bench.cli.launch import launch, process_count
+    from cissod_bench.cli.restart import allow_restart
+    from cissod_bench.launchers import rank_variables
     from cissod_bench.method_files import find_method
     from cissod_bench.training.plan import make_plan
 
+    os.environ.update(rank_variables(os.environ))
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank > 0:  # one rank speaks for all
         output.verbosity, output.silent = -1, True
@@ -75,17 +80,25 @@ def command(
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
     elif processes > world:
-        launch(processes, sys.argv[1:], plan.folder, result=output.stream)
+        if not resume:
+            allow_restart(plan.folder, plan.settings.checkpoint_every, yes=yes, may_ask=True)
+        launch(processes, [*sys.argv[1:], *([] if resume else ["--yes"])], plan.folder, result=output.stream)
     else:
-        _train(output, plan, restart=not resume)
+        if world > 1:
+            output.say(f"  processes   {world}, rank 0 at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}")
+        _train(output, plan, restart=not resume, yes=yes)
 
 
-def _train(output: Output, plan: Plan, *, restart: bool) -> None:
+def _train(output: Output, plan: Plan, *, restart: bool, yes: bool) -> None:
     """Do the run in this process, as one of its ranks if there are several, and show its result."""
+    from cissod_bench.cli.restart import allow_restart
     from cissod_bench.training import distributed, run
 
     distributed.start(run.pick_device())
+    interval, may_ask = plan.settings.checkpoint_every, not distributed.is_distributed()
     try:
+        if restart:
+            distributed.from_first(lambda: allow_restart(plan.folder, interval, yes=yes, may_ask=may_ask))
         record = run.execute(plan, restart=restart, say=output.say, quiet=output.verbosity < 0, warn=output.warn)
     finally:
         distributed.stop()

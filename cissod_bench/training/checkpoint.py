@@ -1,9 +1,11 @@
-"""Checkpoints: written whole or not at all, read with ``weights_only`` and nothing else."""
+"""Checkpoints: written whole or not at all, read with ``weights_only`` and nothing else, by rank 0 for all ranks."""
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,11 +16,13 @@ import torch
 
 from cissod_bench.atomic import Deferred, replacing
 from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.training import distributed
 from cissod_bench.training.detector import SemiSupervisedDetector
 from cissod_bench.training.guards import Streak
 from cissod_bench.training.parts import Promoted
 
 FORMAT = 1
+_UNSOUND = "put a sound copy in its place, or move it away and repeat the command, which trains from the beginning then"
 KEYS = (
     "iteration", "generation", "start", "copies", "skipped", "identity", "student", "teacher", "parts", "parts_extra",
     "optimiser", "scaler",
@@ -115,23 +119,39 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         DataFault: not a checkpoint of ours, damaged, or holding more than tensors and plain values.
     """
-    remedy = "repeat the command with --restart to train from the beginning"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
         raise DataFault(
             f"{path} is not a sound checkpoint: it holds more than tensors and plain values, or is damaged.",
-            remedy=remedy,
+            remedy=_UNSOUND,
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise DataFault(
+            f"The checkpoint {path} cannot be read: {reason}.", remedy="make it readable and repeat the command"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataFault(f"{path} is not a sound checkpoint: {reason}", remedy=remedy) from error
+        raise DataFault(f"{path} is not a sound checkpoint: {reason}", remedy=_UNSOUND) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise DataFault(f"{path} is not a checkpoint of this format ({FORMAT}).", remedy=remedy)
+        raise DataFault(
+            f"{path} is not a checkpoint of this format ({FORMAT}).",
+            remedy="continue with the version of cissod-bench that wrote it (run.json names it), or pass another "
+            "--work-dir to train from the beginning",
+        )
     missing = [key for key in KEYS if key not in state]
     if missing:
-        raise DataFault(f"{path} is not a sound checkpoint: it lacks {', '.join(missing)}.", remedy=remedy)
+        raise DataFault(f"{path} is not a sound checkpoint: it lacks {', '.join(missing)}.", remedy=_UNSOUND)
     return state
+
+
+def iteration_of(path: Path) -> int | None:
+    """Return how many iterations a checkpoint holds, None where there is none that can be read; cheap."""
+    with suppress(Exception):
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(state["iteration"])
+    return None
 
 
 def read_own(path: Path, identity: dict[str, str]) -> dict[str, Any]:
@@ -146,9 +166,33 @@ def read_own(path: Path, identity: dict[str, str]) -> dict[str, Any]:
         if state["identity"].get(what) != own:
             raise UsageFault(
                 f"The checkpoint {path} was written with another {what}.",
-                remedy=f"repeat the command with the {what} of the first start, or with --restart",
+                remedy=f"repeat the command with the {what} of the first start, or pass another --work-dir",
             )
     return state
+
+
+def read_shared(path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
+    """Return the content of rank 0's checkpoint on every rank, None where rank 0 has none; a collective call.
+
+    Ranks on other machines may see another disk, so the file itself is sent. They read it as they would from a disk.
+
+    Raises:
+        DataFault, UsageFault: as `read_own`, on all ranks.
+    """
+    states: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        if path.exists():
+            states.append(read_own(path, identity))
+        return bool(states)
+
+    if not distributed.from_first(look):
+        return None
+    if distributed.is_distributed():
+        content = distributed.broadcast_bytes(path.read_bytes() if states else b"")
+        if not states:
+            states.append(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    return states[0]
 
 
 def position_of(state: Mapping[str, Any]) -> Position:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cissod_bench.errors import PeerLost
+from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interrupted, PeerLost, UsageFault
+from cissod_bench.training import messages
 
 T = TypeVar("T")
+_PIECE = 2**26  # bytes that are sent at once
 # What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
 _LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
 
@@ -86,22 +88,75 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def broadcast(value: T) -> T:
-    """Return rank 0's object on every rank."""
+    """Return rank 0's value on every rank; `messages.pack` says what it may hold."""
     if not is_distributed():
         return value
-    box: list[Any] = [value]
-    dist.broadcast_object_list(box, src=0)
-    shared: T = box[0]
+    data = broadcast_bytes(messages.pack(value) if rank() == 0 else b"")
+    shared: T = value if rank() == 0 else messages.unpack(data)
     return shared
 
 
+def broadcast_bytes(data: bytes) -> bytes | bytearray:
+    """Return rank 0's bytes on every rank, sent in pieces; the others' are not looked at."""
+    if not is_distributed():
+        return data
+    device = _message_device()
+    length = torch.tensor([len(data)], device=device)
+    dist.broadcast(length, src=0)
+    shared = bytearray(data) if rank() == 0 else bytearray(int(length))
+    for begin in range(0, len(shared), _PIECE):
+        piece = torch.frombuffer(shared, dtype=torch.uint8, offset=begin, count=min(_PIECE, len(shared) - begin))
+        sent = piece.to(device)
+        dist.broadcast(sent, src=0)
+        piece.copy_(sent)
+    return shared
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return on every rank what rank 0 makes, the only one that is asked; a fault of rank 0's is raised by all.
+
+    Args:
+        make: its answer may hold what `messages.pack` takes.
+
+    Raises:
+        BenchError: of ``make``.
+    """
+    if not is_distributed():
+        return make()
+    answer: T | None = None
+    fault: BenchError | None = None
+    if rank() == 0:
+        try:
+            answer = make()
+        except BenchError as error:
+            fault = error
+    told = broadcast(None if fault is None else (type(fault).__name__, fault.exit_code, fault.message, fault.remedy))
+    if told is not None:
+        fault = fault or _fault_of(*told)
+        fault.on_all_ranks = True
+        raise fault
+    shared: T = broadcast(answer)  # type: ignore[assignment]
+    return shared
+
+
+def _fault_of(kind: str, exit_code: int, message: str, remedy: str | None) -> BenchError:
+    known = {one.__name__: one for one in (UsageFault, DataFault, EnvironmentFault, Interrupted)}
+    fault = known.get(kind, BenchError)(message, remedy=remedy)
+    fault.exit_code = exit_code
+    return fault
+
+
 def gather_objects(value: T) -> list[T]:
-    """Return the objects of all ranks, by rank, on every rank."""
+    """Return the values of all ranks, by rank, on every rank; `messages.pack` says what they may hold."""
     if not is_distributed():
         return [value]
-    box: list[Any] = [None] * world_size()
-    dist.all_gather_object(box, value)
-    return box
+    data = torch.frombuffer(bytearray(messages.pack(value)), dtype=torch.uint8)
+    return [messages.unpack(own.cpu().numpy().tobytes()) for own in _pieces(data.to(_message_device()))]
+
+
+def _message_device() -> torch.device:
+    """Return where tensors must lie that ranks send each other."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -112,6 +167,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     """
     if not is_distributed():
         return rows
+    return torch.cat(_pieces(rows))
+
+
+def _pieces(rows: Tensor) -> list[Tensor]:
+    """Return the rows of every rank, by rank."""
     own = torch.tensor([len(rows)], device=rows.device)
     numbers = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(numbers, own)
@@ -121,7 +181,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     piece[: len(rows)] = rows
     pieces = [torch.empty_like(piece) for _ in lengths]
     dist.all_gather(pieces, piece)
-    return torch.cat([one[:length] for one, length in zip(pieces, lengths, strict=True)])
+    return [one[:length] for one, length in zip(pieces, lengths, strict=True)]
 
 
 def barrier() -> None:

@@ -112,8 +112,8 @@ def diagnosis(streak: Streak, terms: Sequence[Mapping[str, int]], iterations: in
         f"Training stopped after iteration {last} of {iterations}: {streak.length} iterations in a row, all since "
         f"iteration {streak.since}, had a loss or a gradient that is not finite, so no step was made. Not finite: "
         f"{', '.join(found) or 'unknown'}. The learning rate was {rate:g}. The checkpoint is from before.",
-        remedy="train anew with --restart and a lower --set lr=..., a longer --set warmup_iterations=..., or "
-        "--set clip_norm=10; the same command tries the same once more",
+        remedy="train anew below another --work-dir with a lower --set lr=..., a longer --set warmup_iterations=... "
+        "or --set clip_norm=10; the same command tries the same once more",
     )
     fault.on_all_ranks = True
     return fault
@@ -146,7 +146,7 @@ def check_state(detector: SemiSupervisedDetector, optimiser: torch.optim.Optimiz
     fault = BenchError(
         f"Training stopped: its state is not finite ({', '.join(broken[:3])}{more}). It is not saved; the last "
         "checkpoint, if there is one, is from before.",
-        remedy="train anew with --restart and a lower --set lr=..., and check the weights it starts from",
+        remedy="train anew below another --work-dir with a lower --set lr=..., and check the weights it starts from",
     )
     fault.on_all_ranks = True
     raise fault

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cissod_bench.annotations import read_annotations
 from cissod_bench.errors import DataFault
 from cissod_bench.spec import Naming
+from cissod_bench.training.messages import sendable
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -21,6 +22,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 LEAST_OVERLAP = 0.5  # Fig. 3 names none; what a proposal needs to be foreground
 
 
+@sendable
 @dataclass(frozen=True)
 class Looks:
     """The pseudo labels of unlabelled images as columns; an image that was used twice is two looks.

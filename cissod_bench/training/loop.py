@@ -61,7 +61,7 @@ class Training:
         file: the checkpoint.
         identity: what the run is; a checkpoint of another is refused.
         log: takes a line of numbers every ``log_every`` iterations: means over them and over ranks.
-        stop: tells whether the run was asked to stop (SIGTERM).
+        stop: tells whether the run was asked to stop (SIGTERM, Ctrl-C).
         statistics: judges the pseudo labels of every generation; nothing comes back from it.
         report: takes its lines at the end of every generation, on rank 0.
         warn: takes lines on images that cannot be read, on rank 0.
@@ -122,10 +122,10 @@ class Training:
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was."""
-        # Rank 0 decides for all: it may write the first checkpoint while another rank still looks for one.
-        if not distributed.broadcast(self.file.exists()):
+        # Rank 0's file counts for all: others may see another disk, or look while rank 0 writes its first.
+        state = checkpoint.read_shared(self.file, self.identity)
+        if state is None:
             return False
-        state = checkpoint.read_own(self.file, self.identity)
         self.position = checkpoint.position_of(state)
         self._enter_stage()
         checkpoint.load(state, self.detector, self.optimiser, self.scaler)

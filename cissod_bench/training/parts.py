@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cissod_bench.training import distributed
+from cissod_bench.training.messages import sendable
 from cissod_bench.training.stages import ONE_STAGE, Stage
 
 Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
@@ -97,6 +98,7 @@ class Regions:
     labels: Tensor
 
 
+@sendable
 @dataclass(frozen=True)
 class LabelledImage:
     """An image of D_l in the view that images are scored in.

@@ -15,11 +15,13 @@ import numpy.typing as npt
 import torch
 
 from cissod_bench.training import distributed
+from cissod_bench.training.messages import sendable
 from cissod_bench.training.parts import Detections
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
+@sendable
 @dataclass(frozen=True)
 class Pool:
     """Pseudo labels of unlabelled images as columns: 10 bytes a box, 26 with its place.

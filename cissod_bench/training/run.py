@@ -23,7 +23,7 @@ from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted, UsageF
 from cissod_bench.file_names import ImageFolder
 from cissod_bench.spec import FREE_SETTINGS, USES_UNLABELLED, RunFacts, RunRecord
 from cissod_bench.stopping import stop_signals, stopped
-from cissod_bench.training import distributed, log, preflight, provenance
+from cissod_bench.training import distributed, folders, log, preflight, provenance
 from cissod_bench.training.agreement import check_alike, check_ranks
 from cissod_bench.training.data import Source, ViewsDataset, source_of
 from cissod_bench.training.detector import SemiSupervisedDetector
@@ -54,7 +54,7 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False, warn: S
         restart: forget what an earlier start left.
         say: takes lines for the user.
         quiet: show no progress.
-        warn: takes warnings, on rank 0.
+        warn: takes warnings, on rank 0; that folders differ also on others.
 
     Raises:
         UsageFault: another process works in the folder, the folder holds a run of other settings, or the ranks of
@@ -63,18 +63,27 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False, warn: S
     """
     with distributed.watched_peers():
         check_ranks(plan)
-        make_folder(plan.folder)
         with _only_worker(plan.folder):
+            folders.tell_apart(plan.folder, warn)
             return _execute(plan, restart=restart, say=say, quiet=quiet, warn=warn)
 
 
 @contextmanager
 def _only_worker(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock on the rank that writes."""
-    if distributed.rank() > 0:
+    """Hold the folder's lock on the rank that writes; where it cannot be had, all ranks end."""
+    locks: list[FileLock] = []
+    distributed.from_first(lambda: locks.append(_lock(folder)))
+    try:
+        if locks:
+            remove_leftovers(folder)
         yield
-        return
-    lock = FileLock(folder / ".lock")
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(make_folder(folder) / ".lock")
     try:
         lock.acquire(timeout=1, poll_interval=0.05)  # a look at it, as a sweep takes, lasts an instant
     except Timeout:
@@ -85,11 +94,7 @@ def _only_worker(folder: Path) -> Iterator[None]:
         raise EnvironmentFault(
             f"Cannot lock {folder}: {error.strerror or error}.", remedy="pass a --work-dir that can be written"
         ) from error
-    try:
-        remove_leftovers(folder)
-        yield
-    finally:
-        lock.release()
+    return lock
 
 
 def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool, warn: Say) -> RunRecord:
@@ -97,10 +102,9 @@ def _execute(plan: Plan, *, restart: bool, say: Say, quiet: bool, warn: Say) -> 
         for name in runs.RESULTS:
             (plan.folder / name).unlink(missing_ok=True)
     # Every rank must take the same way, so the first one reads the folder for all.
-    record = distributed.broadcast(_record(plan) if distributed.rank() == 0 else None)
-    assert record is not None
+    record = RunRecord(**distributed.from_first(lambda: vars(_record(plan))))
     if record.status == "done":
-        say(f"Already done: {plan.folder} (train it again with --restart)")
+        say(f"Already done: {plan.folder} (another --seed or --work-dir trains once more)")
         return record
     device = pick_device()
     record.hardware, record.versions = provenance.hardware(device), provenance.versions()
@@ -157,12 +161,12 @@ def _record(plan: Plan) -> RunRecord:
     if old.split_sha256 != plan.split_sha256:
         raise UsageFault(
             f"{plan.folder} holds a run on another draw of the split.",
-            remedy="repeat with --restart, or put the split back with make-splits --force",
+            remedy="pass another --work-dir: it draws the present split anew, and this run stays",
         )
     if changed:
         raise UsageFault(
             f"{plan.folder} holds a run with other settings ({', '.join(changed)}).",
-            remedy="repeat the settings of the first start, pass another --work-dir, or start anew with --restart",
+            remedy="repeat the settings of the first start, or pass another --work-dir",
         )
     return old
 
@@ -176,7 +180,7 @@ def pick_device() -> torch.device:
     """Return this rank's GPU where there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    index = distributed.local_rank()
+    index = distributed.local_rank() % torch.cuda.device_count()  # Slurm may show each process its own GPU alone
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
