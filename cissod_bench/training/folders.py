@@ -113,9 +113,9 @@ def _words(folder: Path, seen: list[tuple[bool, int | None]]) -> str:
     if further:
         rank, iteration = max(further, key=lambda one: one[1] or 0)
         words += (
-            f" Rank {-rank}'s folder is further: it holds a checkpoint (after iteration {iteration}), which is left alone and not "
-            "used. To continue from it, stop this run (Ctrl-C) and start that machine as rank 0, or copy its folder to "
-            "rank 0's machine first."
+            f" Rank {rank}'s folder is further: it holds a checkpoint (after iteration {iteration}), which is left "
+            "alone and not used. To continue from it, stop this run (Ctrl-C) and start that machine as rank 0, or copy "
+            "its folder to rank 0's machine first."
         )
     return words
 

@@ -81,17 +81,9 @@ def settle_readings(
 
 def _decided(roles: Sequence[str], plan: Plan, sources: Sequence[Source], labelled: int) -> dict[str, str]:
     """Return role -> decision; rank 0 looks, and all get what it says."""
-    result: dict[str, str] | DataFault = {}
-    if distributed.rank() == 0:
-        try:
-            result = dict(decide({role: _evidence(role, plan, sources, labelled) for role in roles}))
-        except DataFault as fault:
-            result = fault
-    result = distributed.broadcast(result)
-    if isinstance(result, DataFault):
-        result.on_all_ranks = True
-        raise result
-    return result
+    return distributed.from_first(
+        lambda: dict(decide({role: _evidence(role, plan, sources, labelled) for role in roles}))
+    )
 
 
 def _evidence(role: str, plan: Plan, sources: Sequence[Source], labelled: int) -> Evidence:
