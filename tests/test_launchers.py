@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Called
 from tiny import CHANGES
 
 from cissod_bench import runs
-from cissod_bench.errors import UsageFault
+from cissod_bench.errors import EnvironmentFault, UsageFault
 from cissod_bench.launchers import alone, first_machine, rank_variables
 from cissod_bench.processes import free_port
+from cissod_bench.training import distributed
 
 STEP = {
     "SLURM_PROCID": "9", "SLURM_NTASKS": "16", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "2",
@@ -126,6 +130,24 @@ def test_two_processes_of_srun_are_one_run(tmp_path: Path, tiny_coco: Path) -> N
     assert "processes   2, rank 0 at 127.0.0.1" in told[0][0]
     assert told[1][0] == ""
     assert all("Rank 1 sees another folder" in errors for _, errors in told)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_processes_that_do_not_find_each_other_are_told_where_they_looked(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    """Rank 0's port is taken; rank 1 finds nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # without listen: rank 1 is refused
+        port = str(taken.getsockname()[1])
+        names = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
+        with pytest.raises(EnvironmentFault) as fault:
+            distributed.start(torch.device("cpu"))
+    assert f"2 processes of this run have not found each other at 127.0.0.1:{port}" in fault.value.message
+    assert "export MASTER_ADDR" in str(fault.value.remedy)
 
 
 def test_a_run_says_which_variable_is_wrong(

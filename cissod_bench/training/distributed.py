@@ -17,6 +17,8 @@ from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interru
 from cissod_bench.training import messages
 
 T = TypeVar("T")
+MEETING = timedelta(minutes=30)  # until all processes must be there
+_WAITING = timedelta(hours=12)
 _PIECE = 2**26  # bytes that are sent at once
 # What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
 _LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
@@ -46,11 +48,27 @@ def start(device: torch.device) -> None:
     """Join the process group that the launcher's environment names: nccl on GPUs, gloo on CPUs.
 
     mmengine's own launcher would call ``torch.cuda.set_device`` on a CPU machine, too (B17).
+
+    Raises:
+        EnvironmentFault: the processes have not found each other.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return
+    try:
+        store, number, world = next(dist.rendezvous("env://", timeout=MEETING))
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise EnvironmentFault(
+            f"The {os.environ['WORLD_SIZE']} processes of this run have not found each other at {place}: "
+            f"{str(error).strip().splitlines()[0]}.",
+            remedy="see that all of them are started, and export MASTER_ADDR, the machine of rank 0 as the others "
+            "reach it, and MASTER_PORT, a free port there",
+        ) from error
     # The other ranks wait while the first one scores a whole validation set.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    store.set_timeout(_WAITING)
+    shared = dist.PrefixStore("default_pg", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=shared, rank=number, world_size=world, timeout=_WAITING)
 
 
 @contextmanager
