@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interrupted, PeerLost, UsageFault
 from cissod_bench.training import messages
@@ -55,7 +57,7 @@ def start(device: torch.device) -> None:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return
     try:
-        store, number, world = next(dist.rendezvous("env://", timeout=MEETING))
+        store, number, world = next(rendezvous("env://", timeout=MEETING))
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise EnvironmentFault(
@@ -66,7 +68,7 @@ def start(device: torch.device) -> None:
         ) from error
     # The other ranks wait while the first one scores a whole validation set.
     store.set_timeout(_WAITING)
-    shared = dist.PrefixStore("default_pg", store)
+    shared = PrefixStore("default_pg", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=shared, rank=number, world_size=world, timeout=_WAITING)
 
