@@ -13,6 +13,7 @@ import torch
 from ranks import two_processes
 from test_loop import Bomb
 
+from cissod_bench.errors import BenchError, DataFault, UsageFault
 from cissod_bench.training.judging import Looks
 from cissod_bench.training.messages import pack, unpack
 from cissod_bench.training.parts import Promoted
@@ -22,6 +23,8 @@ from cissod_bench.training.pool import EMPTY, Pool, pool_of
 def equal(one: Any, other: Any) -> bool:
     if isinstance(one, Pool | Promoted | Looks):
         return type(one) is type(other) and equal(vars(one), vars(other))
+    if isinstance(one, BenchError):
+        return type(one) is type(other) and str(one) == str(other) and one.exit_code == other.exit_code
     if isinstance(one, np.ndarray | torch.Tensor):
         return type(one) is type(other) and one.dtype == other.dtype and bool((one == other).all())
     if isinstance(one, dict):
@@ -43,6 +46,7 @@ def read_only() -> np.ndarray[Any, Any]:
         None, True, 3, 2.5, "w\u00f6rter", [], {}, (), [1, (2, None)], {"a": {1: [0.5]}}, {(1, "b"): 2},
         np.int64(4), np.zeros((0, 4), np.float32), read_only(), np.array([True]), {0: np.ones(3, np.int32)},
         torch.arange(3), {"images": 3, "counts": torch.ones(2, 2, dtype=torch.float64)},
+        [(3, DataFault("broken", remedy="mend it"))], UsageFault("no"),
         EMPTY, pool_of([4], [7], [[(0, 0.75)]]), [pool_of([1, 2], [3, 3], [[], [(1, 0.5)]])],
         Promoted(np.zeros(1, np.int64), np.zeros((1, 4), np.float32), np.ones(1, np.int64), np.array([False])),
         [Looks(np.array([5]), np.array([0]), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0))],

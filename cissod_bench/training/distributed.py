@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interrupted, PeerLost, UsageFault
+from cissod_bench.errors import BenchError, EnvironmentFault, PeerLost
 from cissod_bench.training import messages
 
 T = TypeVar("T")
@@ -150,20 +150,12 @@ def from_first(make: Callable[[], T]) -> T:
             answer = make()
         except BenchError as error:
             fault = error
-    told = broadcast(None if fault is None else (type(fault).__name__, fault.exit_code, fault.message, fault.remedy))
-    if told is not None:
-        fault = fault or _fault_of(*told)
+    fault = broadcast(fault)
+    if fault is not None:
         fault.on_all_ranks = True
         raise fault
     shared: T = broadcast(answer)  # type: ignore[assignment]
     return shared
-
-
-def _fault_of(kind: str, exit_code: int, message: str, remedy: str | None) -> BenchError:
-    known = {one.__name__: one for one in (UsageFault, DataFault, EnvironmentFault, Interrupted)}
-    fault = known.get(kind, BenchError)(message, remedy=remedy)
-    fault.exit_code = exit_code
-    return fault
 
 
 def gather_objects(value: T) -> list[T]:

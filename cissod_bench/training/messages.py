@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+from cissod_bench import errors
+from cissod_bench.errors import BenchError
 
 K = TypeVar("K", bound=type)
 _KINDS: dict[str, type] = {}
@@ -26,7 +28,8 @@ def pack(value: Any) -> bytes:
     """Return a value as bytes.
 
     Args:
-        value: None, a bool, number, text, tensor or array; a list, tuple or dict of such; or a `sendable` object.
+        value: None, a bool, number, text, tensor, array or fault for the user; a list, tuple or dict of such; or a
+            `sendable` object.
 
     Raises:
         TypeError: it holds something else.
@@ -59,6 +62,9 @@ def _packed(value: Any) -> Any:
         return ("dict", [(_packed(key), _packed(own)) for key, own in value.items()])
     if isinstance(value, list | tuple):
         return (type(value).__name__, [_packed(own) for own in value])
+    if isinstance(value, BenchError):
+        own = (type(value).__name__, value.message, value.remedy, value.exit_code, value.on_all_ranks)
+        return ("fault", [_packed(one) for one in own])
     name = type(value).__qualname__
     if _KINDS.get(name) is not type(value):
         raise TypeError(f"ranks cannot send each other a {name}: {value!r}")
@@ -74,5 +80,16 @@ def _unpacked(message: Any) -> Any:
     if kind == "dict":
         return {_unpacked(key): _unpacked(own) for key, own in content}
     made = [_unpacked(own) for own in content]
-    makers: dict[str, Callable[..., Any]] = {"list": lambda *own: list(own), "tuple": lambda *own: own, **_KINDS}
-    return makers[kind](*made)
+    if kind == "list":
+        return made
+    if kind == "tuple":
+        return tuple(made)
+    return _fault(*made) if kind == "fault" else _KINDS[kind](*made)
+
+
+def _fault(kind: str, message: str, remedy: str | None, exit_code: int, on_all_ranks: bool) -> BenchError:
+    known = getattr(errors, kind, None)
+    is_known = isinstance(known, type) and issubclass(known, BenchError)  # one of somebody's own arrives as the general
+    fault: BenchError = (known if is_known else BenchError)(message, remedy=remedy)  # type: ignore[misc]
+    fault.exit_code, fault.on_all_ranks = exit_code, on_all_ranks
+    return fault

@@ -98,7 +98,6 @@ class Regions:
     labels: Tensor
 
 
-@sendable
 @dataclass(frozen=True)
 class LabelledImage:
     """An image of D_l in the view that images are scored in.
@@ -118,6 +117,7 @@ LabelledImages: TypeAlias = Callable[[Sequence[int]], Iterable[LabelledImage]]
 """Reads images of D_l, given by their rows."""
 
 
+@sendable
 @dataclass(frozen=True)
 class Promoted:
     """Pseudo labels that make unlabelled images labelled ones for a generation, as columns.

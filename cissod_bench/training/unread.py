@@ -12,11 +12,13 @@ from typing import Any, NoReturn, TypeAlias
 
 from cissod_bench.errors import DataFault
 from cissod_bench.training import distributed
+from cissod_bench.training.messages import sendable
 
 UNREAD = "unread"  # key of a batch
 SHARE = 0.001  # of a run's images that may be replaced, and one at least
 
 
+@sendable
 @dataclass(frozen=True)
 class Unread:
     """An image that could not be read.
