@@ -137,7 +137,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DataFault(
             f"{path} is not a checkpoint of this format ({FORMAT}).",
-            remedy="continue with the version of cissod-bench that wrote it (run.json names it), or pass another "
+            remedy="continue with the release that wrote it (run.json names its version), or pass another "
             "--work-dir to train from the beginning",
         )
     missing = [key for key in KEYS if key not in state]
