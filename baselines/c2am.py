@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Parts, group_means
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Parts, group_means
+from cissod_bench.contract.repeat_factors import labelled_copies
 
 # The loss has no released code; later papers restate it with these values, its best ones: LVIS mask AP is 14.2, 25.4,
 # 25.7, 24.8, 23.6 with s = 10, 20, 30, 40, 50, and 24.1 without margins.

@@ -24,10 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Detections, Parts, Promoted
-from cissod_bench.training.pool import Pool, PoolKeeper
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Detections, Parts, Promoted
+from cissod_bench.contract.pool import Pool, PoolKeeper
+from cissod_bench.contract.repeat_factors import labelled_copies
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]

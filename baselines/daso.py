@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.distributed import gather_rows
-from cissod_bench.training.parts import Context, Copies, Detections, Parts, Regions, group_means
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Detections, Parts, Regions, group_means
+from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.distributed import gather_rows
 
 MANY_CLASSES = 1000
 """Above it 256 features a class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""

@@ -29,11 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, LabelledImages, Parts
-from cissod_bench.training.sampler import mix
-from cissod_bench.training.stages import Stage
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, LabelledImages, Parts
+from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.contract.stages import Stage
+from cissod_bench.files.hashing import mix
 
 from . import pcb
 

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Parts, group_means
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Parts, group_means
+from cissod_bench.contract.repeat_factors import labelled_copies
 
 # Tan et al., Sec. 4.2, for LVIS; no others are published for MS-COCO.
 GAMMA = 12.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cissod_bench.spec import Method
-from cissod_bench.training.parts import parts_for
+from cissod_bench.contract.method import Method
+from cissod_bench.contract.parts import parts_for
 
 METHOD = Method(
     title="Oracle (D_u with its hidden boxes)",

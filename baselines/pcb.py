@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cissod_bench.contract.parts import LabelledImage
 from cissod_bench.errors import EnvironmentFault
-from cissod_bench.training.parts import LabelledImage
 
 ALPHA = 0.5  # share of the detector's own score (DeFRCN)
 FLOOR = 0.05  # detections above it are calibrated (DeFRCN)

@@ -1,15 +1,15 @@
 """RFS (Gupta et al., CVPR 2019) on Soft Teacher: images of D_l with rare classes are drawn more often, D_u uniformly.
 
 r_c = max(1, sqrt(t / f_c)) for a class in the share f_c of D_l's images, r_i = max of r_c over an image's classes, and
-ceil(r_i) copies of image i (``cissod_bench/repeat_factors.py``). t is the task's: the paper states none, the released
-settings have 0.1 on MS-COCO, 0.02 on MS-COCO -> Objects365 and 0.01 on LVIS.
+ceil(r_i) copies of image i (``cissod_bench/contract/repeat_factors.py``). t is the task's: the paper states none, the
+released settings have 0.1 on MS-COCO, 0.02 on MS-COCO -> Objects365 and 0.01 on LVIS.
 """
 
 from __future__ import annotations
 
-from cissod_bench.repeat_factors import labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Parts
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Parts
+from cissod_bench.contract.repeat_factors import labelled_copies
 
 
 class RepeatFactorSampling(Parts):

@@ -194,7 +194,7 @@ def score_ours(row: Row, truth: Path, found: Path, groups: Groups) -> tuple[floa
     """Return our seconds and numbers."""
     import hotcoco  # noqa: F401 - imported before the clock starts, like the references
 
-    from cissod_bench.evaluate import score
+    from cissod_bench.scoring.evaluate import score
 
     begun = time.perf_counter()
     scores = score(truth, found, groups=groups, max_dets=row.max_dets, metric=row.metric)
@@ -222,7 +222,7 @@ def score_with_pycocotools(row: Row, truth: Path, found: Path, groups: Groups) -
 
 def score_with_lvis(row: Row, truth: Path, found: Path, groups: Groups) -> tuple[float, Numbers]:
     """Return the seconds and numbers of lvis-api."""
-    from cissod_bench.reference_engines import surroundings
+    from cissod_bench.scoring.references import surroundings
 
     with surroundings():
         from lvis import LVISEval

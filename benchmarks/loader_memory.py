@@ -2,7 +2,7 @@
 
 A worker is a fork, which shares the main process's pages until somebody writes to them. Reading a Python object writes
 its reference count; reading an array writes nothing. So lists of records grow into a copy a worker, and the columns of
-`training/data.py` must not. Measured are the main process and two workers together: the proportional set size (pages
+`loading/loaders.py` must not. Measured are the main process and two workers together: the proportional set size (pages
 that k processes share count 1/k in each) and the unique one (pages of one process only), after a warm-up and at the
 end. Pages of files are left out, because other programs that come and go share those of the libraries. Wanted: the
 whole, which is the proportional one, grows by at most 5 %. A step of a few MiB a worker, once, is Python's own: pathlib
@@ -29,9 +29,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cissod_bench.training.data import Source, ViewsDataset, training_batches
-from cissod_bench.training.sampler import TwoSourceSampler
-from cissod_bench.training.settings import SMOKE
+from cissod_bench.contract.settings import SMOKE
+from cissod_bench.loading.loaders import ViewsDataset, training_batches
+from cissod_bench.loading.sampler import TwoSourceSampler
+from cissod_bench.loading.sources import Source
 
 SIZES = {"lvis": (100_000, 1_270_000, 1203), "objects365": (1_700_000, 25_400_000, 365)}  # images, boxes, classes
 FILES, WIDTH, HEIGHT = 10, 32, 24

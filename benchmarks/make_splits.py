@@ -34,7 +34,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cissod_bench.catalogue import load_task
-from cissod_bench.spec import Task
+from cissod_bench.splitting.task import Task
 
 TASKS = {"coco": "coco-split1", "lvis": "lvis", "objects365": "coco-o365"}
 WANTED_FASTER, WANTED_MEMORY, WANTED_BYTES = 15, 0.4, 4e9

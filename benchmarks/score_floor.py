@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cissod_bench import evaluate
 from cissod_bench.catalogue import load_task
-from cissod_bench.method_files import find_method
-from cissod_bench.runs import read_record
-from cissod_bench.training.plan import Plan, make_plan
+from cissod_bench.catalogue.method_files import find_method
+from cissod_bench.records.run_folder import read_record
+from cissod_bench.running.plan import Plan, make_plan
+from cissod_bench.running.run import pick_device, prepare, scored_images
+from cissod_bench.scoring import evaluate
 from cissod_bench.training.predict import predict, write_predictions
-from cissod_bench.training.run import pick_device, prepare, scored_images
 
 FLOORS = (0.05, 0.01, 0.001)
 DEPTH = 6  # WORK-DIR/runs/task/split/method/scale/seed

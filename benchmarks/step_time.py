@@ -43,14 +43,15 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from cissod_bench.catalogue import list_methods, load_method, load_task
-from cissod_bench.spec import USES_UNLABELLED, RunFacts
-from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
+from cissod_bench.contract.parts import Context
+from cissod_bench.contract.settings import Settings, preset
+from cissod_bench.detector.model_config import faster_rcnn
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
+from cissod_bench.files.hashing import mix
+from cissod_bench.loading.sampler import TwoSourceSampler
 from cissod_bench.training.loop import Training, make_optimiser
-from cissod_bench.training.model import faster_rcnn
-from cissod_bench.training.parts import Context
-from cissod_bench.training.pseudo_statistics import PseudoLabelStatistics
-from cissod_bench.training.sampler import TwoSourceSampler, mix
-from cissod_bench.training.settings import Settings, preset
+from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
 Batch: TypeAlias = dict[str, list[dict[str, Any]]]
 Step: TypeAlias = Callable[[Batch, int], Tensor]

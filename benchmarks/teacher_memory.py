@@ -22,10 +22,10 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cissod_bench.training.detector import SemiSupervisedDetector
-from cissod_bench.training.model import faster_rcnn
-from cissod_bench.training.parts import Context, Parts
-from cissod_bench.training.settings import FULL
+from cissod_bench.contract.parts import Context, Parts
+from cissod_bench.contract.settings import FULL
+from cissod_bench.detector.model_config import faster_rcnn
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 
 CLASSES = (80, 365, 1203)  # MS-COCO, Objects365, LVIS
 IMAGES, PROPOSALS = 4, 1000

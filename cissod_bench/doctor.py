@@ -323,10 +323,10 @@ def check_cores() -> Check:
 def check_pretrained() -> Check:
     """Check that the weights of the backbone that preset ``full`` needs are here, and fit."""
     try:
+        from cissod_bench.backbones.pretrained import backbone_of
+        from cissod_bench.backbones.weight_files import origin_of, ways_out
+        from cissod_bench.contract.settings import FULL
         from cissod_bench.errors import BenchError
-        from cissod_bench.training.pretrained import backbone_of
-        from cissod_bench.training.settings import FULL
-        from cissod_bench.training.weight_files import origin_of, ways_out
 
         origin = origin_of(FULL.pretrained)
     except Exception as error:

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.repeat_factors import class_factors, copies_of
-from cissod_bench.training.parts import Detections
-from cissod_bench.training.pool import Pool, PoolKeeper
+from cissod_bench.contract.parts import Detections
+from cissod_bench.contract.pool import Pool, PoolKeeper
+from cissod_bench.contract.repeat_factors import class_factors, copies_of
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]

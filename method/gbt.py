@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.training import distributed
-from cissod_bench.training.parts import Detections
+from cissod_bench import distributed
+from cissod_bench.contract.parts import Detections
 
 SCORE_FLOOR = 0.05
 """Detections above it enter the running scores (released code), whatever floor the task scores with."""

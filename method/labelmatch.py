@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.training.parts import Detections
+from cissod_bench.contract.parts import Detections
 
 from .gbt import scores_and_labels
 from .short_runs import LEAST_WINDOW, share_of_paper

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cissod_bench.repeat_factors import images_with_class, labelled_copies
-from cissod_bench.spec import Method, RunFacts
-from cissod_bench.training.parts import Context, Copies, Detections, Parts, group_means
+from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.parts import Context, Copies, Detections, Parts, group_means
+from cissod_bench.contract.repeat_factors import images_with_class, labelled_copies
 
 from . import gbr, gbt
 from .balance import Balance, Branch

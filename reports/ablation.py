@@ -7,11 +7,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import by_scale, is_scored, newest
 from cissod_bench.catalogue import Entry
-from cissod_bench.paper_tables import PaperTable
-from cissod_bench.spec import AP, RunRecord
-from cissod_bench.table_plan import (
+from cissod_bench.records.record import RunRecord
+from cissod_bench.reporting.averaging import by_scale, is_scored, newest
+from cissod_bench.reporting.paper_tables import PaperTable
+from cissod_bench.reporting.table_plan import (
     PAPER,
     READING,
     TablePlan,
@@ -21,7 +21,8 @@ from cissod_bench.table_plan import (
     repeated,
     task_layouts,
 )
-from cissod_bench.tables import Report, Row, Runs, Splits, Table
+from cissod_bench.reporting.tables import Report, Row, Runs, Splits, Table
+from cissod_bench.scoring.points import AP
 
 Key = tuple[str, str]  # method, variant
 

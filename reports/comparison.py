@@ -9,12 +9,12 @@ from types import MappingProxyType
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.catalogue import Entry
-from cissod_bench.charts import Panel, class_bars
-from cissod_bench.paper_tables import METHODS, TABLES, PaperTable
-from cissod_bench.spec import AP, RunRecord
-from cissod_bench.table_plan import (
+from cissod_bench.records.record import RunRecord
+from cissod_bench.rendering.class_bars import Panel, class_bars
+from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
+from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
+from cissod_bench.reporting.table_plan import (
     PAPER,
     READING,
     TablePlan,
@@ -25,7 +25,8 @@ from cissod_bench.table_plan import (
     repeated,
     task_layouts,
 )
-from cissod_bench.tables import Block, Figure, Report, Row, Runs, Splits, Table
+from cissod_bench.reporting.tables import Block, Figure, Report, Row, Runs, Splits, Table
+from cissod_bench.scoring.points import AP
 
 LARGE_CLASSES, CHART_CLASSES = 30, 120  # a drawing of more classes is folded away; of still more, is not read at all
 

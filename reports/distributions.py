@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cissod_bench.distribution_chart import distribution_chart
-from cissod_bench.distributions import Manifests, distribution_files, distribution_frame, panels, paper_order
 from cissod_bench.errors import DataFault
-from cissod_bench.tables import Figure, Report, Runs
+from cissod_bench.rendering.distribution_chart import distribution_chart
+from cissod_bench.rendering.distributions import Manifests, distribution_files, distribution_frame, panels, paper_order
+from cissod_bench.reporting.tables import Figure, Report, Runs
 
 CAPTION = (
     "Classes sorted by their boxes in the original data set; the index is no class id. Area: original data set. Bars: "

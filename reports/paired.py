@@ -8,13 +8,13 @@ from dataclasses import replace
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import by_scale, is_scored, newest, scale_words
 from cissod_bench.catalogue import Entry
-from cissod_bench.paired import MOST_FLIPPED, least_flip, paired
-from cissod_bench.sides import OURS, Side, sides_of
-from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import by_split, is_competitor
-from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
+from cissod_bench.records.record import RunRecord
+from cissod_bench.reporting.averaging import by_scale, is_scored, newest, scale_words
+from cissod_bench.reporting.contenders import OURS, Side, sides_of
+from cissod_bench.reporting.paired_tests import MOST_FLIPPED, least_flip, paired
+from cissod_bench.reporting.table_plan import by_split, is_competitor
+from cissod_bench.reporting.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 NOTES = (
     "Differences of AP in points, ours minus the other method, over the n training seeds that both were run with, on "

@@ -11,15 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import by_scale, departing, is_scored, newest, scale_words
 from cissod_bench.catalogue import Entry
-from cissod_bench.curve_chart import curve_chart
-from cissod_bench.curves import BASELINE, CurvePanel, curve_files, looks
 from cissod_bench.errors import DataFault
-from cissod_bench.pseudo_label_lines import adapts, averaged, line_frame, quality_panels, read_lines, state_panels
-from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import by_split, method_place, method_title
-from cissod_bench.tables import Figure, Report, Runs, Splits
+from cissod_bench.records.pseudo_label_lines import read_lines
+from cissod_bench.records.record import RunRecord
+from cissod_bench.rendering.curve_chart import curve_chart
+from cissod_bench.rendering.curves import BASELINE, CurvePanel, curve_files, looks
+from cissod_bench.rendering.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
+from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words
+from cissod_bench.reporting.table_plan import by_split, method_place, method_title
+from cissod_bench.reporting.tables import Figure, Report, Runs, Splits
 
 QUALITY = (
     "Pseudo labels that training used, over all images of D_u that it saw in a generation, against their hidden "

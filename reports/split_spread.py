@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.averaging import as_text, is_scored, newest, scale
 from cissod_bench.catalogue import Entry
-from cissod_bench.paired import paired_t, sign_flips
-from cissod_bench.sides import OURS, Scores, Side, sides_of
-from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import task_layouts
-from cissod_bench.tables import DASH, Listing, Report, Runs, Splits, p_words
+from cissod_bench.records.record import RunRecord
+from cissod_bench.reporting.averaging import as_text, is_scored, newest, scale
+from cissod_bench.reporting.contenders import OURS, Scores, Side, sides_of
+from cissod_bench.reporting.paired_tests import paired_t, sign_flips
+from cissod_bench.reporting.table_plan import task_layouts
+from cissod_bench.reporting.tables import DASH, Listing, Report, Runs, Splits, p_words
 
 NOTES = (
     "Mean and sample standard deviation of AP in points over k draws of the split (split seeds), all trained with the "

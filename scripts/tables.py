@@ -13,15 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cissod_bench.atomic import write_bytes
 from cissod_bench.catalogue import list_methods, list_reports, load_report
-from cissod_bench.distributions import WORDS
-from cissod_bench.pseudo_label_lines import Line, read_lines
-from cissod_bench.rendering import render_markdown
-from cissod_bench.runs import find_runs
-from cissod_bench.spec import RunRecord
-from cissod_bench.table_plan import method_title
-from cissod_bench.tables import DASH, Runs
+from cissod_bench.files.whole_files import write_bytes
+from cissod_bench.records.pseudo_label_lines import Line, read_lines
+from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import find_runs
+from cissod_bench.rendering.distributions import WORDS
+from cissod_bench.rendering.formats import render_markdown
+from cissod_bench.reporting.table_plan import method_title
+from cissod_bench.reporting.tables import DASH, Runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")

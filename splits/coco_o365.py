@@ -11,13 +11,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cissod_bench.annotations import Annotations
-from cissod_bench.columns import Ints
-from cissod_bench.drawing import check_enough, cover_classes, share_of_images, thinned, visiting_order
+from cissod_bench.annotations.columns import Ints
+from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.scenarios import NOT_DRAWN
-from cissod_bench.spec import DrawOptions, Task
-from cissod_bench.split import Source, Split
+from cissod_bench.splitting.drawing import check_enough, cover_classes, share_of_images, thinned, visiting_order
+from cissod_bench.splitting.options import DrawOptions
+from cissod_bench.splitting.scenarios import NOT_DRAWN
+from cissod_bench.splitting.split import Source, Split
+from cissod_bench.splitting.task import Task
 
 from .coco_split1 import COCO, TRAIN_IMAGES
 

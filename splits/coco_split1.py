@@ -4,8 +4,8 @@ D_s is drawn by ``uniform``: minority classes keep their natural proportions, so
 the real boxes that meets the released counts (324 images, 1403 minority boxes), which ``useful`` misses by a factor 3.
 """
 
-from cissod_bench.scenarios import draw_by_minority
-from cissod_bench.spec import Task
+from cissod_bench.splitting.scenarios import draw_by_minority
+from cissod_bench.splitting.task import Task
 
 COCO = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip (cocodataset.org, MS-COCO 2017)"
 TRAIN_IMAGES = "http://images.cocodataset.org/zips/train2017.zip (cocodataset.org)"

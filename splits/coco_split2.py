@@ -4,8 +4,8 @@ D_s is drawn by ``useful``: on the real boxes that meets the released counts (20
 ``uniform`` needs thousands of images before the rarest class has its ten boxes.
 """
 
-from cissod_bench.scenarios import draw_by_minority
-from cissod_bench.spec import Task
+from cissod_bench.splitting.scenarios import draw_by_minority
+from cissod_bench.splitting.task import Task
 
 from .coco_split1 import COCO, TRAIN_IMAGES, VAL_IMAGES
 

@@ -8,8 +8,8 @@ it. Images are named by their ``coco_url``: training images are MS-COCO train201
 val2017's. So a detector trained on MS-COCO has seen most of the val images, with their boxes: never start from one.
 """
 
-from cissod_bench.scenarios import draw_by_frequency
-from cissod_bench.spec import Task
+from cissod_bench.splitting.scenarios import draw_by_frequency
+from cissod_bench.splitting.task import Task
 
 from .coco_split1 import TRAIN_IMAGES, VAL_IMAGES
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import MappingProxyType
 
-from cissod_bench.scenarios import draw_by_minority
-from cissod_bench.shapes import write_shapes
-from cissod_bench.spec import Task
+from cissod_bench.splitting.scenarios import draw_by_minority
+from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.toy_images import write_shapes
 
 COUNTS = MappingProxyType({"train": 2000, "val": 300})
 WEIGHTS = MappingProxyType({

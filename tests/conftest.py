@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench import cli
-from cissod_bench.shapes import write_shapes
+from cissod_bench.splitting.toy_images import write_shapes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, before it is imported: tests run in a process a core
 

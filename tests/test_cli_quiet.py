@@ -10,8 +10,8 @@ import pytest
 from conftest import Called
 from fake_runs import SCHEMA1
 
-from cissod_bench import runs
-from cissod_bench.training import run
+from cissod_bench.records import run_folder as runs
+from cissod_bench.running import run
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

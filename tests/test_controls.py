@@ -16,7 +16,7 @@ from rich.table import Table
 from cissod_bench.cli.common import Output
 from cissod_bench.controls import has_control, json_shown, shown, shown_name
 from cissod_bench.errors import DataFault
-from cissod_bench.images import broken_name_rule
+from cissod_bench.files.images import broken_name_rule
 from cissod_bench.terminal import Console, Text
 
 BAD = {

@@ -238,7 +238,7 @@ def test_the_weights_that_full_needs_are_looked_into(
     import torch
     from weights import MAKERS
 
-    from cissod_bench.training import settings
+    from cissod_bench.contract import settings
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(settings, "FULL", replace(settings.FULL, base_channels=8))

@@ -13,11 +13,11 @@ import torch
 from ranks import two_processes
 from test_loop import Bomb
 
+from cissod_bench.contract.parts import Promoted
+from cissod_bench.contract.pool import EMPTY, Pool, pool_of
 from cissod_bench.errors import BenchError, DataFault, UsageFault
+from cissod_bench.messages import pack, unpack
 from cissod_bench.training.judging import Looks
-from cissod_bench.training.messages import pack, unpack
-from cissod_bench.training.parts import Promoted
-from cissod_bench.training.pool import EMPTY, Pool, pool_of
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -74,7 +74,7 @@ BOTH = """
 import sys, numpy, torch
 from pathlib import Path
 from cissod_bench.errors import BenchError, DataFault
-from cissod_bench.training import distributed
+from cissod_bench import distributed
 distributed._PIECE = 1000
 distributed.start(torch.device("cpu"))
 rank = distributed.rank()

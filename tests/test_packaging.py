@@ -68,7 +68,7 @@ def test_the_wheel_carries_every_file_of_the_core(inside: set[str]) -> None:
     files = [p for p in (ROOT / "cissod_bench").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     assert {path.relative_to(ROOT).as_posix() for path in files} <= inside
     assert "cissod_bench/py.typed" in inside
-    assert any(name.startswith("cissod_bench/templates/") for name in inside)
+    assert "cissod_bench/rendering/report.html.j2" in inside
 
 
 def test_the_wheel_carries_its_licence_and_no_tests(inside: set[str]) -> None:

@@ -182,7 +182,7 @@ def test_every_command_that_a_text_of_the_code_names_exists(helps: dict[tuple[st
 def test_every_option_and_setting_that_a_remedy_names_exists(helps: dict[tuple[str, ...], str]) -> None:
     from dataclasses import fields
 
-    from cissod_bench.training.settings import Settings
+    from cissod_bench.contract.settings import Settings
 
     everywhere = "\n".join(helps.values())
     settings = {one.name for one in fields(Settings)} | {"key", "{}"}

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cissod_bench.cli import main
-from cissod_bench.runs import find_runs
+from cissod_bench.records.run_folder import find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")

@@ -18,12 +18,14 @@ from test_faults import execute
 from test_presets_train import _numbers, _wait_for_lines, run_words
 from tiny import tiny_plan
 
-from cissod_bench import runs, stopping
+from cissod_bench import signals as stopping
 from cissod_bench.errors import Interrupted
-from cissod_bench.stopping import stop_signals, stopped
-from cissod_bench.training import checkpoint, run
-from cissod_bench.training.plan import Plan
-from cissod_bench.training.progress import Bar
+from cissod_bench.records import run_folder as runs
+from cissod_bench.running import run
+from cissod_bench.running.plan import Plan
+from cissod_bench.running.progress import Bar
+from cissod_bench.signals import stop_signals, stopped
+from cissod_bench.training import checkpoint
 
 SIX = ("iterations=6", "generations=2", "checkpoint_every=100", "log_every=1", "workers=0")
 

@@ -11,17 +11,18 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
-from cissod_bench import third_party
-from cissod_bench.declarations import Entry as Entry
-from cissod_bench.declarations import command_name as command_name
-from cissod_bench.declarations import declaration, entry, tree_of
+from cissod_bench.catalogue import entry_points as third_party
+from cissod_bench.catalogue.declarations import Entry as Entry
+from cissod_bench.catalogue.declarations import command_name as command_name
+from cissod_bench.catalogue.declarations import declaration, entry, tree_of
+from cissod_bench.contract.method import Method
 from cissod_bench.errors import unknown_name
-from cissod_bench.spec import Method, Task
+from cissod_bench.splitting.task import Task
 
 _HERE = Path(__file__).resolve().parent
 # A checkout keeps the folders at its root; a wheel nests them in this package (see pyproject.toml).
 FOLDERS = _HERE if (_HERE / "method").is_dir() else _HERE.parents[1]
-__path__ = [str(FOLDERS)]
+__path__ = [str(_HERE), str(FOLDERS)]
 
 
 @cache

@@ -14,8 +14,8 @@ from cissod_bench.cli.common import Output, global_options, pass_output, work_di
 from cissod_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from cissod_bench.training.exam.desk import Desk
-    from cissod_bench.training.exam.outcome import Outcome
+    from cissod_bench.exam.desk import Desk
+    from cissod_bench.exam.outcome import Outcome
 
 
 @click.command("check-method", short_help="Examine a method, by name or file.")
@@ -36,11 +36,11 @@ def command(output: Output, /, *, names: Sequence[str], quick: bool, ranks: Path
     Only data/toy below --work-dir is kept. Ends with exit code 1 if a check fails.
     """
     if ranks is not None:
-        from cissod_bench.training.exam.ranks import sit_as_rank
+        from cissod_bench.exam.ranks import sit_as_rank
 
         sit_as_rank(names, _desk(ranks, work_dir, quick))
         return
-    from cissod_bench.training.exam.sitting import examine
+    from cissod_bench.exam.sitting import examine
 
     with tempfile.TemporaryDirectory(prefix="cissod-exam-") as scratch:
         words = ["check-method", "--ranks", scratch, "--work-dir", str(work_dir), *["--quick"] * quick]
@@ -49,7 +49,7 @@ def command(output: Output, /, *, names: Sequence[str], quick: bool, ranks: Path
 
 
 def _desk(scratch: Path, work_dir: Path, quick: bool) -> Desk:
-    from cissod_bench.training.exam.desk import quick_desk, usual_desk
+    from cissod_bench.exam.desk import quick_desk, usual_desk
 
     return quick_desk(scratch) if quick else usual_desk(scratch, work_dir)
 
@@ -60,7 +60,7 @@ def _show(output: Output, names: Sequence[str], found: Sequence[Sequence[Outcome
     Raises:
         BenchError: a check failed.
     """
-    from cissod_bench.training.exam.outcome import CHECKS
+    from cissod_bench.exam.outcome import CHECKS
 
     failed = [
         (name, one) for name, outcomes in zip(names, found, strict=True) for one in outcomes if one.status == "FAIL"
@@ -83,7 +83,7 @@ def _show(output: Output, names: Sequence[str], found: Sequence[Sequence[Outcome
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise BenchError(
             f"{name} fails the check {first.check!r}{others}: {CHECKS[first.check]}.",
-            remedy="the contract stands in cissod_bench/training/parts.py and spec.py",
+            remedy="the contract stands in cissod_bench/contract/parts.py and spec.py",
         )
 
 

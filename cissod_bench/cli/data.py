@@ -12,7 +12,7 @@ from cissod_bench.cli.common import Output, data_root_option, global_options, pa
 from cissod_bench.errors import DataFault, UsageFault
 
 if TYPE_CHECKING:
-    from cissod_bench.data_check import Check, TaskCheck
+    from cissod_bench.split_folders.data_check import Check, TaskCheck
 
 COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _MOST_FOLDERS = 5  # Objects365 has more than fifty
@@ -56,9 +56,9 @@ def check(
     What is there and broken always is. Images that one task scores and another one trains on are warned about.
     """
     from cissod_bench.catalogue import list_tasks, load_task
+    from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.make_splits import shown_progress
-    from cissod_bench.data_check import DataCheck, Depth
-    from cissod_bench.tasks import find_task
+    from cissod_bench.split_folders.data_check import DataCheck, Depth
 
     if sample is not None and not deep:
         raise UsageFault("--sample says how many images are decoded.", remedy="add --deep")
@@ -126,7 +126,7 @@ def _print(found: Sequence[TaskCheck], data_root: Path) -> None:
 
 def _found(check: Check) -> str:
     """Return the counts of a file or folder as text."""
-    from cissod_bench.lenient import WORDS
+    from cissod_bench.annotations.lenient import WORDS
 
     counts = check.counts
     if not counts:

@@ -34,7 +34,7 @@ def command(ctx: click.Context, output: Output, *, preset_name: str, methods: tu
     The commands are shown as they run. Needs no data and no GPU. A demo that was stopped continues where it was.
     """
     from cissod_bench.cli import evaluate, make_splits, report, run
-    from cissod_bench.runs import PREDICTIONS, RECORD, run_folder
+    from cissod_bench.records.run_folder import PREDICTIONS, RECORD, run_folder
 
     begun = time.perf_counter()
     methods = tuple(dict.fromkeys(methods))

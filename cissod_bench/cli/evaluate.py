@@ -12,7 +12,7 @@ import click
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
-    from cissod_bench.evaluate import Scores
+    from cissod_bench.scoring.evaluate import Scores
 
 
 @click.command("evaluate", short_help="Score a predictions file.")
@@ -90,8 +90,8 @@ def command(
     unless --ground-truth says what to score against. The paper's LVIS table keeps 100 detections an image above
     .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
     """
-    from cissod_bench.evaluate import score
-    from cissod_bench.manifests import read_manifest
+    from cissod_bench.scoring.evaluate import score
+    from cissod_bench.splitting.manifest import read_manifest
 
     manifest = read_manifest(split)
     groups = _groups(manifest, split, view)
@@ -143,8 +143,8 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
         DataFault: it is not there or is another one than the split was drawn for.
     """
     from cissod_bench.errors import DataFault
-    from cissod_bench.json_files import file_sha256
-    from cissod_bench.split_list import data_roots
+    from cissod_bench.files.hashing import file_sha256
+    from cissod_bench.split_folders.listing import data_roots
 
     roots, path = data_roots(split, manifest, data_root, work_dir), str(manifest["inputs"]["val"]["path"])
     found = next((root / path for root in roots if (root / path).is_file()), None)
@@ -174,8 +174,8 @@ def _check_task(
         DataFault: one of the task's annotation files is another one.
     """
     from cissod_bench.errors import UsageFault
-    from cissod_bench.split_list import data_roots, task_of
-    from cissod_bench.tasks import check_still_described
+    from cissod_bench.split_folders.ensure import check_still_described
+    from cissod_bench.split_folders.listing import data_roots, task_of
 
     task = task_of(manifest, data_root, task_name)
     if task is None:

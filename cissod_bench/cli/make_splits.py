@@ -15,10 +15,10 @@ from cissod_bench.controls import shown_name
 from cissod_bench.errors import BenchError, DataFault, UsageFault
 
 if TYPE_CHECKING:
-    from cissod_bench.json_files import Progress
-    from cissod_bench.manifests import Manifest
-    from cissod_bench.spec import Task
-    from cissod_bench.tasks import SplitOnDisk
+    from cissod_bench.files.json_objects import Progress
+    from cissod_bench.split_folders.ensure import SplitOnDisk
+    from cissod_bench.splitting.manifest import Manifest
+    from cissod_bench.splitting.task import Task
 
 
 @click.command("make-splits", short_help="Draw the labelled and unlabelled annotation files of the sub-tasks.")
@@ -90,7 +90,8 @@ def command(
     that is there is verified and kept, unless an option given here is not its own: then --force is needed. Where
     several splits are asked for, one that cannot be drawn stops none of the others.
     """
-    from cissod_bench.tasks import draw_options, dry_split, ensure_split, find_task
+    from cissod_bench.catalogue.task_files import find_task
+    from cissod_bench.split_folders.ensure import draw_options, dry_split, ensure_split
 
     given: dict[str, Any] = {
         "cover": cover,
@@ -141,7 +142,7 @@ def _raise(faults: Mapping[str, BenchError], planned: int) -> None:
 def _available(output: Output, data_root: Path) -> list[Task]:
     """Return every task whose files are there; tell what the others lack."""
     from cissod_bench.catalogue import list_tasks, load_task
-    from cissod_bench.tasks import missing_inputs
+    from cissod_bench.split_folders.ensure import missing_inputs
 
     found = []
     for name in list_tasks():
@@ -178,7 +179,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = False) -> str:
     """Return what was drawn as a few lines of text, with a line a class if asked for."""
-    from cissod_bench.split_counts import count_lines, loss_lines, percent_lines, short_line
+    from cissod_bench.split_folders.counts import count_lines, loss_lines, percent_lines, short_line
 
     manifest = drawn.manifest
     counts, boxes = manifest["counts"], manifest["boxes"]
@@ -245,7 +246,7 @@ def _policy(manifest: Manifest) -> list[str]:
 
 def normalised_lines(manifest: Mapping[str, Any]) -> list[str]:
     """Return a line on each kind of record that was read as it is meant, not as it is written."""
-    from cissod_bench.lenient import WORDS
+    from cissod_bench.annotations.lenient import WORDS
 
     return [
         f"  normalised in {role}: {count:,} {WORDS.get(kind, kind)}"

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from cissod_bench.catalogue import Entry, list_methods
+from cissod_bench.catalogue.method_files import find_entry, find_method
 from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
-from cissod_bench.method_files import find_entry, find_method
 
 _SHOWN = ("citation", "images", "competitor", "variants", "departures", "reported")
 

@@ -25,7 +25,7 @@ def command(output: Output, name: str | None) -> None:
     Of a preset: its settings beside the paper's, and where the training is not Soft Teacher's whatever is set. Of a
     profile: what it fixes and what of that is left out.
     """
-    from cissod_bench.training import fidelity, settings
+    from cissod_bench.contract import fidelity, settings
 
     if name is None:
         rows = [_row(n, t, "preset", fidelity.NOT_SOFT_TEACHERS) for n, t in settings.PRESET_TITLES.items()]

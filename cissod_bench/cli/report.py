@@ -11,7 +11,7 @@ import click
 from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
-    from cissod_bench.tables import Report, Runs
+    from cissod_bench.reporting.tables import Report, Runs
 
 FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
 DRAWN = ("png", "svg")
@@ -39,11 +39,11 @@ def command(
     """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them."""
     from dataclasses import replace
 
-    from cissod_bench.atomic import write_bytes
     from cissod_bench.catalogue import list_reports, load_report
     from cissod_bench.errors import DataFault
-    from cissod_bench.rendering import RENDERERS, draw_figures
-    from cissod_bench.runs import find_runs
+    from cissod_bench.files.whole_files import write_bytes
+    from cissod_bench.records.run_folder import find_runs
+    from cissod_bench.rendering.formats import RENDERERS, draw_figures
 
     chosen = _formats(formats)
     place = runs or work_dir / "runs"
@@ -83,7 +83,7 @@ def _told(folder: Path, files: list[str], drawn: bool) -> list[str]:
 
 def _splits(output: Output, work_dir: Path) -> list[dict[str, Any]]:
     """Return the manifests of the splits below the work folder; those that cannot be read are named."""
-    from cissod_bench.split_list import find_splits
+    from cissod_bench.split_folders.listing import find_splits
 
     manifests = []
     for split in find_splits(work_dir):
@@ -110,8 +110,8 @@ def _formats(text: str) -> list[str]:
 
 
 def _print(reports: list[Report], runs: Runs) -> None:
-    from cissod_bench.html import departures
-    from cissod_bench.rendering import notes_once, print_rich
+    from cissod_bench.rendering.formats import notes_once, print_rich
+    from cissod_bench.rendering.page import departures
     from cissod_bench.terminal import Console
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -124,7 +124,7 @@ def _print(reports: list[Report], runs: Runs) -> None:
 
 def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
     """Return what --json prints: every cell, the runs left out, the files."""
-    from cissod_bench.rendering import plain_records
+    from cissod_bench.rendering.formats import plain_records
 
     return {
         "reports": {

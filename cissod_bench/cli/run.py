@@ -12,8 +12,8 @@ from cissod_bench.cli.common import Output, data_root_option, global_options, pa
 from cissod_bench.errors import UsageFault
 
 if TYPE_CHECKING:
-    from cissod_bench.spec import RunRecord
-    from cissod_bench.training.plan import Plan
+    from cissod_bench.records.record import RunRecord
+    from cissod_bench.running.plan import Plan
 
 
 @click.command("run", short_help="Train a method on a sub-task and score it.")
@@ -59,12 +59,12 @@ def command(
 
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
     """
-    from cissod_bench import tasks
-    from cissod_bench.cli.launch import launch, process_count
+    from cissod_bench.catalogue.method_files import find_method
+    from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.restart import allow_restart
-    from cissod_bench.launchers import rank_variables
-    from cissod_bench.method_files import find_method
-    from cissod_bench.training.plan import make_plan
+    from cissod_bench.launching.launch import launch, process_count
+    from cissod_bench.launching.launchers import rank_variables
+    from cissod_bench.running.plan import make_plan
 
     os.environ.update(rank_variables(os.environ))
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -73,7 +73,7 @@ def command(
     processes = world if world > 1 or launcher == "none" else process_count(gpus)
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
         raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
-    task, method = tasks.find_task(task_name), find_method(method_name)
+    task, method = find_task(task_name), find_method(method_name)
     plan = make_plan(task, method, command=sys.argv, say=output.say, **options)
     for line in describe(plan, processes):
         output.say(line)
@@ -91,8 +91,9 @@ def command(
 
 def _train(output: Output, plan: Plan, *, restart: bool, yes: bool) -> None:
     """Do the run in this process, as one of its ranks if there are several, and show its result."""
+    from cissod_bench import distributed
     from cissod_bench.cli.restart import allow_restart
-    from cissod_bench.training import distributed, run
+    from cissod_bench.running import run
 
     distributed.start(run.pick_device())
     interval, may_ask = plan.settings.checkpoint_every, not distributed.is_distributed()
@@ -108,9 +109,9 @@ def _train(output: Output, plan: Plan, *, restart: bool, yes: bool) -> None:
 
 def describe(plan: Plan, world: int) -> list[str]:
     """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
-    from cissod_bench.statements import chosen
-    from cissod_bench.training.plan import images_an_iteration
-    from cissod_bench.training.settings import FULL, departures, learning_rate_for
+    from cissod_bench.contract.settings import FULL, departures, learning_rate_for
+    from cissod_bench.running.plan import images_an_iteration
+    from cissod_bench.splitting.statements import chosen
 
     settings, counts = plan.settings, plan.manifest["counts"]
     other = [f"{name} {there} (the task's {own})" for name, (there, own) in chosen(plan.manifest).items()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cissod_bench.controls import shown_name
 
 if TYPE_CHECKING:
-    from cissod_bench.split_diff import IdsDiffer, SplitsDiffer
+    from cissod_bench.split_folders.compare import IdsDiffer, SplitsDiffer
     from cissod_bench.terminal import Console
 
 _HASH = 12  # hexadecimal digits of a hash that tell splits apart
@@ -62,7 +62,7 @@ def _short(value: Any) -> str:
 
 def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Print what a manifest says: facts, groups and every class."""
-    from cissod_bench.split_counts import COLUMNS, group_counts
+    from cissod_bench.split_folders.counts import COLUMNS, group_counts
     from cissod_bench.terminal import Console, Text, name_text
 
     console = Console()
@@ -78,7 +78,7 @@ def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _facts(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Yield name and value of each line above the tables."""
-    from cissod_bench.split_counts import loss_lines, short_classes, short_line
+    from cissod_bench.split_folders.counts import loss_lines, short_classes, short_line
 
     counts, boxes = manifest["counts"], manifest["boxes"]
     parts = [f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
@@ -157,7 +157,7 @@ _SELDOM = ("dropped_boxes", "ignored_boxes")  # columns that are left out where 
 
 
 def _print_classes(console: Console, manifest: Mapping[str, Any]) -> None:
-    from cissod_bench.split_list import class_rows
+    from cissod_bench.split_folders.listing import class_rows
     from cissod_bench.terminal import name_text
 
     rows = list(class_rows(manifest))

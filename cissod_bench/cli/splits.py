@@ -35,7 +35,7 @@ def list_command(output: Output, *, work_dir: Path) -> None:
     A folder that holds no sound manifest is listed with what is wrong with it; `splits verify` looks at the files too.
     """
     from cissod_bench.cli.split_tables import print_list
-    from cissod_bench.split_list import find_splits, row
+    from cissod_bench.split_folders.listing import find_splits, row
 
     rows = [row(found) for found in find_splits(work_dir)]
     output.result(rows)
@@ -55,7 +55,7 @@ def list_command(output: Output, *, work_dir: Path) -> None:
 def show_command(output: Output, *, place: str, split_seed: int, work_dir: Path) -> None:
     """Show what is in a split: counts, groups, every class, box policy, inputs, hashes. --json prints the manifest."""
     from cissod_bench.cli.split_tables import print_split
-    from cissod_bench.split_list import find_split, read_split
+    from cissod_bench.split_folders.listing import find_split, read_split
 
     folder = find_split(place, split_seed, work_dir)
     manifest = read_split(folder)
@@ -78,8 +78,8 @@ def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, 
     --data-root, its images must be in neither. Ends with exit code 3 after telling every fault.
     """
     from cissod_bench.cli.make_splits import shown_progress
-    from cissod_bench.split_contract import split_faults
-    from cissod_bench.split_list import find_splits, scored_file, splits_of
+    from cissod_bench.split_folders.listing import find_splits, scored_file, splits_of
+    from cissod_bench.split_folders.verify import split_faults
 
     folders = [folder for place in places for folder in splits_of(place, work_dir)]
     folders = list(dict.fromkeys(folders)) or [found.folder for found in find_splits(work_dir)]
@@ -128,8 +128,8 @@ def diff_command(
 
     from cissod_bench.cli.make_splits import shown_progress
     from cissod_bench.cli.split_tables import print_difference
-    from cissod_bench.split_diff import compare
-    from cissod_bench.split_list import find_split
+    from cissod_bench.split_folders.compare import compare
+    from cissod_bench.split_folders.listing import find_split
 
     if len(places) > 2 or len(seeds) > 2 or (len(places) == 1 and len(seeds) != 2):
         raise UsageFault(
@@ -159,8 +159,8 @@ def plot_command(
     output: Output, *, places: tuple[str, ...], split_seed: int, out: Path | None, formats: str, work_dir: Path
 ) -> None:
     """Plot the distribution of boxes over classes of splits side by side (Fig. 4); of every task if none is named."""
-    from cissod_bench.distributions import paper_order, plot_distributions
-    from cissod_bench.split_list import find_split, find_splits, read_split
+    from cissod_bench.rendering.distributions import paper_order, plot_distributions
+    from cissod_bench.split_folders.listing import find_split, find_splits, read_split
 
     if places:
         manifests: Sequence[Mapping[str, Any]] = [
@@ -214,10 +214,10 @@ def import_command(
     file is at hand every image must stand in it. Boxes in the unlabelled file are never used. Groups are made by the
     task's rule. The manifest says that the split was imported, and from which files.
     """
+    from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.make_splits import shown_progress, summary
-    from cissod_bench.import_files import Given
-    from cissod_bench.split_import import import_split
-    from cissod_bench.tasks import find_task
+    from cissod_bench.split_folders.import_files import Given
+    from cissod_bench.split_folders.importing import import_split
 
     given = Given(labelled=labelled, unlabelled=unlabelled, hidden=hidden)
     with shown_progress(output) as progress:

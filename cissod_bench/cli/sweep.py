@@ -16,8 +16,8 @@ from cissod_bench.errors import BenchError, Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cissod_bench.cell_states import Folders, Seen
-    from cissod_bench.cells import Cell
+    from cissod_bench.sweeping.cells import Folders, Seen
+    from cissod_bench.sweeping.queue import Cell
 
 
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
@@ -96,10 +96,11 @@ def command(
     What is done is not run again, what was stopped or broke continues from its checkpoint. A run that fails is noted
     and the queue goes on. Several sweeps may work on the same folder: they share the queue, e.g. one for each GPU.
     """
-    from cissod_bench.cell_states import Folders
-    from cissod_bench.cells import cells_of
-    from cissod_bench.sweep import Sweep
-    from cissod_bench.tasks import check_existing, find_task
+    from cissod_bench.catalogue.task_files import find_task
+    from cissod_bench.split_folders.ensure import check_existing
+    from cissod_bench.sweeping.cells import Folders
+    from cissod_bench.sweeping.queue import cells_of
+    from cissod_bench.sweeping.sweep import Sweep
 
     cells = cells_of(methods, tasks, **options)
     folders = Folders(work_dir, results)
@@ -185,7 +186,7 @@ def _text(one: Seen) -> str:
 
 def _value(folders: Folders, cell: Cell, one: Seen) -> dict[str, Any]:
     """Return what --json prints of a cell."""
-    from cissod_bench.cells import IDENTITY
+    from cissod_bench.sweeping.queue import IDENTITY
 
     facts = {name: getattr(cell, name) for name in IDENTITY}
     return {"dir": str(folders.run(cell)), **facts, "state": one.state, "ap": one.scores() or None, "note": one.note}

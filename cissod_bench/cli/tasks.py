@@ -36,7 +36,7 @@ def _facts(name: str) -> dict[str, Any]:
     """Return the task's fields that are values."""
     from dataclasses import fields
 
-    from cissod_bench.tasks import find_task
+    from cissod_bench.catalogue.task_files import find_task
 
     task = find_task(name)
     shown = [field.name for field in fields(task) if field.name not in ("name", "file", "draw", "prepare")]

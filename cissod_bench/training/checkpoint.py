@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cissod_bench.atomic import Deferred, replacing
+from cissod_bench import distributed
+from cissod_bench.contract.parts import Promoted
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.training import distributed
-from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench.files.whole_files import Deferred, replacing
 from cissod_bench.training.guards import Streak
-from cissod_bench.training.parts import Promoted
 
 FORMAT = 1
 _UNSOUND = "put a sound copy in its place, or move it away and repeat the command, which trains from the beginning then"

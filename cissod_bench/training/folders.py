@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cissod_bench import runs
-from cissod_bench.atomic import write_bytes
+from cissod_bench import distributed
 from cissod_bench.errors import DataFault
-from cissod_bench.training import checkpoint, distributed
+from cissod_bench.files.whole_files import write_bytes
+from cissod_bench.records import run_folder as runs
+from cissod_bench.training import checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from cissod_bench import distributed
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import BenchError
-from cissod_bench.training import distributed
-from cissod_bench.training.detector import SemiSupervisedDetector
 
 MOST_IN_A_ROW = 50  # iterations without a step after which training stops
 GRADIENT = "gradient"

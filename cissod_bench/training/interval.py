@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cissod_bench.training import distributed
+from cissod_bench import distributed
 
 AS_LAST = ("lr",)  # a schedule's value, which is the last iteration's
 GPU_MEMORY = "gpu_memory_mib"

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations import read_annotations
+from cissod_bench.annotations.naming import Naming
+from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.errors import DataFault
-from cissod_bench.spec import Naming
-from cissod_bench.training.messages import sendable
+from cissod_bench.messages import sendable
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]

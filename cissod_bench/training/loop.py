@@ -19,18 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cissod_bench.stopping import stopped
-from cissod_bench.training import checkpoint, distributed, guards
-from cissod_bench.training.data import ViewsDataset, training_batches
-from cissod_bench.training.detector import SemiSupervisedDetector
+from cissod_bench import distributed
+from cissod_bench.contract.parts import Context, Detections
+from cissod_bench.contract.settings import Settings, learning_rate
+from cissod_bench.contract.stages import spans
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
+from cissod_bench.files.hashing import mix
+from cissod_bench.loading.loaders import ViewsDataset, training_batches
+from cissod_bench.loading.sampler import TwoSourceSampler
+from cissod_bench.loading.unread import UnreadImages, most_replaced
+from cissod_bench.signals import stopped
+from cissod_bench.training import checkpoint, guards
 from cissod_bench.training.interval import Interval
-from cissod_bench.training.parts import Context, Detections
 from cissod_bench.training.predict import detections
-from cissod_bench.training.pseudo_statistics import Line, PseudoLabelStatistics
-from cissod_bench.training.sampler import TwoSourceSampler, mix
-from cissod_bench.training.settings import Settings, learning_rate
-from cissod_bench.training.stages import spans
-from cissod_bench.training.unread import UnreadImages, most_replaced
+from cissod_bench.training.pseudo_quality import Line, PseudoLabelStatistics
 
 Log = Callable[[dict[str, float]], None]
 Report = Callable[[Line], None]

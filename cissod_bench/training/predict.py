@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import torch
 
-from cissod_bench.atomic import replacing
-from cissod_bench.training.data import Source, ViewsDataset, scoring_batches
-from cissod_bench.training.detector import SemiSupervisedDetector
-from cissod_bench.training.parts import Context, Detections, LabelledImage
-from cissod_bench.training.settings import Settings
-from cissod_bench.training.unread import Told, refuse
+from cissod_bench.contract.parts import Context, Detections, LabelledImage
+from cissod_bench.contract.settings import Settings
+from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
+from cissod_bench.files.whole_files import replacing
+from cissod_bench.loading.loaders import ViewsDataset, scoring_batches
+from cissod_bench.loading.sources import Source
+from cissod_bench.loading.unread import Told, refuse
 
 _PIECE = 10_000  # detections that are turned into text at once
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for a gzip header, which it writes without a time

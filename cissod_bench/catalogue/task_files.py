@@ -1,0 +1,208 @@
+"""A user's own data set as a task: one TOML file names its annotation files, image folders and minority classes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from cissod_bench.catalogue import command_name, list_tasks, load_task
+from cissod_bench.controls import has_control
+from cissod_bench.errors import UsageFault
+from cissod_bench.files.images import broken_name_rule
+from cissod_bench.splitting.scenarios import draw_by_minority
+from cissod_bench.splitting.task import Task
+
+_EXAMPLE = "examples/coco_mini.toml is a whole task file"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    """One of [train] and [val]: paths relative to the data root."""
+
+    annotations: str
+    images: str
+
+
+class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of a task file.
+
+    Attributes:
+        title: as reports print it.
+        minority: names of the minority classes.
+        train, val: annotation file and image folder of each, relative to the data root.
+        source: where the data is described.
+        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100].
+        min_instances: boxes every minority class has in D_s at least.
+        cover: how D_s is selected, see ``DrawOptions``.
+        dm_minority: what becomes of minority boxes in D_m.
+        iterations: optimiser steps of the ``full`` preset.
+        repeat_threshold: t of repeat factor sampling.
+        crs_gamma: gamma of Eq. 10.
+        exif: whether images are turned as their EXIF orientation says, see ``spec.Exif``.
+    """
+
+    title: str
+    minority: list[str]
+    train: _Part
+    val: _Part
+    source: str = "user's data"
+    labelled_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 10.0
+    min_instances: Annotated[int, msgspec.Meta(ge=1)] = 10
+    cover: Literal["uniform", "useful"] = "useful"
+    dm_minority: Literal["drop", "ignore"] = "drop"
+    iterations: Annotated[int, msgspec.Meta(ge=1)] = 180_000
+    repeat_threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    crs_gamma: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    exif: Literal["apply", "ignore", "auto"] = "auto"
+
+
+def read_task_file(path: Path) -> Task:
+    """Return the task a TOML file describes; its name is the file's stem.
+
+    Raises:
+        UsageFault: the file is missing or no TOML, a key is unknown (near matches are shown), missing or of the wrong
+            type, a path leaves the data root, or the name is taken or unfit for a folder.
+    """
+    name = _task_name(path)
+    content = _parsed(path)
+    _check_keys(path, content, TaskFile, "")
+    for part in ("train", "val"):
+        if isinstance(content.get(part), Mapping):
+            _check_place(path, content[part], part)
+            _check_keys(path, content[part], _Part, f"{part}.")
+    try:
+        described = msgspec.convert(content, TaskFile)
+    except msgspec.ValidationError as error:
+        rule, _, place = str(error).partition(" - at `$")
+        key = place.rstrip("`").lstrip(".")
+        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}.", remedy=_EXAMPLE) from None
+    _check_paths(path, described)
+    train, val = _with_slashes(described.train), _with_slashes(described.val)
+    if not described.minority:
+        message = f"{path}: minority names no class; at least one is needed."
+        raise UsageFault(message, remedy='write minority = ["a class", "another one"]')
+    return Task(
+        name=name,
+        file=str(path),
+        title=described.title,
+        source=described.source,
+        inputs={"train": train.annotations, "val": val.annotations},
+        images={"train": train.images, "val": val.images},
+        groups=("maj", "min"),
+        draw=draw_by_minority,
+        iterations=described.iterations,
+        repeat_threshold=described.repeat_threshold,
+        crs_gamma=described.crs_gamma,
+        exif=described.exif,
+        minority=tuple(described.minority),
+        cover=described.cover,
+        draw_defaults={key: getattr(described, key) for key in ("labelled_percent", "min_instances", "dm_minority")},
+    )
+
+
+def _task_name(path: Path) -> str:
+    name = path.name.removesuffix(".toml")
+    if not _NAME.fullmatch(name):
+        raise UsageFault(
+            f"{path}: the file's name is the task's and becomes a folder. It must be letters, digits, '_', '-' or '.', "
+            f"start with a letter or digit and have at most 64 of them. Got {name!r}.",
+            remedy="rename the file",
+        )
+    if command_name(name) in list_tasks():
+        message = f"{path}: {command_name(name)!r} is the name of a built-in task."
+        raise UsageFault(message, remedy="give the file another name")
+    return name
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file, with or without the byte order mark that Windows' editors write."""
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    text = ""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content: dict[str, Any] = toml.loads(text)
+    except OSError as error:
+        remedy = "cissod-bench tasks lists the built-in tasks"
+        raise UsageFault(f"{path} cannot be read: {error.strerror}.", remedy=remedy) from None
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"{path} is not UTF-8: byte {error.start}.", remedy="save the file as UTF-8") from None
+    except toml.TOMLDecodeError as error:
+        raise UsageFault(f"{path} is no TOML: {error}.", remedy=_toml_remedy(text)) from None
+    return content
+
+
+_ESCAPING = re.compile(r'"[^"\n]*\\[^"\n]*"')
+_SLASHES = "write paths with '/', or in single quotes, where a backslash is a backslash"
+
+
+def _toml_remedy(text: str) -> str:
+    if _ESCAPING.search(text):
+        return f"a backslash in double quotes begins a special character in TOML; {_SLASHES}"
+    return _EXAMPLE
+
+
+def _check_place(path: Path, part: Mapping[str, Any], name: str) -> None:
+    """Refuse a key of the whole file below the header of a table, which TOML takes for one of the table's.
+
+    Raises:
+        UsageFault: there is one.
+    """
+    known = {field.name for field in msgspec.structs.fields(_Part)}
+    whole = {field.name for field in msgspec.structs.fields(TaskFile)} - known
+    if strayed := [key for key in part if key in whole]:
+        listed = ", ".join(map(repr, strayed))
+        raise UsageFault(
+            f"{path}: {listed} stands below the header of a table, so TOML reads it as {name}.{strayed[0]}; it belongs "
+            "to the whole file, above the first line in brackets.",
+            remedy=f"move {listed} to the top of the file, above [train] and [val]",
+        )
+
+
+def _check_keys(path: Path, content: Mapping[str, Any], kind: type[msgspec.Struct], prefix: str) -> None:
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(repr(prefix + n) for n in near)}?" if near else ""
+            listed = ", ".join(prefix + name for name in known)
+            message = f"{path}: there is no key {prefix + key!r}.{hint} Known: {listed}."
+            raise UsageFault(message, remedy=f"take the key out or correct its name; {_EXAMPLE}")
+
+
+def _check_paths(path: Path, described: TaskFile) -> None:
+    for part, values in (("train", described.train), ("val", described.val)):
+        for key in ("annotations", "images"):
+            value = getattr(values, key)
+            if has_control(value):
+                raise UsageFault(
+                    f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a "
+                    "tab, \\n as a line end and so on.",
+                    remedy=_SLASHES,
+                )
+            rule = broken_name_rule(value)
+            if rule is not None:
+                raise UsageFault(
+                    f"{path}: {part}.{key} is a path below the data root and {rule}. Got {value!r}.",
+                    remedy="move the data below one folder and name that with --data-root",
+                )
+
+
+def _with_slashes(part: _Part) -> _Part:
+    """Return paths as every system reads them: a backslash parts folders on Windows alone."""
+    return _Part(part.annotations.replace("\\", "/"), part.images.replace("\\", "/"))
+
+
+def find_task(name: str) -> Task:
+    """Return the task of that name, or the one described by a file whose name ends in ".toml".
+
+    Raises:
+        UsageFault: there is no such task or file, or the file breaks its rules.
+    """
+    return read_task_file(Path(name)) if name.endswith(".toml") else load_task(name)

@@ -1,0 +1,71 @@
+"""Build mmdet's models and transforms from settings, without changing mmengine's global default scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cissod_bench.backbones.pretrained import load_backbone, read_weights
+from cissod_bench.quiet import quiet_imports
+
+_SCOPE = "mmdet"  # where bare names such as "ResNet" or "Resize" are looked up
+
+
+@contextmanager
+def _without_init_report() -> Iterator[None]:
+    """Keep mmengine from printing the initialisation of every weight, three lines each."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def build_model(config: dict[str, Any]) -> Any:
+    """Return the mmdet model of these settings with its initial weights, those of a pretrained backbone included.
+
+    Raises:
+        EnvironmentFault: the pretrained weights can neither be read nor fetched.
+        DataFault: they are not the backbone's.
+    """
+    with quiet_imports():
+        import mmdet.models  # noqa: F401  registers the models
+
+        import cissod_bench.detector.assigners  # noqa: F401  registers ours
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+    from mmengine.registry import DefaultScope
+
+    backbone = dict(config["backbone"])
+    if backbone.get("init_cfg", {}).get("type") == "Pretrained":
+        weights = read_weights(backbone.pop("init_cfg")["checkpoint"])
+    else:
+        weights = None
+    with DefaultScope.overwrite_default_scope(_SCOPE), _without_init_report():
+        model = MODELS.build(ConfigDict({**config, "backbone": backbone}))
+        if weights is not None:  # mmengine would load what fits and pass over the rest
+            load_backbone(model.backbone, weights)
+            model.backbone.init_weights = lambda: None
+        model.init_weights()
+    if weights is not None:
+        del model.backbone.init_weights
+    return model
+
+
+def build_transforms(config: Sequence[dict[str, Any]]) -> Any:
+    """Return the composed transforms of these settings."""
+    with quiet_imports():
+        import mmdet.datasets.transforms  # noqa: F401  registers the transforms
+
+        import cissod_bench.loading.transforms  # noqa: F401  registers ours
+    from mmdet.registry import TRANSFORMS
+    from mmengine.dataset import Compose
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope(_SCOPE):
+        return Compose([TRANSFORMS.build(one) for one in config])

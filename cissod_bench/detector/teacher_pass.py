@@ -1,0 +1,115 @@
+"""What passes from the teacher to the student: pseudo labels in the student's views, and features to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from cissod_bench.contract.parts import Detections, Regions
+from cissod_bench.detector.formulas import large_enough, project
+
+
+@dataclass
+class Compared:
+    """Regions of one unlabelled image whose features in two views a method compares.
+
+    Attributes:
+        boxes: xyxy in pixels of a view, shape (M, 4).
+        labels: channels of their best classes, shape (M,).
+        features: in the weak view, shape (M, D).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    features: Tensor
+
+    def moved(self, weak: DetDataSample, strong: DetDataSample) -> Compared:
+        """Return those that are large enough in the strong view, in its pixels."""
+        device = self.boxes.device
+        way = homography(strong, device) @ torch.linalg.inv(homography(weak, device))
+        boxes = project(self.boxes, way, *strong.img_shape)
+        inside = large_enough(boxes)
+        return Compared(boxes[inside], self.labels[inside], self.features[inside].detach())
+
+
+@dataclass
+class Found:
+    """One image's detections after NMS, in its view's pixels.
+
+    Attributes:
+        boxes: xyxy, shape (M, 4).
+        labels: channels, shape (M,).
+        scores: in falling order, shape (M,).
+        features: output of the head's last shared layer for the RoIs they come from, shape (M, D); of the teacher, or
+            of the student where the method asks for it.
+        proposals: all RoIs of the image, before NMS, where the method compares them.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    features: Tensor
+    proposals: Compared | None = None
+
+    def kept(self, keep: Tensor) -> Found:
+        """Return the chosen ones, bool (M,)."""
+        return Found(self.boxes[keep], self.labels[keep], self.scores[keep], self.features[keep])
+
+
+@dataclass
+class PseudoLabels:
+    """The teacher's confident detections on one unlabelled image, in the student's (strong) view.
+
+    Attributes:
+        boxes: xyxy in pixels of the strong view, shape (M, 4).
+        labels: channels, shape (M,).
+        scores: above the initial threshold, shape (M,).
+        uncertainty: u of each box, shape (M,).
+        features: of the RoI in the weak view, as in `Found`, shape (M, D).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    uncertainty: Tensor
+    features: Tensor
+
+    def instances(self, keep: Tensor) -> InstanceData:
+        """Return the kept ones as mmdet ground truth."""
+        return InstanceData(bboxes=self.boxes[keep], labels=self.labels[keep])
+
+
+@dataclass
+class TeacherPass:
+    """What the student's losses need of the teacher: its features and views, and its pseudo labels.
+
+    ``confident`` are the detections above the initial threshold in the original images, for who judges them;
+    ``compared`` the regions in the strong views that `Parts.extra_losses` compares.
+    """
+
+    features: tuple[Tensor, ...]
+    views: list[DetDataSample]
+    pseudo: list[PseudoLabels]
+    confident: list[Detections]
+    compared: Sequence[Compared | PseudoLabels]
+
+    def regions(self) -> Regions:
+        """Return weak features and labels of all compared regions."""
+        features, labels = (torch.cat([getattr(c, name) for c in self.compared]) for name in ("features", "labels"))
+        return Regions(features, labels)
+
+
+def homography(sample: DetDataSample, device: torch.device) -> Tensor:
+    """Return the way from the original image to a view, float64, shape (3, 3)."""
+    return torch.as_tensor(sample.homography_matrix, dtype=torch.float64, device=device)
+
+
+def supervise(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:
+    """Put ground truth into samples."""
+    for sample, own in zip(samples, instances, strict=True):
+        sample.gt_instances = own

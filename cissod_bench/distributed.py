@@ -1,0 +1,202 @@
+"""Processes: start a group, sum over ranks, share objects. A single process needs none of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from cissod_bench import messages
+from cissod_bench.errors import BenchError, EnvironmentFault, PeerLost
+
+T = TypeVar("T")
+MEETING = timedelta(minutes=30)  # until all processes must be there
+_WAITING = timedelta(hours=12)
+_PIECE = 2**26  # bytes that are sent at once
+# What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
+_LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
+
+
+def is_distributed() -> bool:
+    """Return whether a process group of two or more ranks is running."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Return this process's rank, 0 in a single process."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 in a single process."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def local_rank() -> int:
+    """Return this process's number on its machine, 0 in a single process."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def start(device: torch.device) -> None:
+    """Join the process group that the launcher's environment names: nccl on GPUs, gloo on CPUs.
+
+    mmengine's own launcher would call ``torch.cuda.set_device`` on a CPU machine, too (B17).
+
+    Raises:
+        EnvironmentFault: the processes have not found each other.
+    """
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        return
+    try:
+        store, number, world = next(rendezvous("env://", timeout=MEETING))
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise EnvironmentFault(
+            f"The {os.environ['WORLD_SIZE']} processes of this run have not found each other at {place}: "
+            f"{str(error).strip().splitlines()[0]}.",
+            remedy="see that all of them are started, and export MASTER_ADDR, the machine of rank 0 as the others "
+            "reach it, and MASTER_PORT, a free port there",
+        ) from error
+    # The other ranks wait while the first one scores a whole validation set.
+    store.set_timeout(_WAITING)
+    shared = PrefixStore("default_pg", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=shared, rank=number, world_size=world, timeout=_WAITING)
+
+
+@contextmanager
+def watched_peers() -> Iterator[None]:
+    """Turn the fault that the end of one process causes in the others into one that says so.
+
+    Raises:
+        PeerLost: another process is gone; the run continues from its last checkpoint.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_distributed() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise PeerLost(
+            f"another process of this run is gone ({reason}).",
+            remedy="its own message says why; the same command continues from the last checkpoint",
+        ) from error
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Return the sum over all ranks; the tensor itself in a single process."""
+    if not is_distributed():
+        return values
+    total = values.clone()
+    dist.all_reduce(total, op=dist.ReduceOp.SUM)
+    return total
+
+
+def broadcast(value: T) -> T:
+    """Return rank 0's value on every rank; `messages.pack` says what it may hold."""
+    if not is_distributed():
+        return value
+    data = broadcast_bytes(messages.pack(value) if rank() == 0 else b"")
+    shared: T = value if rank() == 0 else messages.unpack(data)
+    return shared
+
+
+def broadcast_bytes(data: bytes) -> bytes | bytearray:
+    """Return rank 0's bytes on every rank, sent in pieces; the others' are not looked at."""
+    if not is_distributed():
+        return data
+    device = _message_device()
+    length = torch.tensor([len(data)], device=device)
+    dist.broadcast(length, src=0)
+    shared = bytearray(data) if rank() == 0 else bytearray(int(length))
+    for begin in range(0, len(shared), _PIECE):
+        piece = torch.frombuffer(shared, dtype=torch.uint8, offset=begin, count=min(_PIECE, len(shared) - begin))
+        sent = piece.to(device)
+        dist.broadcast(sent, src=0)
+        piece.copy_(sent)
+    return shared
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return on every rank what rank 0 makes, the only one that is asked; a fault of rank 0's is raised by all.
+
+    Args:
+        make: its answer may hold what `messages.pack` takes.
+
+    Raises:
+        BenchError: of ``make``.
+    """
+    if not is_distributed():
+        return make()
+    answer: T | None = None
+    fault: BenchError | None = None
+    if rank() == 0:
+        try:
+            answer = make()
+        except BenchError as error:
+            fault = error
+    fault = broadcast(fault)
+    if fault is not None:
+        fault.on_all_ranks = True
+        raise fault
+    shared: T = broadcast(answer)  # type: ignore[assignment]
+    return shared
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return the values of all ranks, by rank, on every rank; `messages.pack` says what they may hold."""
+    if not is_distributed():
+        return [value]
+    data = torch.frombuffer(bytearray(messages.pack(value)), dtype=torch.uint8)
+    return [messages.unpack(own.cpu().numpy().tobytes()) for own in _pieces(data.to(_message_device()))]
+
+
+def _message_device() -> torch.device:
+    """Return where tensors must lie that ranks send each other."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks one below the other, by rank, on every rank; the tensor itself in one process.
+
+    Args:
+        rows: this rank's, shape (its number, ...); only the first size may differ between ranks.
+    """
+    if not is_distributed():
+        return rows
+    return torch.cat(_pieces(rows))
+
+
+def _pieces(rows: Tensor) -> list[Tensor]:
+    """Return the rows of every rank, by rank."""
+    own = torch.tensor([len(rows)], device=rows.device)
+    numbers = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(numbers, own)
+    lengths = [int(number) for number in numbers]
+    # Ranks exchange pieces of one size: what a rank lacks is filled up and cut off again.
+    piece = rows.new_zeros(max(lengths), *rows.shape[1:])
+    piece[: len(rows)] = rows
+    pieces = [torch.empty_like(piece) for _ in lengths]
+    dist.all_gather(pieces, piece)
+    return [one[:length] for one, length in zip(pieces, lengths, strict=True)]
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if is_distributed():
+        dist.barrier()

@@ -1,0 +1,1 @@
+"""Bytes: whole files, JSON, images, hashes."""

@@ -1,0 +1,55 @@
+"""What settings of older records mean today: fields that came later, values that have another name now.
+
+Records keep loading and keep their meaning. Who adds a setting whose default is not what all runs did before, or
+renames a value, says so here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from types import MappingProxyType
+from typing import Any
+
+from cissod_bench.contract.settings import FULL
+from cissod_bench.records.record import RunRecord
+
+# Setting -> what every run did before there was such a setting.
+LACKING: Mapping[str, Any] = MappingProxyType({"teacher_proposals": "test", "pretrained_kind": "auto"})
+# Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.
+RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType({"strong_views": {"full": "mmdet"}})
+
+
+def _renamed(settings: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return settings with other names for some of their values; what is no text has none."""
+    return {
+        name: names[name].get(value, value) if name in names and isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+
+
+def brought_up_to_date(record: RunRecord) -> RunRecord:
+    """Return a record in the words of today: its settings, and its departures where those settings are concerned.
+
+    A record that does not state its settings stays as it is.
+    """
+    if not RENAMED.keys() <= record.settings.keys():
+        return record
+    settings, paper = {**LACKING, **_renamed(record.settings, RENAMED)}, json.loads(json.dumps(asdict(FULL)))
+    departures = dict(record.departures)
+    for name in LACKING.keys() | RENAMED.keys():
+        departures.pop(name, None)
+        if settings[name] != paper[name]:
+            departures[name] = [paper[name], settings[name]]
+    return replace(record, settings=settings, departures=departures)
+
+
+def as_first_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a program from before the changes above would have written them.
+
+    A checkpoint knows its settings by their hash: with this one, runs that began before continue.
+    """
+    names = {name: {now: before for before, now in pairs.items()} for name, pairs in RENAMED.items()}
+    older = _renamed(settings, names)
+    return {name: value for name, value in older.items() if name not in LACKING or value != LACKING[name]}

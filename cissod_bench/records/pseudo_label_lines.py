@@ -1,0 +1,82 @@
+"""Lines of pseudo_labels.jsonl: what training's pseudo labels were worth, per generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from cissod_bench.errors import DataFault
+from cissod_bench.records.run_folder import PSEUDO_LABELS
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """A line of the file: one group in one generation.
+
+    Attributes:
+        generation: from 1.
+        iteration: the last one in it.
+        group: "all" or a class group.
+        images: views of images of D_u that the teacher labelled.
+        boxes: hidden boxes on them; None where D_u's boxes are not known.
+        detected: pseudo labels, detections above the threshold of their class.
+        correct: those that match a hidden box.
+        precision: correct / detected, 0-1; None where nothing was detected or it cannot be judged.
+        recall: correct / boxes, 0-1; None where there is no box.
+        theta: threshold, mean over the group's classes; theta_min, theta_max: the least and the greatest.
+        w: class weight, likewise; None for methods without.
+        copies_labelled: mean copies of an image of D_l, copies_labelled_max: the most; None without resampling.
+        copies_unlabelled: likewise of D_u.
+        pool: images of D_u whose pseudo labels are pooled; pool_coverage: their share of D_u, 0-1.
+    """
+
+    generation: int
+    iteration: int
+    group: str
+    images: int
+    detected: int
+    boxes: int | None = None
+    correct: int | None = None
+    precision: float | None = None
+    recall: float | None = None
+    theta: float | None = None
+    theta_min: float | None = None
+    theta_max: float | None = None
+    w: float | None = None
+    w_min: float | None = None
+    w_max: float | None = None
+    copies_labelled: float | None = None
+    copies_labelled_max: float | None = None
+    copies_unlabelled: float | None = None
+    copies_unlabelled_max: float | None = None
+    pool: int | None = None
+    pool_coverage: float | None = None
+
+
+def read_lines(folder: Path) -> list[Line]:
+    """Return the lines of a run's file, the last of each group and generation; none where there is no file.
+
+    Raises:
+        DataFault: a line is no JSON or breaks the layout; names the file and the line.
+    """
+    path = folder / PSEUDO_LABELS
+    try:
+        texts = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        remedy = "make the file readable, or take the run's folder out of what --runs names"
+        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
+    found: dict[tuple[int, str], Line] = {}
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = msgspec.json.decode(text, type=Line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataFault(
+                f"{path}, line {number}: {error}.",
+                remedy="mend or remove that line, or move the file away: the report leaves out what it lacks",
+            ) from None
+        found[line.generation, line.group] = line
+    return list(found.values())

@@ -1,0 +1,167 @@
+"""A run's folder and its run.json: where it lies, how it is written, how old ones are read.
+
+The record's layout only ever grows by fields with a default: a file of an older schema lacks them, a file of a newer
+one carries keys that are passed over. Both keep loading (one file of each schema lies in ``tests/data``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cissod_bench.controls import has_control
+from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.files.whole_files import make_folder, write_bytes
+from cissod_bench.records.older_records import brought_up_to_date
+from cissod_bench.records.record import RunRecord
+
+RECORD = "run.json"
+LOG = "log.jsonl"
+PSEUDO_LABELS = "pseudo_labels.jsonl"
+SETTINGS = "settings.json"
+CHECKPOINT = "checkpoint.pth"
+PREDICTIONS = "predictions.json.gz"
+STUDENT_PREDICTIONS = "predictions_student.json.gz"
+RESULTS = (RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, PREDICTIONS, STUDENT_PREDICTIONS)
+"""What a run leaves and a new start removes."""
+
+_REPEAT = "put a sound copy in its place, or move it away and repeat the run, which continues from its checkpoint"
+_DECODER = msgspec.json.Decoder(RunRecord)
+
+
+def run_folder(
+    work_dir: Path, task: str, split_seed: int, method: str, variant: str, preset: str, profile: str, seed: int
+) -> Path:
+    """Return ``work_dir/runs/<task>/split<k>/<method>[+variant]/<preset>-<profile>/seed<k>``; nothing is created.
+
+    Args:
+        work_dir: what ``--work-dir`` names.
+        task: the sub-task's name.
+        split_seed: seed of the draw, >= 0.
+        method: the method's name.
+        variant: the method's variant, "" for the method as it stands.
+        preset: scale of the training ("full", "mini", "smoke").
+        profile: where its constants come from ("default", "paper", "official").
+        seed: seed of the training, >= 0.
+
+    Raises:
+        UsageFault: a name would leave its place in the tree (a slash, a leading dot, a control character).
+    """
+    named = method if not variant else f"{method}+{variant}"
+    for part in (task, named, f"{preset}-{profile}"):
+        if not part or part.startswith(".") or has_control(part) or "/" in part or "\\" in part:
+            raise UsageFault(
+                f"The name {part!r} cannot be a folder: it is empty, starts with a dot, or holds a slash or a control "
+                "character.",
+                remedy="rename the task's or the method's file; its name becomes the folder's",
+            )
+    return work_dir / "runs" / task / f"split{split_seed}" / named / f"{preset}-{profile}" / f"seed{seed}"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON knows in place of a path or a NumPy or torch scalar found in the settings."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"run.json cannot hold a {type(value).__name__}: {value!r}")
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Write ``folder/run.json`` as a whole or not at all, and return its path; the folder is made where it lacks.
+
+    Raises:
+        EnvironmentFault: the place cannot be written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(record, enc_hook=_plain), indent=2)
+    write_bytes(make_folder(folder) / RECORD, text + b"\n")
+    return folder / RECORD
+
+
+def read_record(place: Path) -> RunRecord:
+    """Return the record of a run.
+
+    Args:
+        place: the run's folder or its run.json. Keys this version does not know are passed over; settings of older
+            versions are in the words of this one.
+
+    Raises:
+        DataFault: there is no such file, or it is no JSON, or a value breaks the layout; names the file and the place.
+    """
+    path = place / RECORD if place.is_dir() else place
+    try:
+        record = _DECODER.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise DataFault(
+            f"{path}: no run was recorded here.", remedy="cissod-bench run --method NAME --task NAME"
+        ) from None
+    except OSError as error:
+        remedy = f"make it readable: chmod +r {path}"
+        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # ValidationError, which names the JSON path, is one too
+        raise DataFault(
+            f"{path}: not a run record: {error}.",
+            remedy=_REPEAT,
+        ) from None
+    if rule := _broken_rule(record):
+        raise DataFault(f"{path}: not a run record: {rule}.", remedy=_REPEAT)
+    return brought_up_to_date(record)
+
+
+def _broken_rule(record: RunRecord) -> str | None:
+    """Return the rule that no type states and the record breaks, or None."""
+    for name, pair in record.departures.items():
+        if len(pair) != 2:
+            return f"departures.{name} must be [the paper's value, the value used], got {pair!r}"
+    for key, models in (("ap", record.ap), ("per_class", record.per_class)):
+        for model, scores in models.items():
+            for name, value in scores.items():
+                if value is not None and not 0 <= value <= 100 + 1e-6:  # a mean of 100s may round up
+                    return f"{key}.{model}.{name} must be points in 0-100 or null, got {value}"
+    return None
+
+
+def _order(found: tuple[Path, RunRecord]) -> tuple[Any, ...]:
+    """Sort key that puts seed 2 before seed 10, which the sorting of paths does not."""
+    path, record = found
+    return (
+        record.task,
+        record.split_seed,
+        record.method,
+        record.variant,
+        record.preset,
+        record.profile,
+        record.seed,
+        str(path),
+    )
+
+
+def find_runs(root: Path, *, on_fault: Callable[[DataFault], None] | None = None) -> list[tuple[Path, RunRecord]]:
+    """Return (run folder, record) of every run below a folder, by task, split seed, method, scale and seed.
+
+    Args:
+        root: any folder above the runs; may be missing, then there are none.
+        on_fault: is handed the fault of each record that cannot be read, which is then passed over; by default each
+            is a warning.
+    """
+    found = []
+    for path in root.rglob(RECORD):
+        try:
+            found.append((path.parent, read_record(path)))
+        except DataFault as fault:
+            if on_fault is None:
+                warnings.warn(str(fault), stacklevel=2)
+            else:
+                on_fault(fault)
+    return sorted(found, key=_order)
+
+
+RUN_LOCK = ".lock"  # held by the run itself

@@ -1,0 +1,247 @@
+"""From runs of one scale to a table: which runs share a cell, the paper's numbers beside them, notes on both.
+
+A report says which rows there are and how they are called (a subclass of ``TablePlan``); what may be averaged and what
+has to be said about it is the same for all tables.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from cissod_bench.catalogue import Entry
+from cissod_bench.records.record import RunRecord
+from cissod_bench.reporting.averaging import average, marks, scale_words, scored_model
+from cissod_bench.reporting.consistency import row_break
+from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable, class_counts
+from cissod_bench.reporting.table_notes import between_notes, identity_notes, mark_notes
+from cissod_bench.reporting.tables import CELL_COLUMNS, DAGGER, Block, Figure, Row, Table
+from cissod_bench.scoring.points import AP
+
+READING = (
+    "AP in points (COCO, IoU .50:.95), mean ± sample standard deviation over n training seeds on one split. Bold: the "
+    "best competitor. A dash: nothing ran. n/a: no class of the group has a box to find."
+)
+NOTHING_RAN = "no run"  # in place of a scale
+PAPER = "The second number of a cell is the one the paper prints; a dash: it has none."
+
+
+@dataclass(frozen=True)
+class TablePlan(ABC):
+    """One table in the making.
+
+    Attributes:
+        layout: tasks, columns and number; its ``rows`` are the subclass's business.
+        records: the runs of one scale on its tasks; those that belong in it may be fewer. None of a blank table.
+        methods: what the catalogue lists.
+    """
+
+    layout: PaperTable
+    records: Sequence[RunRecord]
+    methods: Mapping[str, Entry]
+
+    def belongs(self, record: RunRecord) -> bool:
+        """Return whether a run stands in a row of this table."""
+        return True
+
+    @abstractmethod
+    def named(self, method: str, variant: str = "", mark: str = "") -> Row:
+        """Return the row of a method's variant; ``mark`` tells settings apart, where it was run with several."""
+
+    @abstractmethod
+    def rows(self) -> tuple[Row, ...]:
+        """Return all rows from top to bottom, those that nothing ran for among them."""
+
+    @abstractmethod
+    def printed(self, task: str) -> Mapping[Row, Sequence[AP]]:
+        """Return the paper's numbers of a task: row -> an AP a column of the layout."""
+
+    def notes(self) -> list[str]:
+        """Return what has to be said of these rows."""
+        return []
+
+    def figures(self, blocks: Sequence[Block]) -> tuple[Figure, ...]:
+        """Return drawings of what lies behind the cells."""
+        return ()
+
+    @property
+    def head(self) -> str:
+        """What stands above the rows' titles."""
+        return "Method"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Heads of the columns that show ``Row.checks``."""
+        return ()
+
+    def table(self) -> Table:
+        """Return the table."""
+        blocks = self._blocks()
+        cells = [frame for frame in (self._measured(), self._printed(blocks)) if len(frame)]
+        number, title = self.layout.number, self.layout.title
+        broken, odd = identity_notes(self._entries)
+        misprinted, paper_odd = self._printed_breaks(blocks)
+        titles = {block.key: block.title for block in blocks}
+        settings = [*mark_notes(self._entries, titles), *between_notes(self._entries, titles)]
+        return Table(
+            number or title,
+            f"{number}: {title}" if number else title,
+            scale_words(self.records[0]) if self.records else NOTHING_RAN,
+            blocks,
+            self.rows(),
+            pd.concat(cells, ignore_index=True)[CELL_COLUMNS],
+            (*self.notes(), *self._scale_notes(), *settings, *broken, *misprinted),
+            self.figures([block for block in blocks if block.split_sha256]),
+            self.columns,
+            self.head,
+            frozenset(odd | paper_odd),
+        )
+
+    @cached_property
+    def own(self) -> list[RunRecord]:
+        """The runs that stand in its rows."""
+        return [record for record in self.records if self.belongs(record)]
+
+    @cached_property
+    def _entries(self) -> list[tuple[Row, RunRecord]]:
+        return [(self.row(record), record) for record in self.own]
+
+    def _blocks(self) -> tuple[Block, ...]:
+        blocks = []
+        for task, title in self.layout.tasks.items():
+            draws = sorted({record.split_sha256 for record in self.records if record.task == task})
+            for draw in draws:
+                named = title if len(draws) == 1 else f"{title} ({draw[:8]})"
+                blocks.append(Block(task, draw, named, self.layout.columns))
+            if not draws:
+                blocks.append(Block(task, "", title, self.layout.columns))
+        return tuple(blocks)
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        return marks(self.own)
+
+    def row(self, record: RunRecord) -> Row:
+        """Return the row of a record; where its method was run with several settings, they are numbered."""
+        return self.named(record.method, record.variant, self._marks[id(record)])
+
+    def _measured(self) -> pd.DataFrame:
+        """Return a tidy line a measured cell: mean, sample standard deviation and number of training seeds."""
+        lines = []
+        for record in self.own:
+            model = scored_model(record)
+            shared = cell_keys(record, self.row(record)) | {"source": "measured", "model": model}
+            lines += [shared | {"column": column, "ap": record.ap[model].get(column)} for column in self.layout.columns]
+        return average(pd.DataFrame(lines)) if lines else pd.DataFrame()
+
+    def _printed(self, blocks: Sequence[Block]) -> pd.DataFrame:
+        """Return a tidy line a cell the paper prints, for every draw of its task and for tasks nothing ran on."""
+        lines = []
+        for block in blocks:
+            for row, values in self.printed(block.task).items():
+                shared = cell_keys(self.records[0] if self.records else None, row) | {
+                    "task": block.task,
+                    "split_sha256": block.split_sha256,
+                }
+                shared |= {"source": "paper", "model": "teacher", "std": None, "n": 0}
+                lines += [
+                    shared | {"column": column, "mean": value}
+                    for column, value in zip(self.layout.columns, values, strict=True)
+                ]
+        return pd.DataFrame(lines, columns=CELL_COLUMNS).astype({"mean": float, "std": float, "n": int})
+
+    def _scale_notes(self) -> list[str]:
+        """Return what keeps the paper's numbers apart from those of a smaller scale."""
+        preset = self.records[0].preset if self.records else "full"
+        if preset == "full" or not any(self.printed(task) for task in self.layout.tasks):
+            return []
+        return [
+            f"The paper's numbers are of its full schedule; preset {preset} is a smaller one, and they do not compare."
+        ]
+
+    def _printed_breaks(self, blocks: Sequence[Block]) -> tuple[list[str], set[tuple[str, ...]]]:
+        """Return a sentence a printed "all" that its groups do not lead to, and the cells of these numbers."""
+        notes: list[str] = []
+        cells: set[tuple[str, ...]] = set()
+        for block in blocks:
+            for row, values in self.printed(block.task).items():
+                columns = dict(zip(self.layout.columns, values, strict=True))
+                found = row_break(columns, class_counts(block.task))
+                if found:
+                    what = found.words("class-weighted mean of the printed groups")
+                    notes.append(f"{DAGGER} {row.title} on {self.layout.tasks[block.task]}, as printed: {what}.")
+                    cells.add((*row.key, *block.key, found.column, "paper"))
+        return list(dict.fromkeys(notes)), cells
+
+
+def repeated(finished: Sequence[RunRecord], counted: Sequence[RunRecord]) -> list[str]:
+    """Return a note on runs that do not count because a newer one has the same cell and training seed."""
+    number = len(finished) - len(counted)
+    return [f"{number} run(s) repeat a training seed of the same cell; the newest of each counts."] if number else []
+
+
+def by_split(
+    records: Sequence[RunRecord], tasks: Mapping[str, Entry]
+) -> Iterator[tuple[list[RunRecord], str, Sequence[str], str]]:
+    """Yield the records of every task and draw at one scale, the task's title and columns, and what tells draws apart.
+
+    The last is "" where a task has one draw, else the beginning of the split's hash, to stand behind the title.
+
+    Args:
+        records: of one scale.
+        tasks: what the catalogue lists.
+    """
+    for task, (title, columns) in task_layouts(records, tasks).items():
+        draws = sorted({record.split_sha256 for record in records if record.task == task})
+        for draw in draws:
+            own = [record for record in records if (record.task, record.split_sha256) == (task, draw)]
+            yield own, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
+
+
+def task_layouts(records: Sequence[RunRecord], tasks: Mapping[str, Entry]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return every task that was run -> its title and score columns, the paper's tasks first and in its order."""
+    known = {task: (title, table.columns) for table in TABLES for task, title in table.tasks.items()}
+    # A record that carries its task's title comes behind one that does not, and stands for the task.
+    ordered = sorted(records, key=lambda record: (record.task, bool(record.title)))
+    run = {record.task: record for record in ordered}
+    found = {task: known[task] for task in known if task in run}
+    for task, record in run.items():
+        title = tasks[task].title if task in tasks else record.title or task
+        found.setdefault(task, (title, tuple(dict.fromkeys(("all", *record.groups)))))
+    return found
+
+
+def method_place(method: str) -> tuple[int, str]:
+    """Return a method's place among rows as a sort key: the paper's order, then all others by name."""
+    order = list(METHODS)
+    return (order.index(method) if method in order else len(order)), method
+
+
+def method_title(methods: Mapping[str, Entry], method: str) -> str:
+    """Return a method's title: the catalogue's, else the paper's, else its name."""
+    return methods[method].title if method in methods else METHODS.get(method, method)
+
+
+def is_competitor(methods: Mapping[str, Entry], method: str) -> bool:
+    """Return whether a method is one of those compared, and no reference row."""
+    return bool(methods[method].literals.get("competitor", True)) if method in methods else True
+
+
+def cell_keys(record: RunRecord | None, row: Row) -> dict[str, object]:
+    """Return the columns that say which cell a number belongs to, but for the score column; None: nothing ran."""
+    return {
+        "preset": record.preset if record else "",
+        "profile": record.profile if record else "",
+        "split_seed": record.split_seed if record else None,
+        "task": record.task if record else "",
+        "split_sha256": record.split_sha256 if record else "",
+        "method": row.method,
+        "variant": row.variant,
+        "mark": row.mark,
+        "title": row.title,
+        "competitor": row.competitor,
+    }

@@ -1,0 +1,327 @@
+"""What a report hands to a renderer: tables of score cells, figures, and the runs they were made from.
+
+Every table is a tidy pandas frame (a line a cell, numbers as numbers) with the order of its rows and columns beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cissod_bench.records.record import RunRecord
+from cissod_bench.scoring.points import AP
+
+Runs = Sequence[tuple[Path, RunRecord]]
+Splits = Sequence[Mapping[str, Any]]
+"""Manifests of splits."""
+
+DASH = "–"  # nothing ran
+DAGGER = "†"  # behind a number that the others of its row do not lead to
+UNDEFINED = "n/a"  # it ran, and no class of the group has a ground-truth box
+
+CELL_COLUMNS = [
+    *("preset", "profile", "split_seed", "task", "split_sha256"),
+    *("method", "variant", "mark", "title", "competitor"),
+    *("column", "source", "model", "mean", "std", "n"),
+]
+
+
+def p_words(value: float) -> str:
+    """Return a p value as printed; a dash where it is NaN."""
+    if math.isnan(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The columns of one task on one draw of its split.
+
+    Attributes:
+        task: the task's name.
+        split_sha256: the draw; "" where nothing ran.
+        title: what stands above the columns.
+        columns: score columns from left to right, "all" first.
+    """
+
+    task: str
+    split_sha256: str
+    title: str
+    columns: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells blocks of a table apart."""
+        return self.task, self.split_sha256
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as it was run.
+
+    Attributes:
+        method: its name.
+        variant: its variant, "" for the method as it stands.
+        mark: a number where rows differ in their settings only (a note says in which), else "".
+        title: as printed.
+        competitor: False for the reference rows, which stand apart and are never the best.
+        checks: check marks of the parts that are on, below ``Table.heads``.
+    """
+
+    method: str
+    variant: str
+    mark: str
+    title: str
+    competitor: bool = True
+    checks: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells rows of a table apart."""
+        return self.method, self.variant, self.mark
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score, measured and printed in the paper; AP in points.
+
+    Attributes:
+        mean: over training seeds; None where nothing ran or the AP is undefined.
+        std: sample standard deviation over training seeds; None below two of them.
+        n: training seeds.
+        paper: the paper's number; None where it prints none.
+        best: the highest measured mean among the competitors.
+        paper_best: the highest printed number.
+        odd: the measured score does not follow from its classes in one of the runs; a note names it.
+        paper_odd: the printed number does not follow from the groups; a note says what does.
+    """
+
+    mean: AP = None
+    std: AP = None
+    n: int = 0
+    paper: AP = None
+    best: bool = False
+    paper_best: bool = False
+    odd: bool = False
+    paper_odd: bool = False
+
+    @property
+    def measured(self) -> str:
+        """The mean as text: one decimal as in the paper, a dash where nothing ran."""
+        if self.n == 0:
+            return DASH
+        return UNDEFINED if self.mean is None else f"{self.mean:.1f}"
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation as text, "" below two seeds."""
+        return "" if self.std is None else f"±{self.std:.1f}"
+
+    @property
+    def text(self) -> str:
+        """Mean and spread, "23.6 ±0.4"."""
+        return f"{self.measured} {self.spread}".rstrip()
+
+    @property
+    def sign(self) -> str:
+        """What stands behind the mean, a dagger where a note explains it."""
+        return DAGGER if self.odd else ""
+
+    @property
+    def paper_sign(self) -> str:
+        """What stands behind the printed number."""
+        return DAGGER if self.paper_odd else ""
+
+    @property
+    def printed(self) -> str:
+        """The paper's number as text, a dash where it has none."""
+        return DASH if self.paper is None else f"{self.paper:.1f}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with the numbers behind it.
+
+    Attributes:
+        title: what it shows.
+        scale: preset, profile and split seed in words.
+        caption: how to read it.
+        large: better folded away until it is asked for.
+        svg: the drawing, safe to embed: every name in it is escaped; "" where it would be too large to read.
+        data: the tidy frame it was drawn from.
+        stem: what its files are called, without the ending.
+        files: draws it for print: "png" or "svg" -> file name -> bytes; None where there is only the page's drawing.
+    """
+
+    title: str
+    scale: str
+    caption: str
+    svg: str
+    data: pd.DataFrame
+    large: bool = False
+    stem: str = ""
+    files: Callable[[str], Mapping[str, bytes]] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one scale (preset, profile, split seed), which no cell mixes with another.
+
+    Attributes:
+        name: the paper's number ("Table 1") or the task's title.
+        title: what it compares.
+        scale: preset, profile and split seed in words.
+        blocks: column blocks from left to right.
+        rows: rows from top to bottom, reference rows last.
+        cells: the tidy frame, columns ``CELL_COLUMNS``; "source" is "measured" or "paper".
+        notes: what a reader has to know, a sentence each.
+        figures: drawings of what lies behind its cells.
+        heads: above the check marks of its rows; none where rows have none.
+        head: above the titles of its rows.
+        odd: cells that their groups or classes do not lead to, (*row.key, *block.key, column, source).
+    """
+
+    name: str
+    title: str
+    scale: str
+    blocks: tuple[Block, ...]
+    rows: tuple[Row, ...]
+    cells: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    heads: tuple[str, ...] = ()
+    head: str = "Method"
+    odd: frozenset[tuple[str, ...]] = frozenset()
+
+    @cached_property
+    def _values(self) -> dict[tuple[object, ...], tuple[AP, AP, int]]:
+        keys = (self.cells[key] for key in ("method", "variant", "mark", "task", "split_sha256", "column", "source"))
+        numbers = (self.cells[key] for key in ("mean", "std", "n"))
+        pairs = zip(zip(*keys, strict=True), zip(*numbers, strict=True), strict=True)
+        return {key: (_ap(mean), _ap(std), int(n)) for key, (mean, std, n) in pairs}
+
+    def _value(self, row: Row, block: Block, column: str, source: str) -> tuple[AP, AP, int]:
+        return self._values.get((*row.key, *block.key, column, source), (None, None, 0))
+
+    def _is_top(self, row: Row, block: Block, column: str, source: str) -> bool:
+        """Return whether a value, as printed, is the highest of two or more competitors."""
+        values = [self._value(other, block, column, source)[0] for other in self.rows if other.competitor]
+        defined = [round(value, 1) for value in values if value is not None]
+        own = self._value(row, block, column, source)[0]
+        return row.competitor and own is not None and len(defined) > 1 and round(own, 1) == max(defined)
+
+    def cell(self, row: Row, block: Block, column: str) -> Cell:
+        """Return the cell at a place; an empty one where nothing ran."""
+        mean, std, n = self._value(row, block, column, "measured")
+        paper = self._value(row, block, column, "paper")[0]
+        best, paper_best = (self._is_top(row, block, column, source) for source in ("measured", "paper"))
+        odd, paper_odd = ((*row.key, *block.key, column, source) in self.odd for source in ("measured", "paper"))
+        return Cell(mean, std, n, paper, best, paper_best, odd, paper_odd)
+
+    def in_paper(self, row: Row) -> bool:
+        """Return whether the paper prints any cell of a row."""
+        return any(self.cell(row, block, column).paper is not None for block in self.blocks for column in block.columns)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether any cell has two training seeds or more."""
+        return bool(self.cells["std"].notna().any())
+
+    def seeds(self, row: Row, block: Block) -> int:
+        """Return the number of training seeds behind a row of a block."""
+        return self._value(row, block, block.columns[0], "measured")[2]
+
+    @property
+    def wide(self) -> pd.DataFrame:
+        """The table as printed, as text: rows (title, "measured" or "paper"), columns (block, score column or "n")."""
+        index: list[tuple[str, str]] = []
+        lines: list[list[str]] = []
+        for row in self.rows:
+            cells = [[self.cell(row, block, column) for column in block.columns] for block in self.blocks]
+            seeds = [str(self.seeds(row, block) or DASH) for block in self.blocks]
+            index.append((row.title, "measured"))
+            lines.append([text for part, n in zip(cells, seeds, strict=True) for text in [*(c.text for c in part), n]])
+            if self.in_paper(row):
+                index.append((row.title, "paper"))
+                lines.append([text for part in cells for text in [*(c.printed for c in part), ""]])
+        columns = pd.MultiIndex.from_tuples(
+            [(block.title, name) for block in self.blocks for name in [*block.columns, "n"]]
+        )
+        return pd.DataFrame(lines, pd.MultiIndex.from_tuples(index, names=["method", "source"]), columns)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of other numbers than scores, as text, with the tidy frame behind it.
+
+    Attributes:
+        title: what it shows.
+        scale: preset, profile and split seed in words.
+        heads: above its columns.
+        lines: its rows from top to bottom, a text a column.
+        data: the numbers.
+        labels: columns from the left that hold words; the others hold numbers.
+        notes: what a reader has to know, a sentence each.
+    """
+
+    title: str
+    scale: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    data: pd.DataFrame
+    labels: int = 1
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables and figures made by one file of ``reports/``.
+
+    Attributes:
+        name: what its files are called.
+        title: heading.
+        tables: in the order of reading.
+        figures: those that belong to no table, in the order of reading.
+        notes: how to read the tables.
+        unfinished: runs that were met and not averaged.
+        order: its place among the reports, ascending; the paper's own come first.
+        listings: tables of other numbers than scores, below the tables.
+        blank: the paper's tables that nothing ran for, shown when they are asked for.
+    """
+
+    name: str
+    title: str
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
+    unfinished: tuple[tuple[Path, RunRecord], ...] = ()
+    order: int = 100
+    listings: tuple[Listing, ...] = ()
+    blank: tuple[Table, ...] = ()
+
+    @property
+    def numbers(self) -> list[pd.DataFrame]:
+        """The tidy frames of its tables and listings."""
+        return [table.cells.assign(table=table.name) for table in self.tables] + [
+            listing.data.assign(table=listing.title) for listing in self.listings
+        ]
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """File stem -> tidy frame of all tables and listings, and of all figures where there are any."""
+        figures = [*(figure for table in self.tables for figure in table.figures), *self.figures]
+        found = {self.name: self.numbers}
+        found[f"{self.name}_figures"] = [
+            figure.data.assign(figure=figure.title) for figure in figures if len(figure.data)
+        ]
+        return {stem: pd.concat(frames, ignore_index=True) for stem, frames in found.items() if frames}
+
+
+def _ap(value: float) -> AP:
+    return None if value is None or math.isnan(value) else float(value)

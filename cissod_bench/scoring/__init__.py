@@ -1,0 +1,1 @@
+"""What AP is here."""

@@ -1,0 +1,362 @@
+"""Whether the data of the sub-tasks is there and sound; it only reads, and fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from cissod_bench.annotations.columns import Spans
+from cissod_bench.annotations.image_check import FIRST, ImageFaults, Named, decoded, listed, without_missing_folders
+from cissod_bench.annotations.overlaps import (
+    Signatures,
+    box_signatures,
+    check_roots,
+    paths,
+    same_content,
+    trained_elsewhere,
+)
+from cissod_bench.annotations.reading import Annotations, read_annotations
+from cissod_bench.annotations.same_files import fault_of
+from cissod_bench.errors import DataFault
+from cissod_bench.files.json_objects import Progress
+from cissod_bench.files.orientation import AS_STORED, Reading
+from cissod_bench.split_folders.ensure import check_classes, image_folder, input_path, shared_inputs, task_data_root
+from cissod_bench.split_folders.exif_check import Orientations, orientations
+from cissod_bench.splitting.task import Task
+
+State: TypeAlias = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was found of one annotation file or one image folder.
+
+    Attributes:
+        role: "train", "val" or what else the task names.
+        what: "annotations" or "images".
+        path: where it is, or should be.
+        state: "ok", "missing" or "broken".
+        counts: of annotations images, boxes, classes, what the box policy met and what was normalised; of images how
+            many are named, are to be there (their folders are, and the release is not known to lack them), looked at
+            and at fault; where they were decoded, how many bear an EXIF orientation ("oriented").
+        faults: what is wrong, each with its place.
+        missing: the file or folders that are not there at all.
+        source: where it officially comes from; "" where the task does not say.
+        exif: of images that bear an EXIF orientation, whether they are turned: "apply" or "ignore".
+    """
+
+    role: str
+    what: Literal["annotations", "images"]
+    path: str
+    state: State
+    counts: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    source: str = ""
+    exif: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCheck:
+    """What was found of a task.
+
+    Attributes:
+        task: its name.
+        checks: of each of its files and folders.
+        faults: what is wrong between them.
+        warnings: what must not be done with it.
+        draws_its_own: it is a toy task whose images have not been drawn yet.
+    """
+
+    task: str
+    checks: tuple[Check, ...]
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    draws_its_own: bool = False
+
+    @property
+    def state(self) -> State:
+        """The worst state of its parts."""
+        states = {check.state for check in self.checks}
+        if self.faults or "broken" in states:
+            return "broken"
+        return "missing" if "missing" in states else "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How closely images are looked at.
+
+    Attributes:
+        deep: decode them, instead of listing their folders.
+        most: decode only so many of each folder, spread evenly; None decodes all.
+    """
+
+    deep: bool = False
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An annotation file after reading: the columns of its images, and what is kept of its boxes."""
+
+    data: Annotations
+    boxes: Signatures
+    counts: Mapping[str, int]
+
+
+class DataCheck:
+    """Checks tasks one after the other and remembers what they share.
+
+    Args:
+        data_root: where data sets lie.
+        work_dir: where toy tasks draw theirs.
+        others: every task there is, for images that one task scores and another trains on.
+        depth: how closely images are looked at.
+        progress: called while files are read and images are looked at.
+    """
+
+    def __init__(
+        self,
+        data_root: Path,
+        work_dir: Path,
+        *,
+        others: Iterable[Task] = (),
+        depth: Depth | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._data_root, self._work_dir = data_root, work_dir
+        self._others = tuple(others)
+        self._depth, self._progress = depth or Depth(), progress
+        self._files: dict[Any, _Read | DataFault] = {}
+        self._images: dict[Any, ImageFaults] = {}
+
+    def check(self, task: Task) -> TaskCheck:
+        """Return what is there of a task's data, and what is wrong with it."""
+        root = task_data_root(task, self._data_root, self._work_dir)
+        if task.is_toy and not root.exists():
+            return TaskCheck(task=task.name, checks=(), draws_its_own=True)
+        read: dict[str, Annotations] = {}
+        checks: list[Check] = []
+        for role in task.inputs:
+            checks.append(self._annotations(task, role, root, read))
+        named = {role: _there_of(read[role], task, role, root) for role in task.images if role in read}
+        turned = orientations(task, named, self._depth.most) if self._depth.deep else Orientations()
+        for role in task.images:
+            checks.append(self._folder(task, role, root, named.get(role), turned, read.get(role)))
+        faults, warnings = self._between(task, read, root)
+        return TaskCheck(task=task.name, checks=tuple(checks), faults=(*turned.faults, *faults), warnings=warnings)
+
+    def _read(self, task: Task, role: str, path: Path) -> _Read:
+        """Return a file that may have been read for another task already.
+
+        Raises:
+            DataFault: it breaks a rule.
+        """
+        folder = image_folder(task, role, task_data_root(task, self._data_root, self._work_dir))
+        key = (path, task.naming, task.swapped, folder)
+        if key not in self._files:
+            try:
+                with read_annotations(
+                    path, naming=task.naming, swapped=task.swapped, folder=folder, progress=self._progress
+                ) as annotations:
+                    self._files[key] = _Read(
+                        _without_boxes(annotations), box_signatures(annotations), _counts(annotations)
+                    )
+            except DataFault as fault:
+                self._files[key] = fault
+        found = self._files[key]
+        if isinstance(found, DataFault):
+            raise found
+        return found
+
+    def _annotations(self, task: Task, role: str, root: Path, read: dict[str, Annotations]) -> Check:
+        """Check an annotation file and add it to ``read`` if it is sound."""
+        source = task.official.get(role, "")
+        path = root / task.inputs[role]
+        try:
+            path = input_path(task, role, root)
+        except DataFault:
+            gone = (str(path),)
+            return Check(role=role, what="annotations", path=str(path), state="missing", missing=gone, source=source)
+        try:
+            found = self._read(task, role, path)
+            check_roots(task, found.data)
+        except DataFault as fault:
+            return Check(
+                role=role, what="annotations", path=str(path), state="broken", faults=(fault.message,), source=source
+            )
+        read[role] = found.data
+        return Check(role=role, what="annotations", path=str(path), state="ok", counts=found.counts, source=source)
+
+    def _folder(
+        self,
+        task: Task,
+        role: str,
+        root: Path,
+        named: _There | None,
+        turned: Orientations,
+        data: Annotations | None,
+    ) -> Check:
+        """Check the images of one role; without their annotations, only whether the folder is there."""
+        source = task.official.get(f"{role}_images") or task.official.get(role, "")
+        folder = root / task.images[role]
+        if not folder.is_dir():
+            gone = (str(folder),)
+            return Check(role=role, what="images", path=str(folder), state="missing", missing=gone, source=source)
+        if named is None or data is None:
+            return Check(role=role, what="images", path=str(folder), state="ok", source=source)
+        looked_at = [
+            self._looked_at(images, data.path, turned.readings.get(of_role, AS_STORED))
+            for of_role, images in named.images.items()
+        ]
+        counts = {
+            "named": len(data.file_names),
+            "there": sum(len(images) for images in named.images.values()),
+            "checked": sum(one.checked for one in looked_at),
+            "faulty": sum(one.faulty for one in looked_at),
+        }
+        if self._depth.deep:
+            counts["oriented"] = turned.tagged.get(role, 0)
+        return Check(
+            role=role,
+            what="images",
+            path=str(folder),
+            state="broken" if counts["faulty"] else "missing" if named.missing else "ok",
+            counts=counts,
+            faults=tuple(text for one in looked_at for text in one.first)[:FIRST],
+            missing=named.missing,
+            source=source,
+            exif=turned.words.get(role, "") if counts.get("oriented") else "",
+        )
+
+    def _looked_at(self, images: Named, file: Path, reading: Reading) -> ImageFaults:
+        key = (images.folder, file, len(images), reading)
+        if key not in self._images:
+            if self._depth.deep:
+                most, progress = self._depth.most, self._progress
+                self._images[key] = decoded(images, most=most, progress=progress, reading=reading)
+            else:
+                self._images[key] = listed(images, self._progress)
+        return self._images[key]
+
+    def _between(
+        self, task: Task, read: Mapping[str, Annotations], root: Path
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return faults and warnings that concern more than one file, or two records of one."""
+        shared = shared_inputs(task, read, root)
+        faults = [str(fault_of(shared, task.named))] if shared else []
+        if "val" not in read:
+            return tuple(faults), ()
+        warnings = tuple(_trap(task, paths(read["val"], task.images, "val"), self._training_folders(task)))
+        if "train" not in read:
+            return tuple(faults), warnings
+        try:
+            check_classes(read["train"], read["val"])
+        except DataFault as fault:
+            faults.append(fault.message)
+        if not shared:
+            signatures = tuple(self._read(task, role, read[role].path).boxes for role in ("train", "val"))
+            faults += _copies(read["train"], read["val"], (signatures[0], signatures[1]))
+        return tuple(faults), warnings
+
+    def _training_folders(self, task: Task) -> dict[str, set[str]]:
+        """Return other task -> the folders that hold its training images."""
+        return {other.name: self._folders_of(other) for other in self._others if other.name != task.name}
+
+    def _folders_of(self, other: Task) -> set[str]:
+        if other.is_toy:  # its images are its own
+            return set()
+        folders: set[str] = set()
+        for role, folder in other.images.items():
+            if role == "val":
+                continue
+            of_role = image_folder(other, role, self._data_root)
+            found = self._files.get((_there(other, role, self._data_root), other.naming, other.swapped, of_role))
+            if isinstance(found, _Read):
+                folders |= {path.rpartition("/")[0] for path in paths(found.data, other.images, role)}
+            elif other.naming != "coco_url":  # the URL alone tells in which of the folders below an image lies
+                folders.add(folder)
+        return folders
+
+
+def _there(task: Task, role: str, root: Path) -> Path | None:
+    try:
+        return input_path(task, role, root)
+    except DataFault:
+        return None
+
+
+def _without_boxes(data: Annotations) -> Annotations:
+    """Return the same images without boxes: those of Objects365 would take a gigabyte while other files are read."""
+    spans = Spans(np.empty(0, np.int64), np.empty(0, np.int32))
+    return replace(
+        data,
+        box_ids=data.box_ids[:0].copy(),
+        box_image=data.box_image[:0].copy(),
+        box_class=data.box_class[:0].copy(),
+        boxes=data.boxes[:0].copy(),
+        crowd=data.crowd[:0].copy(),
+        clipped=data.clipped[:0].copy(),
+        box_spans=spans,
+        image_spans=spans,
+        odd_images=None,
+        odd_boxes=None,
+    )
+
+
+def _counts(data: Annotations) -> dict[str, int]:
+    counts = {"images": len(data.image_ids), "boxes": int(data.instances().sum()), "classes": len(data.classes)}
+    return {**counts, **data.policy.counts(), **data.normalised}
+
+
+@dataclass(frozen=True)
+class _There:
+    """The images of a file by the role of the folder they lie in, and the folders that are missing."""
+
+    images: Mapping[str, Named]
+    missing: tuple[str, ...]
+
+
+def _there_of(data: Annotations, task: Task, role: str, root: Path) -> _There:
+    """Return the images of a file; only records that name a "root" lie in the folder of another role.
+
+    Files that the release is known to lack are left out.
+    """
+    absent = frozenset(task.absent)
+    kept = np.fromiter((name not in absent for name in data.file_names), np.bool_, len(data.file_names))
+    found: dict[str, Named] = {}
+    missing: list[str] = []
+    for number, named in enumerate(data.roots):
+        rows = np.flatnonzero(kept & (data.image_root == number))
+        names = [data.file_names[row] for row in rows.tolist()]
+        images = Named(root / task.images[named or role], names, data.widths[rows], data.heights[rows])
+        found[named or role], gone = without_missing_folders(images)
+        missing += map(str, gone)
+    return _There(found, tuple(missing))
+
+
+def _copies(train: Annotations, val: Annotations, boxes: tuple[Signatures, Signatures]) -> list[str]:
+    """Return a fault for images that a task both trains on and scores, in two folders."""
+    copies = same_content(train, val, boxes)
+    if not len(copies):
+        return []
+    return [
+        f"{len(copies):,} of {len(val.image_ids):,} images of {val.path} have id, name, size and boxes of an image of "
+        f"{train.path}, the first is {copies[0]}; an image that is scored must not be trained on."
+    ]
+
+
+def _trap(task: Task, scored: Sequence[str], trained: Mapping[str, Iterable[str]]) -> Iterable[str]:
+    """Yield what must not be done because another task trains on images that this one scores."""
+    for folder, (count, tasks) in trained_elsewhere(scored, trained).items():
+        others = ", ".join(tasks)
+        yield (
+            f"{task.name}: {count:,} of its {len(scored):,} val images lie in {folder}, which {others} train on. "
+            f"Never start {task.name} from a detector or checkpoint trained on {others}, nor add their D_l or D_u to "
+            "it: it would be scored on images it has been trained on."
+        )

@@ -1,0 +1,1 @@
+"""How a sub-task is drawn."""

@@ -1,0 +1,1 @@
+"""How a queue of runs is worked off."""

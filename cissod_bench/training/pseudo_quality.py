@@ -1,0 +1,151 @@
+"""How good the pseudo labels of training were: their precision and recall against the hidden boxes of D_u (Fig. 3).
+
+What is judged is what training used: the teacher's detections above the threshold of their class, in the iteration in
+which they were used. Training hands them over and gets nothing back, so hidden boxes cannot reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cissod_bench import distributed
+from cissod_bench.contract.parts import Detections
+from cissod_bench.training.judging import HiddenBoxes, Looks, judge
+
+Line: TypeAlias = dict[str, float | int | str | None]
+
+_BLOCK = 256  # iterations whose detections stay where they are, on a GPU without being waited for
+
+
+class PseudoLabelStatistics:
+    """Counts pseudo labels of a generation against the hidden boxes; the same on any number of ranks.
+
+    Args:
+        groups: group -> names of its classes.
+        classes: names of the n foreground classes in channel order.
+        hidden: returns the hidden boxes; called once, on rank 0, when they are first needed.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        classes: Sequence[str],
+        hidden: Callable[[], HiddenBoxes | None],
+    ) -> None:
+        place = {name: channel for channel, name in enumerate(classes)}
+        self.groups = {"all": list(range(len(classes)))}
+        self.groups |= {name: [place[own] for own in members] for name, members in groups.items()}
+        self._read = hidden
+        self._hidden: tuple[HiddenBoxes | None] | None = None  # empty before the first reading
+        self._fresh: list[tuple[list[Detections], Tensor]] = []
+        self._looks: list[Looks] = []
+        self.theta: Tensor | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.images = 0
+        self.counts = np.zeros((3, len(self.groups["all"])), np.int64)
+
+    def observe(self, detections: Sequence[Detections], theta: Tensor) -> None:
+        """Note the teacher's detections of an iteration, of which those with score > theta[label] are used.
+
+        Nothing is computed yet but the comparison, and nothing is copied from a GPU.
+
+        Args:
+            detections: of this rank's unlabelled images.
+            theta: shape (n,).
+        """
+        used = torch.cat([one.scores for one in detections]) > theta[torch.cat([one.labels for one in detections])]
+        self._fresh.append((list(detections), used))
+        self.theta = theta
+        if len(self._fresh) == _BLOCK:
+            self._columns()
+
+    def _columns(self) -> None:
+        """Turn what was noted into columns."""
+        noted = [one for detections, _ in self._fresh for one in detections]
+        if not noted:
+            return
+        used = torch.cat([mask for _, mask in self._fresh]).cpu().numpy()
+        boxes, labels, scores = (
+            torch.cat([getattr(one, name) for one in noted]).cpu().numpy()[used]
+            for name in ("boxes", "labels", "scores")
+        )
+        owners = np.repeat(np.arange(len(noted)), [len(one.scores) for one in noted])[used]
+        ends = np.cumsum(np.bincount(owners, minlength=len(noted)), dtype=np.int64)
+        images = np.array([one.image_id for one in noted], np.int64)
+        self._looks.append(Looks(images, ends, boxes.astype(np.float32), labels, scores.astype(np.float32)))
+        self._fresh = []
+
+    def _count(self) -> None:
+        """Judge on rank 0 what all ranks have seen since the last call; a collective call."""
+        self._columns()
+        for looks in (one for own in distributed.gather_objects(self._looks) for one in own):
+            if distributed.rank() > 0:
+                break
+            self.images += len(looks.images)
+            hidden = self.hidden
+            if hidden is not None:
+                self.counts += judge(looks, hidden, self.counts.shape[1])
+            else:
+                self.counts[1] += np.bincount(looks.labels, minlength=self.counts.shape[1])
+        self._looks = []
+
+    @property
+    def hidden(self) -> HiddenBoxes | None:
+        """The hidden boxes, read when they are first asked for; None where there are none."""
+        if self._hidden is None:
+            self._hidden = (self._read(),)
+        return self._hidden[0]
+
+    def state(self) -> dict[str, Any]:
+        """Return the running generation's counters, for a checkpoint; a collective call, rank 0's counts."""
+        self._count()
+        return {"images": self.images, "counts": torch.from_numpy(self.counts.copy())}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned; an older checkpoint's is empty."""
+        self._fresh, self._looks = [], []
+        self._reset()
+        if state and distributed.rank() == 0:
+            self.images, self.counts = state["images"], state["counts"].numpy().copy()
+
+    def end_generation(self, numbers: Mapping[str, Any]) -> list[Line]:
+        """Return a line for "all" and for every group, and begin anew; a collective call, rank 0's lines count.
+
+        A generation without an unlabelled image has none.
+
+        Args:
+            numbers: what else the lines say, beside the thresholds that were used last: tensors of shape (n,) as their
+                mean, least and greatest a group, the rest as it is.
+        """
+        self._count()
+        numbers = {"theta": self.theta, **numbers}
+        lines = [self._line(group, channels, numbers) for group, channels in self.groups.items() if self.images]
+        self._reset()
+        return lines
+
+    def _line(self, group: str, channels: list[int], numbers: Mapping[str, Any]) -> Line:
+        boxes, detected, correct = self.counts[:, channels].sum(axis=1).tolist()
+        judged = self.hidden is not None
+        line: Line = {
+            "group": group,
+            "images": self.images,
+            "boxes": boxes if judged else None,
+            "detected": detected,
+            "correct": correct if judged else None,
+            "precision": correct / detected if judged and detected else None,
+            "recall": correct / boxes if judged and boxes else None,
+        }
+        for name, value in numbers.items():
+            if isinstance(value, Tensor):
+                own = value.detach().cpu().double()[channels]
+                line |= {name: float(own.mean()), f"{name}_min": float(own.min()), f"{name}_max": float(own.max())}
+            else:
+                line[name] = value
+        return line

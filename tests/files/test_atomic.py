@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cissod_bench.errors import EnvironmentFault
+from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked, replacing, write_bytes, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_and_its_folder_appear_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a/b/c.bin"
+    write_bytes(path, b"old")
+    with replacing(path) as stream:
+        stream.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["c.bin"]
+
+
+def write_half(path: Path) -> None:
+    with replacing(path, "w") as stream:
+        stream.write("half")
+        raise InterruptedByTest
+
+
+def write_half_a_folder(path: Path) -> None:
+    with locked(path), folder_appearing(path) as hidden:
+        (hidden / "b").touch()
+        raise InterruptedByTest
+
+
+class InterruptedByTest(Exception):
+    pass
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(InterruptedByTest):
+        write_half(path)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_json_is_readable_and_the_same_each_time(tmp_path: Path) -> None:
+    value = {"b": [1, 2.5, None], "a": "é"}
+    for name in ("one.json.gz", "two.json.gz"):
+        write_json(tmp_path / name, value)
+    assert (tmp_path / "one.json.gz").read_bytes() == (tmp_path / "two.json.gz").read_bytes()
+    assert json.loads(gzip.decompress((tmp_path / "one.json.gz").read_bytes())) == value
+    write_json(tmp_path / "plain.json", value)
+    assert (tmp_path / "plain.json").read_bytes() == json_bytes(value)
+    assert json_bytes(value).endswith(b"}\n")
+
+
+def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"ap": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_new_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "ours", b"")
+    (tmp_path / "other").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_full_disk_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentFault, match="No space left") as fault:
+        write_bytes(tmp_path / "a", b"x")
+    assert "free some space" in (fault.value.remedy or "")
+    assert names(tmp_path) == []
+
+
+def test_trouble_with_another_file_is_not_called_ours(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a") as stream:
+        stream.write(Path("/no/such/file").read_bytes())
+
+
+def test_a_folder_appears_whole_in_place_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "split"
+    for content in ("old", "new"):
+        with locked(path), folder_appearing(path) as hidden:
+            (hidden / content).write_text(content, encoding="utf-8")
+            assert not (path / content).exists()
+        assert names(path) == [content]
+    assert names(tmp_path) == [".split.lock", "split"]
+
+
+def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
+    path = tmp_path / "split"
+    with locked(path), folder_appearing(path) as hidden:
+        (hidden / "a").touch()
+    with pytest.raises(InterruptedByTest):
+        write_half_a_folder(path)
+    assert names(path) == ["a"]
+    assert names(tmp_path) == [".split.lock", "split"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for left in (".seed1.new-99-ab.tmp", ".seed1.old-99-ab.tmp", ".seed10.new-99-ab.tmp", "seed1.tmp"):
+        (tmp_path / left).mkdir()
+    with locked(tmp_path / "seed1"):
+        assert names(tmp_path) == [".seed1.lock", ".seed10.new-99-ab.tmp", "seed1.tmp"]

@@ -1,0 +1,140 @@
+"""What may share a cell: only runs that differ in nothing but the training seed and what changes no number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from score_records import report_of, scored
+
+from cissod_bench.catalogue import Entry
+from cissod_bench.contract.settings import MINI
+from cissod_bench.records.record import FREE_SETTINGS, RunRecord
+from cissod_bench.rendering.formats import RENDERERS
+from cissod_bench.reporting.averaging import average, changing, departing
+from cissod_bench.reporting.paper_tables import METHODS
+
+BASE: dict[str, Any] = {"settings": {"lr": 0.001, "workers": 1}, "hardware": {"world_size": 1}}
+
+
+def counts(*records: RunRecord) -> list[int]:
+    return sorted(
+        int(table.cells.loc[index, "n"])
+        for table in report_of("comparison", *records).tables
+        for index in table.cells.index
+        if table.cells.loc[index, "column"] == "all" and table.cells.loc[index, "source"] == "measured"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split_sha256": "cd" * 32},
+        {"split_seed": 1},
+        {"preset": "smoke"},
+        {"profile": "paper"},
+        {"hardware": {"world_size": 8}},
+        {"hardware": {}},
+        {"settings": {"lr": 0.002, "workers": 1}},
+        {"departures": {"gbr.rate": [1.0, 2.0]}},
+        {"variant": "gbr"},
+        {"method": "rfs"},
+        {"task": "coco-split1"},
+    ],
+    ids=str,
+)
+def test_runs_that_differ_in_what_changes_numbers_have_cells_of_their_own(change: dict[str, Any]) -> None:
+    one, other = scored(**BASE), scored(seed=1, **{**BASE, **change})
+    assert counts(one, other) == ([1] if "variant" in change else [1, 1])  # variants stand among the ablations
+    assert counts(one, scored(seed=1, **BASE)) == [2]
+
+
+@pytest.mark.parametrize("name", sorted(FREE_SETTINGS))
+def test_settings_that_change_no_number_split_no_row_and_are_no_departure(name: str) -> None:
+    records = [
+        scored(
+            method, seed, settings={"lr": 0.001, name: seed + 1}, departures={name: [5, seed + 1], "lr": [0.01, 0.001]}
+        )
+        for method in ("ours", "rfs")
+        for seed in range(2)
+    ]
+    report = report_of("comparison", *records)
+    assert [int(n) for n in report.tables[0].cells["n"].unique()] == [2]
+    assert not any(name in note for note in (*report.tables[0].notes, *report.notes))
+    runs = [(row, record) for row, record in zip(map(str, range(4)), records, strict=True)]
+    page = RENDERERS["html"]([report], runs)["report.html"]  # type: ignore[arg-type]
+    assert f"<code>{name}</code>" not in page
+    assert "<code>lr</code>" in page
+    assert page.count("<summary>Departures from the paper") == 1
+    assert name not in changing(records[0])
+
+
+def test_a_setting_that_an_older_record_lacks_has_its_default() -> None:
+    old, new = scored(settings={"theta": 0.5}), scored(settings={"theta": 0.5, "nms_iou": 0.5})
+    assert departing(old) == departing(new)
+    assert departing(old) != departing(scored(settings={"theta": 0.5, "nms_iou": 0.6}))
+    assert set(vars(MINI)) >= FREE_SETTINGS
+
+
+def test_a_note_says_what_tells_rows_of_one_method_apart() -> None:
+    runs = [scored(settings={"lr": 0.01}), scored(seed=1, settings={"lr": 0.5}, departures={"lr": [0.01, 0.5]})]
+    (table,) = report_of("comparison", *runs).tables
+    told = {note for note in table.notes if note.startswith("Ours [")}
+    assert any(note.endswith(": lr as in the paper.") for note in told)
+    assert any(note.endswith(": lr 0.5.") for note in told)
+    worlds = [scored(hardware={"world_size": 1}), scored(seed=1, hardware={})]
+    notes = report_of("comparison", *worlds).tables[0].notes
+    assert {"Ours [1]: world_size 1.", "Ours [2]: world_size unknown."} <= set(notes)
+
+
+def test_a_mark_that_means_two_things_is_explained_for_each_task() -> None:
+    runs = [
+        scored(task=task, seed=seed, settings={"lr": lr})
+        for task, rates in (("coco-split1", (0.1, 0.2)), ("coco-split2", (0.3, 0.4)))
+        for seed, lr in enumerate(rates)
+    ]
+    notes = report_of("comparison", *runs).tables[0].notes
+    assert "Ours [1] on MS-COCO split 1: lr 0.1." in notes
+    assert "Ours [1] on MS-COCO split 2: lr 0.3." in notes
+
+
+def test_rows_with_no_settings_in_common_are_said_to_differ_in_them() -> None:
+    ours, rfs = scored(**BASE), scored("rfs", settings={"lr": 0.5, "workers": 4}, hardware={"world_size": 1})
+    (table,) = report_of("comparison", ours, rfs).tables
+    note = "Rows of Toy shapes differ in settings as well as in methods: lr 0.001 (Ours), 0.5 (RFS)."
+    assert note in table.notes
+    both = report_of("comparison", ours, rfs, scored("rfs", seed=1, **BASE)).tables[0]
+    assert not any("differ in settings" in note for note in both.notes)
+
+
+def test_a_run_without_a_column_does_not_count_in_it() -> None:
+    frame = pd.DataFrame({"key": ["a", "a", "b", "b"], "ap": [1.0, None, None, None]})
+    found = average(frame)
+    assert list(found["n"]) == [1, 2]
+    assert found["mean"][0] == 1.0
+    assert pd.isna(found["mean"][1])
+
+
+def test_tables_of_the_paper_have_its_rows_whatever_the_catalogue_holds() -> None:
+    everything = {name: Entry(name, title, "", "") for name, title in METHODS.items()}
+    titles = list(METHODS.values())
+    runs = [scored(task="coco-split1"), scored(task="lvis", groups={"f": ["a"], "c": ["b"], "r": ["c"]})]
+    for methods in ({}, everything):
+        first, third = report_of("comparison", *runs, methods=methods).tables
+        assert [row.title for row in first.rows] == titles
+        assert [row.title for row in third.rows] == [one for one in titles if one not in ("CReST", "DeFRCN")]
+    ran = scored("crest", task="lvis", groups={"f": ["a"], "c": ["b"], "r": ["c"]})
+    (table,) = report_of("comparison", ran, methods=everything).tables
+    assert "CReST" in [row.title for row in table.rows]
+
+
+def test_tables_that_nothing_ran_for_are_blank_and_complete() -> None:
+    report = report_of("comparison", scored(task="coco-split2"))
+    assert [table.name for table in report.tables] == ["Table 1"]
+    assert [table.name for table in report.blank] == ["Table 2", "Table 3"]
+    second, third = report.blank
+    assert [len(second.rows) - 8, len(third.rows) - 6] == [0, 0]
+    assert {second.cell(row, second.blocks[0], "all").measured for row in second.rows} == {"–"}
+    best = [row.title for row in second.rows if second.cell(row, second.blocks[0], "maj").paper_best]
+    assert best == ["Ours"]

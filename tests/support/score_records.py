@@ -1,0 +1,62 @@
+"""Records of runs whose scores add up, for tests of the reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cissod_bench.catalogue import Entry, load_report
+from cissod_bench.records.record import RunRecord
+from cissod_bench.reporting.tables import Report
+
+TOY_GROUPS = {"maj": ["disc", "ring"], "min": ["star"]}
+TOY_ENTRIES = {"toy": Entry("toy", "Toy shapes", "", "")}
+HOSTILE = ("<script>alert(1)</script>", "\\input{/etc/passwd}", "=cmd()")
+
+
+def scored(
+    method: str = "ours",
+    seed: int = 0,
+    aps: Sequence[float | None] = (40.0, 42.0, 8.0),
+    groups: Mapping[str, Sequence[str]] = TOY_GROUPS,
+    **changes: Any,
+) -> RunRecord:
+    """A finished run with an AP a class, from which groups and "all" follow as the scorer computes them."""
+    classes = dict(zip([name for names in groups.values() for name in names], aps, strict=True))
+
+    def mean(names: Sequence[str]) -> float | None:
+        defined = [ap for name in names if (ap := classes[name]) is not None]
+        return sum(defined) / len(defined) if defined else None
+
+    columns = {"all": mean(list(classes))} | {group: mean(names) for group, names in groups.items()}
+    made = RunRecord(
+        task="toy",
+        method=method,
+        preset="mini",
+        profile="default",
+        split_seed=0,
+        seed=seed,
+        split_sha256="ab" * 32,
+        status="done",
+        ap={"teacher": columns},
+        per_class={"teacher": classes},
+        groups={group: list(names) for group, names in groups.items()},
+        created=f"2026-01-01T00:00:{seed:02d}+00:00",
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def report_of(
+    name: str,
+    *records: RunRecord,
+    methods: Mapping[str, Entry] | None = None,
+    tasks: Mapping[str, Entry] | None = TOY_ENTRIES,
+    splits: Sequence[Mapping[str, Any]] = (),
+) -> Report:
+    """The report of that name on some runs."""
+    runs = [(Path(f"runs/{number}"), one) for number, one in enumerate(records)]
+    report = load_report(name)(runs, splits, methods, tasks)
+    assert isinstance(report, Report)
+    return report
