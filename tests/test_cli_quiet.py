@@ -24,7 +24,9 @@ def test_a_quiet_run_prints_its_result_once(
         return replace(record, groups={"maj": ["circle"], "min": ["heart"]}, ap={"teacher": {"all": 12.34, "min": 5.0}})
 
     monkeypatch.setattr(run, "execute", execute)
-    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("cissod_bench.distributed.start", lambda device: None)  # the other rank is not there
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
     words = ("--task", tiny_coco / "tiny.toml", "--method", "supervised", "--preset", "smoke", "--data-root", tiny_coco)
     done = call("run", "-q", *words, "--work-dir", tmp_path / "work")
     assert done.code == 0, done.err
@@ -38,13 +40,13 @@ def test_a_quiet_run_prints_its_result_once(
 
 
 def test_quiet_commands_print_their_results(
-    split: Callable[..., Called], call: Callable[..., Called], tmp_path: Path
+    split: Callable[..., Called], call: Callable[..., Called], tiny_coco: Path, tmp_path: Path
 ) -> None:
     drawn = split("-q")
     assert "sha256" in drawn.out
     assert "Reading" not in drawn.out + drawn.err
     folder, below = tmp_path / "work" / "splits" / "tiny" / "seed0", ("--work-dir", tmp_path / "work")
-    assert call("splits", "verify", "-q", folder, *below).out == f"{folder}: sound\n"
+    assert call("splits", "verify", "-q", folder, "--data-root", tiny_coco, *below).out == f"{folder}: sound\n"
     assert "Written: " in call("splits", "plot", "-q", folder, "--format", "csv", *below).out
     assert "There is no split" in call("splits", "list", "-q", "--work-dir", tmp_path / "empty").out
     status = call("sweep", "-q", "--task", "toy", "--method", "ours", "--status", *below)

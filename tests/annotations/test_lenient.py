@@ -112,6 +112,11 @@ def prepared(root: Path, name: str) -> None:
     if "machine" in name:  # the names go on behind the image folder
         text = (root / "tiny.toml").read_text(encoding="utf-8")
         (root / "tiny.toml").write_text(text.replace("images/train", "images").replace("images/val", "images"))
+        for part in ("train", "val"):  # an image file belongs to one record of one part
+            path = root / "tiny/annotations" / f"{part}.json"
+            content = json.loads(path.read_bytes())
+            each("images", file_name=(part + "/{}").format)(content)
+            path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def drawn(call: Callable[..., Any], root: Path, work: Path) -> tuple[list[Content], str]:

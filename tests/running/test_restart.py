@@ -19,7 +19,7 @@ from cissod_bench.cli.restart import allow_restart
 from cissod_bench.errors import UsageFault
 from cissod_bench.records import run_folder as runs
 
-ROOT = Path(cissod_bench.__file__).parents[2]
+ROOT = Path(cissod_bench.__file__).parents[1]
 DESTROYS = re.compile(r"--restart|\bdelete\b|\brm -|\berase\b|make clean", re.IGNORECASE)
 
 

@@ -30,7 +30,7 @@ from cissod_bench.cli.common import Output
 from cissod_bench.errors import BenchError, EnvironmentFault, Interrupted, PeerLost
 from cissod_bench.files import whole_files as atomic
 from cissod_bench.loading import loaders as data
-from cissod_bench.loading import workers
+from cissod_bench.loading import sources, workers
 from cissod_bench.records import run_folder as runs
 from cissod_bench.running import run
 from cissod_bench.running.plan import Plan
@@ -314,7 +314,7 @@ def test_a_loader_worker_that_is_stuck_or_dead_ends_the_run_with_one_message_and
     training.run(until=2)
     before = set(multiprocessing.active_children())
     monkeypatch.setattr(data, "PATIENCE", 1.0)
-    monkeypatch.setattr(data, "read_image", reading)
+    monkeypatch.setattr(sources, "read_image", reading)
     with pytest.raises(EnvironmentFault, match=words) as found:
         training.run()
     assert "repeat the same command" in str(found.value.remedy)

@@ -88,9 +88,9 @@ def test_a_gpu_tells_the_most_memory_that_tensors_took(monkeypatch: pytest.Monke
 def test_loader_workers_start_no_threads_of_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
-    from cissod_bench.loading import loaders as data
+    from cissod_bench.loading import sources
 
-    read = data.read_image
+    read = sources.read_image
     monkeypatch.setattr(cv2, "getNumThreads", cv2.getNumThreads)
 
     def told(*words: Any, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def test_loader_workers_start_no_threads_of_opencv(tmp_path: Path, monkeypatch: 
 
     before = cv2.getNumThreads()
     cv2.setNumThreads(4)
-    monkeypatch.setattr(data, "read_image", told)
+    monkeypatch.setattr(sources, "read_image", told)
     training = tiny_training(tmp_path, "supervised", "iterations=1", "generations=1")
     try:
         next(training_batches(training.dataset, training.sampler, 0, 1, 1))
