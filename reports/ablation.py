@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import by_scale, is_scored, newest
 from cissod_bench.reporting.paper_tables import PaperTable
 from cissod_bench.reporting.table_plan import (
@@ -21,14 +21,14 @@ from cissod_bench.reporting.table_plan import (
     repeated,
     task_layouts,
 )
-from cissod_bench.reporting.tables import Report, Row, Runs, Splits, Table
+from cissod_bench.reporting.tables import Report, Row, Splits, Table
 from cissod_bench.scoring.points import AP
 
 Key = tuple[str, str]  # method, variant
 
 
 @dataclass(frozen=True)
-class Line:
+class AblationRow:
     """A row of Table 4 or 5.
 
     Attributes:
@@ -49,26 +49,26 @@ class Ablation:
     Attributes:
         number: as printed.
         title: what it compares.
-        head: above the titles of its lines.
+        head: above the titles of its rows.
         heads: above the check marks.
-        lines: from top to bottom.
+        rows: from top to bottom.
     """
 
     number: str
     title: str
     head: str
     heads: tuple[str, ...]
-    lines: tuple[Line, ...]
+    rows: tuple[AblationRow, ...]
 
     @property
     def keys(self) -> frozenset[Key]:
         """All runs that may stand in it."""
-        return frozenset(key for line in self.lines for key in line.runs)
+        return frozenset(key for row in self.rows for key in row.runs)
 
     @property
     def variants(self) -> frozenset[Key]:
         """The variants that are run for its sake."""
-        return frozenset(line.runs[0] for line in self.lines if line.runs[0][1])
+        return frozenset(row.runs[0] for row in self.rows if row.runs[0][1])
 
 
 _METHOD = "ours"
@@ -81,15 +81,15 @@ ABLATIONS = (
         ("CrS", "GbT", "GbR"),
         (
             # Its first row is Soft Teacher's of Table 1, and printed with the same numbers.
-            Line("Soft Teacher", ((_METHOD, "baseline"), ("soft-teacher", "")), ("", "", "")),
-            Line("Focal loss", ((_METHOD, "fl"),), ("", "", "FL")),
-            Line("CrS", ((_METHOD, "crs"),), ("✓", "", "")),
-            Line("GbT", ((_METHOD, "gbt"),), ("", "✓", "")),
-            Line("GbR", ((_METHOD, "gbr"),), ("", "", "✓")),
-            Line("GbT + GbR", ((_METHOD, "gbr+gbt"),), ("", "✓", "✓")),
-            Line("CrS + GbR", (_CRS_GBR, _FIXED), ("✓", "", "✓")),
-            Line("CrS + GbT", ((_METHOD, "crs+gbt"),), ("✓", "✓", "")),
-            Line("Ours", (_ALL,), ("✓", "✓", "✓")),
+            AblationRow("Soft Teacher", ((_METHOD, "baseline"), ("soft-teacher", "")), ("", "", "")),
+            AblationRow("Focal loss", ((_METHOD, "fl"),), ("", "", "FL")),
+            AblationRow("CrS", ((_METHOD, "crs"),), ("✓", "", "")),
+            AblationRow("GbT", ((_METHOD, "gbt"),), ("", "✓", "")),
+            AblationRow("GbR", ((_METHOD, "gbr"),), ("", "", "✓")),
+            AblationRow("GbT + GbR", ((_METHOD, "gbr+gbt"),), ("", "✓", "✓")),
+            AblationRow("CrS + GbR", (_CRS_GBR, _FIXED), ("✓", "", "✓")),
+            AblationRow("CrS + GbT", ((_METHOD, "crs+gbt"),), ("✓", "✓", "")),
+            AblationRow("Ours", (_ALL,), ("✓", "✓", "✓")),
         ),
     ),
     Ablation(
@@ -98,19 +98,19 @@ ABLATIONS = (
         "Threshold",
         (),
         (
-            Line("θ = 0.5", ((_METHOD, "theta-0.5"),)),
-            Line("θ = 0.9", (_FIXED, _CRS_GBR)),  # Table 4's row CrS + GbR, and printed with the same numbers
-            Line("θᶜ", ((_METHOD, "theta-c"),)),
-            Line("θᵖ", ((_METHOD, "theta-p"),)),
-            Line("LabelMatch", ((_METHOD, "labelmatch"),)),
-            Line("GbT", (_ALL,)),
+            AblationRow("θ = 0.5", ((_METHOD, "theta-0.5"),)),
+            AblationRow("θ = 0.9", (_FIXED, _CRS_GBR)),  # Table 4's row CrS + GbR, and printed with the same numbers
+            AblationRow("θᶜ", ((_METHOD, "theta-c"),)),
+            AblationRow("θᵖ", ((_METHOD, "theta-p"),)),
+            AblationRow("LabelMatch", ((_METHOD, "labelmatch"),)),
+            AblationRow("GbT", (_ALL,)),
         ),
     ),
 )
 
 
 def build(
-    runs: Runs,
+    runs: Sequence[Run],
     splits: Splits = (),
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
@@ -121,40 +121,40 @@ def build(
     Teacher and the method as it stands are compared in Tables 1-3.
 
     Args:
-        runs: (folder, record); variants that are not done are listed and left out.
+        runs: of any state; variants that are not done are listed and left out.
         splits: not needed here.
         methods: what the catalogue lists, for titles and the printed numbers of variants.
         tasks: what the catalogue lists, for titles.
     """
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
-    finished = [record for _, record in runs if is_scored(record)]
-    records = newest(finished)
-    tables = [table for at_scale in by_scale(records) for table in _tables(at_scale, methods, tasks)]
+    finished = [run for run in runs if is_scored(run.record)]
+    counted = newest(finished)
+    tables = [table for at_scale in by_scale(counted) for table in _tables(at_scale, methods, tasks)]
     notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
-    notes += repeated([one for one in finished if one.variant], [one for one in records if one.variant])
-    unfinished = tuple((folder, one) for folder, one in runs if one.variant and not is_scored(one))
+    notes += repeated(*([run for run in some if run.record.variant] for some in (finished, counted)))
+    unfinished = tuple(run for run in runs if run.record.variant and not is_scored(run.record))
     return Report("ablation", "Ablations", tuple(tables), (), tuple(notes), unfinished, order=2)
 
 
-def _tables(records: Sequence[RunRecord], methods: Mapping[str, Entry], tasks: Mapping[str, Entry]) -> list[Table]:
+def _tables(runs: Sequence[Run], methods: Mapping[str, Entry], tasks: Mapping[str, Entry]) -> list[Table]:
     """Return the tables of one scale, task by task."""
     tables = []
     rows = {key for ablation in ABLATIONS for key in ablation.keys}
-    for task, (title, columns) in task_layouts(records, tasks).items():
-        own = [record for record in records if record.task == task]
-        run = set(map(_key, own))
-        for ablation in (*ABLATIONS, *_others(run, methods)):
+    for task, (title, columns) in task_layouts(runs, tasks).items():
+        on_task = [run for run in runs if run.record.task == task]
+        keys = set(map(_key, on_task))
+        for ablation in (*ABLATIONS, *_others(keys, methods)):
             in_paper = any(task in _reported(methods, key) for key in ablation.variants)
-            if run & (rows if in_paper and ablation.number else ablation.variants):
+            if keys & (rows if in_paper and ablation.number else ablation.variants):
                 number = ablation.number if in_paper else ""
                 layout = PaperTable(number, f"{ablation.title}, {title}", {task: title}, columns, {})
-                tables.append(_plan(layout, own, methods, ablation).table())
+                tables.append(_plan(layout, on_task, methods, ablation).table())
     return tables
 
 
-def _key(record: RunRecord) -> Key:
-    return record.method, record.variant
+def _key(run: Run) -> Key:
+    return run.record.method, run.record.variant
 
 
 def _words(key: Key) -> str:
@@ -165,15 +165,15 @@ def _reported(methods: Mapping[str, Entry], key: Key) -> Mapping[str, Mapping[st
     """Return what the paper prints of a method's variant: task -> column -> AP."""
     method, variant = key
     literals = methods[method].literals if method in methods else {}
-    found: Mapping[str, Mapping[str, AP]] = (
+    printed: Mapping[str, Mapping[str, AP]] = (
         literals.get("reported_variants", {}).get(variant, {}) if variant else literals.get("reported", {})
     )
-    return found
+    return printed
 
 
-def _others(run: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablation]:
+def _others(keys: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablation]:
     """Return a table a method whose variants were run and stand in no table of the paper."""
-    left = run - {key for ablation in ABLATIONS for key in ablation.keys}
+    left = keys - {key for ablation in ABLATIONS for key in ablation.keys}
     variants: dict[str, list[str]] = {}
     for method, variant in sorted(left, key=lambda key: (method_place(key[0]), key[1])):
         variants.setdefault(method, []).extend([variant] if variant else [])
@@ -184,8 +184,8 @@ def _others(run: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablatio
             "Variant",
             (),
             (
-                Line(method_title(methods, method), ((method, ""),)),
-                *(Line(variant, ((method, variant),)) for variant in names),
+                AblationRow(method_title(methods, method), ((method, ""),)),
+                *(AblationRow(variant, ((method, variant),)) for variant in names),
             ),
         )
         for method, names in variants.items()
@@ -193,36 +193,35 @@ def _others(run: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablatio
     ]
 
 
-def _plan(
-    layout: PaperTable, records: Sequence[RunRecord], methods: Mapping[str, Entry], ablation: Ablation
-) -> _AblationPlan:
-    run = set(map(_key, records))
-    active = {next((key for key in line.runs if key in run), line.runs[0]): line for line in ablation.lines}
-    return _AblationPlan(layout, records, methods, ablation, active)
+def _plan(layout: PaperTable, runs: Sequence[Run], methods: Mapping[str, Entry], ablation: Ablation) -> _AblationPlan:
+    keys = set(map(_key, runs))
+    active = {next((key for key in row.runs if key in keys), row.runs[0]): row for row in ablation.rows}
+    return _AblationPlan(layout, runs, methods, ablation, active)
 
 
 @dataclass(frozen=True)
 class _AblationPlan(TablePlan):
-    """Rows are the ablation's lines, in its order; ``lines`` names the runs that stand in each."""
+    """Rows are the ablation's, in its order; ``active`` names the runs that stand in each."""
 
     ablation: Ablation
-    lines: Mapping[Key, Line]
+    active: Mapping[Key, AblationRow]
 
-    def belongs(self, record: RunRecord) -> bool:
-        return _key(record) in self.lines
+    def belongs(self, run: Run) -> bool:
+        return _key(run) in self.active
 
     def named(self, method: str, variant: str = "", mark: str = "") -> Row:
-        line = self.lines[method, variant]
-        title = line.title + (f" [{mark}]" if mark else "")
-        return Row(method, variant, mark, title, is_competitor(self.methods, method), line.checks)
+        wanted = self.active[method, variant]
+        title = wanted.title + (f" [{mark}]" if mark else "")
+        return Row(method, variant, mark, title, is_competitor(self.methods, method), wanted.checks)
 
     def rows(self) -> tuple[Row, ...]:
-        run = sorted(set(map(self.row, self.own)), key=lambda row: row.key)
+        measured = sorted(set(map(self.row, self.shown)), key=lambda row: row.key)
         rows: list[Row] = []
-        for key in self.lines:
-            own, plain = [row for row in run if (row.method, row.variant) == key], self.named(*key)
+        for key in self.active:
+            marked, plain = [row for row in measured if (row.method, row.variant) == key], self.named(*key)
             # The paper's numbers keep a row of their own where the runs are told apart by their settings.
-            rows += [*([plain] if not own or (plain not in own and plain in self._paper) else []), *own]
+            alone = not marked or (plain not in marked and plain in self._paper)
+            rows += [*([plain] if alone else []), *marked]
         return tuple(rows)
 
     @property
@@ -239,12 +238,12 @@ class _AblationPlan(TablePlan):
         return self.ablation.heads
 
     def printed(self, task: str) -> Mapping[Row, Sequence[AP]]:
-        found = {self.named(*key): _reported(self.methods, line.runs[0]).get(task) for key, line in self.lines.items()}
-        return {row: [values.get(column) for column in self.layout.columns] for row, values in found.items() if values}
+        numbers = {self.named(*key): _reported(self.methods, row.runs[0]).get(task) for key, row in self.active.items()}
+        return {row: [aps.get(column) for column in self.layout.columns] for row, aps in numbers.items() if aps}
 
     def notes(self) -> list[str]:
         return [
-            f"{line.title}: runs of {_words(key)}, which has the same settings as {_words(line.runs[0])}."
-            for key, line in self.lines.items()
-            if key != line.runs[0]
+            f"{row.title}: runs of {_words(key)}, which has the same settings as {_words(row.runs[0])}."
+            for key, row in self.active.items()
+            if key != row.runs[0]
         ]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.class_bars import Panel, class_bars
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
@@ -25,7 +25,7 @@ from cissod_bench.reporting.table_plan import (
     repeated,
     task_layouts,
 )
-from cissod_bench.reporting.tables import Block, Figure, Report, Row, Runs, Splits, Table
+from cissod_bench.reporting.tables import Block, Figure, Report, Row, Splits, Table
 from cissod_bench.scoring.points import AP
 
 LARGE_CLASSES, CHART_CLASSES = 30, 120  # a drawing of more classes is folded away; of still more, is not read at all
@@ -41,7 +41,7 @@ _ROLES = MappingProxyType(
 
 
 def build(
-    runs: Runs,
+    runs: Sequence[Run],
     splits: Splits = (),
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
@@ -53,36 +53,36 @@ def build(
     in the ablations (``reports/ablation.py``). A table that nothing ran for is blank.
 
     Args:
-        runs: (folder, record); those that are not done are listed and left out.
+        runs: of any state; those that are not done are listed and left out.
         splits: not needed here.
         methods: what the catalogue lists, for titles and the mark of reference rows.
         tasks: what the catalogue lists, for titles.
     """
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
-    own = [(folder, record) for folder, record in runs if not record.variant]
-    finished = [record for _, record in own if is_scored(record)]
-    records = newest(finished)
+    plain = [run for run in runs if not run.record.variant]
+    finished = [run for run in plain if is_scored(run.record)]
+    counted = newest(finished)
     tables: list[Table] = []
-    for at_scale in by_scale(records):
+    for at_scale in by_scale(counted):
         for layout in _layouts(at_scale, tasks):
-            chosen = [record for record in at_scale if record.task in layout.tasks]
+            chosen = [run for run in at_scale if run.record.task in layout.tasks]
             if chosen:
                 tables.append(_Comparison(layout, chosen, methods).table())
-    run = {table.name for table in tables}
-    blank = tuple(_Comparison(layout, (), methods).table() for layout in TABLES if layout.number not in run)
+    filled = {table.name for table in tables}
+    blank = tuple(_Comparison(layout, (), methods).table() for layout in TABLES if layout.number not in filled)
     notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
-    notes += repeated(finished, records)
-    unfinished = tuple((folder, record) for folder, record in own if not is_scored(record))
+    notes += repeated(finished, counted)
+    unfinished = tuple(run for run in plain if not is_scored(run.record))
     title = "Comparison of methods"
     return Report("comparison", title, tuple(tables), (), tuple(notes), unfinished, order=1, blank=blank)
 
 
-def _layouts(records: Sequence[RunRecord], tasks: Mapping[str, Entry]) -> list[PaperTable]:
+def _layouts(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> list[PaperTable]:
     """Return the paper's tables, then one of the same layout a task that it does not have."""
     known = {task for table in TABLES for task in table.tasks}
-    others = task_layouts([record for record in records if record.task not in known], tasks)
-    return [*TABLES, *(PaperTable("", title, {task: title}, own, {}) for task, (title, own) in others.items())]
+    others = task_layouts([run for run in runs if run.record.task not in known], tasks)
+    return [*TABLES, *(PaperTable("", title, {task: title}, columns, {}) for task, (title, columns) in others.items())]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Comparison(TablePlan):
         return Row(method, variant, mark, title, is_competitor(self.methods, method))
 
     def rows(self) -> tuple[Row, ...]:
-        rows = set(map(self.row, self.own))
+        rows = set(map(self.row, self.shown))
         printed = {method for values in self.layout.rows.values() for method in values}
         run = {row.method for row in rows}
         plain = {row.method for row in rows if not row.mark}  # the row the paper's numbers go to
@@ -116,7 +116,7 @@ class _Comparison(TablePlan):
 
     def notes(self) -> list[str]:
         notes = [f"{row.title}: {_ROLES[self._images(row)]}." for row in self.rows() if not row.competitor]
-        students = sorted({self.row(record).title for record in self.own if scored_model(record) == "student"})
+        students = sorted({self.row(run).title for run in self.shown if scored_model(run.record) == "student"})
         if students:
             notes.append(f"{', '.join(students)}: has no teacher, its only model is scored.")
         return notes
@@ -126,25 +126,26 @@ class _Comparison(TablePlan):
 
     def _figure(self, block: Block) -> Figure:
         """Return the AP of every class of a block, methods side by side."""
-        records = [record for record in self.own if (record.task, record.split_sha256) == block.key]
-        groups = records[0].groups
+        runs = [run for run in self.shown if (run.record.task, run.record.split_sha256) == block.key]
+        groups = runs[0].record.groups
         lines = []
-        for record in records:
+        for run in runs:
+            record = run.record
             model = scored_model(record)
-            shared = cell_keys(record, self.row(record)) | {"model": model}
+            shared = cell_keys(record, self.row(run)) | {"model": model}
             aps = record.per_class.get(model, {})
             for group, names in groups.items():
                 lines += [shared | {"class": name, "group": group, "ap": aps.get(name)} for name in names]
         data = average(pd.DataFrame(lines)) if lines else pd.DataFrame()
         title, scale, count = (
             f"AP of every class: {block.title}",
-            scale_words(records[0]),
+            scale_words(runs[0].record),
             sum(map(len, groups.values())),
         )
         if not 0 < count <= CHART_CLASSES:
             return Figure(title, scale, f"{count} classes: see the CSV file.", "", data)
-        run = set(map(self.row, records))
-        drawing = class_bars([_panel(row, data) for row in self.rows() if row in run], groups)
+        measured = set(map(self.row, runs))
+        drawing = class_bars([_panel(row, data) for row in self.rows() if row in measured], groups)
         caption = "Mean over training seeds; a whisker is one standard deviation."
         return Figure(title, scale, caption, drawing, data, large=count > LARGE_CLASSES)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cissod_bench.errors import DataFault
+from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.distribution_chart import distribution_chart
 from cissod_bench.rendering.distributions import Manifests, distribution_files, distribution_frame, panels, paper_order
-from cissod_bench.reporting.tables import Figure, Report, Runs
+from cissod_bench.reporting.tables import Figure, Report
 
 CAPTION = (
     "Classes sorted by their boxes in the original data set; the index is no class id. Area: original data set. Bars: "
@@ -17,16 +18,16 @@ CAPTION = (
 )
 
 
-def build(runs: Runs, splits: Manifests = ()) -> Report:
+def build(runs: Sequence[Run], splits: Manifests = ()) -> Report:
     """Return Fig. 4 of one split a task: one that was run, else the one with the lowest split seed.
 
     Args:
-        runs: (folder, record).
+        runs: of any state.
         splits: manifests of the splits that were found. One without the counts, which an older version wrote, is left
             out and said to be.
     """
     chosen, notes = [], []
-    for manifest in _one_a_task(runs, splits):
+    for manifest in _one_per_task(runs, splits):
         try:
             distribution_frame([manifest])
         except DataFault as fault:
@@ -37,11 +38,11 @@ def build(runs: Runs, splits: Manifests = ()) -> Report:
     return Report("distributions", "Boxes of every class", figures=figures, notes=tuple(notes), order=4)
 
 
-def _one_a_task(runs: Runs, splits: Manifests) -> list[Mapping[str, Any]]:
-    """Return one manifest a task, in the figure's order."""
-    drawn = {record.split_sha256 for _, record in runs}
+def _one_per_task(runs: Sequence[Run], splits: Manifests) -> list[Mapping[str, Any]]:
+    """Return one manifest per task, in the figure's order."""
+    drawn = {run.record.split_sha256 for run in runs}
     first: dict[str, Mapping[str, Any]] = {}
-    for manifest in sorted(splits, key=lambda one: (one["split_sha256"] not in drawn, one["split_seed"])):
+    for manifest in sorted(splits, key=lambda split: (split["split_sha256"] not in drawn, split["split_seed"])):
         first.setdefault(manifest["task"], manifest)
     return paper_order(list(first.values()))
 

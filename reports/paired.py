@@ -9,12 +9,12 @@ import pandas as pd
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import by_scale, is_scored, newest, scale_words
 from cissod_bench.reporting.contenders import OURS, Side, sides_of
 from cissod_bench.reporting.paired_tests import MOST_FLIPPED, least_flip, paired
 from cissod_bench.reporting.table_plan import by_split, is_competitor
-from cissod_bench.reporting.tables import DASH, Listing, Report, Runs, Splits, p_words
+from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 
 NOTES = (
     "Differences of AP in points, ours minus the other method, over the n training seeds that both were run with, on "
@@ -28,7 +28,7 @@ _HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p 
 
 
 def build(
-    runs: Runs,
+    runs: Sequence[Run],
     splits: Splits = (),
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
@@ -38,7 +38,7 @@ def build(
     Methods are compared where their settings and numbers of processes are the same; their own constants may differ.
 
     Args:
-        runs: (folder, record); those that are done and no variants are compared.
+        runs: of any state; those that are done and no variants are compared.
         splits: not needed here.
         methods: what the catalogue lists, for titles.
         tasks: what the catalogue lists, for titles.
@@ -46,21 +46,21 @@ def build(
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
     listings: list[Listing] = []
-    for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
-        for own, title, columns, end in by_split(at_scale, tasks):
-            listings += _listing(_sides(own, methods), columns, title + end)
+    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
+        for on_split, title, columns, end in by_split(at_scale, tasks):
+            listings += _listings(_sides(on_split, methods), columns, title + end)
     return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
 
 
-def _sides(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[Side]:
+def _sides(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
     """Return the methods of one split, references named as such."""
     return [
         side if is_competitor(methods, side.method) else replace(side, title=f"{side.title} (reference)")
-        for side in sides_of(records, methods)
+        for side in sides_of(runs, methods)
     ]
 
 
-def _listing(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
+def _listings(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
     """Yield a split's comparisons, one listing a choice of our settings."""
     for ours in (side for side in sides if side.method == OURS):
         others = [side for side in sides if side.method != OURS]
@@ -70,7 +70,7 @@ def _listing(sides: Sequence[Side], columns: Sequence[str], title: str) -> Itera
                 notes.append(
                     f"{other.title}: not compared, it was run with other settings ({', '.join(sorted(apart))})."
                 )
-            elif not ours.scores().keys() & other.scores().keys():
+            elif not ours.aps().keys() & other.aps().keys():
                 notes.append(f"{other.title}: not compared, no training seed is the same.")
             else:
                 frames.append(_frame(ours, other, columns))
@@ -78,23 +78,24 @@ def _listing(sides: Sequence[Side], columns: Sequence[str], title: str) -> Itera
         if others:
             data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
             name = f"Paired tests: {ours.title} against the others, {title}"
-            yield Listing(name, scale_words(ours.records[0]), _HEADS, tuple(lines), data, labels=2, notes=tuple(notes))
+            yield Listing(name, scale_words(ours.record), _HEADS, tuple(lines), data, labels=2, notes=tuple(notes))
 
 
 def _frame(ours: Side, other: Side, columns: Sequence[str]) -> pd.DataFrame:
     """Return a tidy line a column; a seed where either AP is undefined does not count."""
-    record, one, two = ours.records[0], ours.scores(), other.scores()
+    record, our_aps, other_aps = ours.record, ours.aps(), other.aps()
+    both = sorted(our_aps.keys() & other_aps.keys())
     keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
     keys |= {"method": OURS, "mark": ours.mark, "other": other.method, "other_mark": other.mark, "title": other.title}
     lines = []
     for column in columns:
-        aps = [(one[key].get(column), two[key].get(column)) for key in sorted(one.keys() & two.keys())]
+        aps = [(our_aps[key].get(column), other_aps[key].get(column)) for key in both]
         pairs = [(a, b) for a, b in aps if a is not None and b is not None]
-        found = paired([a - b for a, b in pairs])
+        test = paired([a - b for a, b in pairs])
         means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)] or [None, None]
-        numbers = {"n": found.n, "ours_mean": means[0], "other_mean": means[1], "difference": found.mean}
-        numbers |= {"std": found.std, "p_t": found.p_t, "p_flip": found.p_flip}
-        lines.append({**keys, "column": column, **numbers, "p_flip_least": least_flip(found.n) if found.n else None})
+        numbers = {"n": test.n, "ours_mean": means[0], "other_mean": means[1], "difference": test.mean}
+        numbers |= {"std": test.std, "p_t": test.p_t, "p_flip": test.p_flip}
+        lines.append({**keys, "column": column, **numbers, "p_flip_least": least_flip(test.n) if test.n else None})
     floats = ("ours_mean", "other_mean", "difference", "std", "p_t", "p_flip", "p_flip_least")
     return pd.DataFrame(lines).astype(dict.fromkeys(floats, float))
 

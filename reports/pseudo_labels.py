@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -15,12 +14,13 @@ from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.curve_chart import curve_chart
 from cissod_bench.rendering.curves import BASELINE, CurvePanel, curve_files, looks
 from cissod_bench.rendering.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words
 from cissod_bench.reporting.table_plan import by_split, method_place, method_title
-from cissod_bench.reporting.tables import Figure, Report, Runs, Splits
+from cissod_bench.reporting.tables import Figure, Report, Splits
 
 QUALITY = (
     "Pseudo labels that training used, over all images of D_u that it saw in a generation, against their hidden "
@@ -54,7 +54,7 @@ class _Entrant:
 
 
 def build(
-    runs: Runs,
+    runs: Sequence[Run],
     splits: Splits = (),
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
@@ -64,59 +64,58 @@ def build(
     Below it stands a figure a method that has class weights, thresholds that move, or a pool.
 
     Args:
-        runs: (folder, record); those that are done and no variants are read.
+        runs: of any state; those that are done and no variants are read.
         splits: not needed here.
         methods: what the catalogue lists, for titles.
         tasks: what the catalogue lists, for titles.
     """
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
-    folders = {id(record): folder for folder, record in runs}
     figures: list[Figure] = []
     notes: list[str] = []
-    for at_scale in by_scale(newest(record for _, record in runs if is_scored(record) and not record.variant)):
-        for own, title, _, end in by_split(at_scale, tasks):
-            entrants = _entrants(own, folders, methods, notes)
-            figures += _figures(own[0], entrants, title + end, end) if entrants else []
+    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
+        for on_split, title, _, end in by_split(at_scale, tasks):
+            entrants = _entrants(on_split, methods, notes)
+            figures += _figures(on_split[0].record, entrants, title + end, end) if entrants else []
     return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
 
 
-def _entrants(
-    records: Sequence[RunRecord], folders: Mapping[int, Path], methods: Mapping[str, Entry], notes: list[str]
-) -> list[_Entrant]:
+def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str]) -> list[_Entrant]:
     """Return the methods in the paper's order; a run whose file cannot be read is noted and left out."""
     together: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for record in records:
+    for run in runs:
+        record = run.record
         try:
-            lines = read_lines(folders[id(record)])
+            lines = read_lines(run.folder)
         except DataFault as fault:
             notes.append(f"Fig. 3 leaves out a run. {fault}")
             continue
         if lines:
             keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
             together.setdefault((record.method, departing(record)), []).append(line_frame(lines, keys))
-    found = []
+    entrants = []
     for method in sorted({method for method, _ in together}, key=method_place):
-        runs = [together[key] for key in sorted(together) if key[0] == method]
-        for number, frames in enumerate(runs, start=1):
-            mark = f" [{number}]" if len(runs) > 1 else ""
+        choices = [together[key] for key in sorted(together) if key[0] == method]
+        for number, frames in enumerate(choices, start=1):
+            mark = f" [{number}]" if len(choices) > 1 else ""
             title = f"{method_title(methods, method)}{mark} (n = {len(frames)})"
-            found.append(_Entrant(method + mark, title, method, averaged(frames).assign(method=method, title=title)))
-    return found
+            entrants.append(_Entrant(method + mark, title, method, averaged(frames).assign(method=method, title=title)))
+    return entrants
 
 
 def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: str) -> list[Figure]:
     """Return Fig. 3 of one split at one scale, and what the methods' own states did."""
-    frame = pd.concat([one.frame for one in entrants], ignore_index=True)
+    frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
     groups = [group for group in record.groups if group in set(frame["group"])]
     scale = scale_words(record)
     stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}"
     panels = quality_panels(frame, _looks(entrants), groups)
     figures = [_quality(panels, len(groups), frame, f"Figure 3: Pseudo labels, {title}", scale, _safe(stem))]
-    for one in entrants:
-        if adapts(one.frame):
-            own = f"Weights, thresholds, copies and pool: {one.title}, {title}"
-            figures.append(_state(state_panels(one.frame, groups), own, scale, _safe(f"{stem}_{one.name}")))
+    for entrant in entrants:
+        if adapts(entrant.frame):
+            state_title = f"Weights, thresholds, copies and pool: {entrant.title}, {title}"
+            state_stem = _safe(f"{stem}_{entrant.name}")
+            figures.append(_state(state_panels(entrant.frame, groups), state_title, scale, state_stem))
     return figures
 
 
@@ -124,7 +123,7 @@ def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
     """Return title -> look: the paper's method and its baseline have their own, the others what is left."""
     kept = dict(_LOOKS)
     free = iter(looks(len(entrants), list(kept.values())))
-    return {one.title: kept.pop(one.method) if one.method in kept else next(free) for one in entrants}
+    return {entrant.title: kept.pop(entrant.method) if entrant.method in kept else next(free) for entrant in entrants}
 
 
 def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:

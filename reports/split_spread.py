@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ import pandas as pd
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import as_text, is_scored, newest, scale
-from cissod_bench.reporting.contenders import OURS, Scores, Side, sides_of
+from cissod_bench.reporting.contenders import OURS, ApByRun, Side, sides_of
 from cissod_bench.reporting.paired_tests import paired_t, sign_flips
 from cissod_bench.reporting.table_plan import task_layouts
-from cissod_bench.reporting.tables import DASH, Listing, Report, Runs, Splits, p_words
+from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
+from cissod_bench.scoring.points import AP
 
 NOTES = (
     "Mean and sample standard deviation of AP in points over k draws of the split (split seeds), all trained with the "
@@ -40,21 +42,25 @@ _OPTIONS = (
 
 def _keys(side: Side) -> dict[str, str]:
     """Return what a tidy line calls a method."""
-    names = {name: getattr(side.records[0], name) for name in ("preset", "profile", "task", "method")}
+    names = {name: getattr(side.record, name) for name in ("preset", "profile", "task", "method")}
     return {**names, "mark": side.mark, "other": "", "other_mark": ""}
 
 
-def _minus(one: Scores, two: Scores) -> Scores:
-    """Return one minus two where both have a run on a split with a seed; None where either is undefined or absent."""
+def _minus(ours: ApByRun, other: ApByRun) -> ApByRun:
+    """Return ours minus other where both have a run on a split with a seed; None where either is undefined or lacks."""
     return {
-        key: {column: None if (b := two[key].get(column)) is None or a is None else a - b for column, a in own.items()}
-        for key, own in one.items()
-        if key in two
+        key: {column: _difference(ap, other[key].get(column)) for column, ap in aps.items()}
+        for key, aps in ours.items()
+        if key in other
     }
 
 
+def _difference(ours: AP, other: AP) -> AP:
+    return None if ours is None or other is None else ours - other
+
+
 def build(
-    runs: Runs,
+    runs: Sequence[Run],
     splits: Splits = (),
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
@@ -65,27 +71,27 @@ def build(
     runs with the same settings.
 
     Args:
-        runs: (folder, record); those that are done and no variants are read.
+        runs: of any state; those that are done and no variants are read.
         splits: manifests of the splits that were found.
         methods: what the catalogue lists, for titles.
         tasks: what the catalogue lists, for titles.
     """
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
-    options = {one["split_sha256"]: as_text({name: one.get(name) for name in _OPTIONS}) for one in splits}
-    records = newest(record for _, record in runs if is_scored(record) and not record.variant)
-    groups: dict[tuple[Any, ...], list[RunRecord]] = {}
-    for record in sorted(records, key=scale):
-        drawn = options.get(record.split_sha256, "")
-        groups.setdefault((scale(record)[:4], record.task, drawn), []).append(record)
-    several = sorted({key[:2] for key in groups if len([one for one in groups if one[:2] == key[:2]]) > 1})
+    options = {split["split_sha256"]: as_text({name: split.get(name) for name in _OPTIONS}) for split in splits}
+    counted = newest(run for run in runs if is_scored(run.record) and not run.record.variant)
+    alike: dict[tuple[Any, ...], list[Run]] = {}
+    for run in sorted(counted, key=lambda run: scale(run.record)):
+        drawn = options.get(run.record.split_sha256, "")
+        alike.setdefault((scale(run.record)[:4], run.record.task, drawn), []).append(run)
+    several = {place for place, number in Counter(key[:2] for key in alike).items() if number > 1}
     listings = []
-    layouts = task_layouts(records, tasks)
-    for (place, task, drawn), own in sorted(groups.items(), key=lambda item: item[0]):
+    layouts = task_layouts(counted, tasks)
+    for (at_scale, task, drawn), comparable in sorted(alike.items(), key=lambda item: item[0]):
         title, columns = layouts[task]
-        end = f"; {_words(drawn)}" if (place, task) in several else ""
-        found = _listing(own, methods, columns, title, end)
-        listings += [found] if found else []
+        end = f"; {_words(drawn)}" if (at_scale, task) in several else ""
+        listing = _listing(comparable, methods, columns, title, end)
+        listings += [listing] if listing else []
     return Report("split_spread", "Spread over splits", notes=NOTES * bool(listings), listings=tuple(listings), order=6)
 
 
@@ -97,39 +103,38 @@ def _words(drawn: str) -> str:
 
 
 def _listing(
-    records: Sequence[RunRecord], methods: Mapping[str, Entry], columns: Sequence[str], title: str, end: str
+    runs: Sequence[Run], methods: Mapping[str, Entry], columns: Sequence[str], title: str, end: str
 ) -> Listing | None:
     """Return the spreads of a task at one scale, or None where no method was run on two splits with one seed."""
-    kept = []
-    notes = set()
-    for record in records:
-        draws = {one.split_sha256 for one in records if one.split_seed == record.split_seed}
-        if len(draws) > 1:  # which of them belongs to the others cannot be told
-            notes.add(f"Split seed {record.split_seed} is left out: runs have {len(draws)} different draws of it.")
-        else:
-            kept.append(record)
-    sides = sides_of(kept, methods)
-    found = [_frame(side.scores(), columns, _keys(side), side.title) for side in sides]
+    draws: dict[int, set[str]] = {}
+    for run in runs:
+        draws.setdefault(run.record.split_seed, set()).add(run.record.split_sha256)
+    # Of several draws with one seed, which belongs to the others cannot be told.
+    unclear = {seed: len(hashes) for seed, hashes in draws.items() if len(hashes) > 1}
+    left_out = "Split seed {} is left out: runs have {} different draws of it."
+    notes = [left_out.format(seed, number) for seed, number in unclear.items()]
+    sides = sides_of([run for run in runs if run.record.split_seed not in unclear], methods)
+    frames = [_frame(side.aps(), columns, _keys(side), side.title) for side in sides]
     for ours in (side for side in sides if side.method == OURS):
         for other in (side for side in sides if side.method != OURS and not ours.apart(side)):
             keys = {**_keys(ours), "other": other.method, "other_mark": other.mark}
             name = f"{ours.title} minus {other.title}"
-            found.append(_frame(_minus(ours.scores(), other.scores()), columns, keys, name))
-    frames = [frame for frame in found if len(frame)]
+            frames.append(_frame(_minus(ours.aps(), other.aps()), columns, keys, name))
+    frames = [frame for frame in frames if len(frame)]
     lines = [line for frame in frames for line in _lines(frame)]
     if not frames:
         return None
-    first = records[0]
+    first = runs[0].record
     words = f"preset {first.preset}, profile {first.profile}{end}"
     data = pd.concat(frames, ignore_index=True)
     return Listing(f"Spread over splits: {title}", words, _HEADS, tuple(lines), data, 2, tuple(sorted(notes)))
 
 
-def _frame(aps: Scores, columns: Sequence[str], keys: Mapping[str, str], title: str) -> pd.DataFrame:
-    """Return a tidy line a training seed that was used on two splits or more, and a column."""
+def _frame(aps: ApByRun, columns: Sequence[str], keys: Mapping[str, str], title: str) -> pd.DataFrame:
+    """Return a tidy line per training seed that was used on two splits or more, and a column."""
     lines = []
     for seed in sorted({seed for _, seed in aps}):
-        splits = [split for split, own in aps if own == seed]
+        splits = [split for split, used in aps if used == seed]
         for column in columns if len(splits) > 1 else ():
             values = [ap for split in splits if (ap := aps[split, seed].get(column)) is not None]
             pooled, freedom = pooled_std(_by_split(aps, column))
@@ -152,13 +157,13 @@ def _frame(aps: Scores, columns: Sequence[str], keys: Mapping[str, str], title: 
     return pd.DataFrame(lines).astype(dict.fromkeys(floats, float)) if lines else pd.DataFrame()
 
 
-def _by_split(aps: Scores, column: str) -> list[list[float]]:
-    """Return the AP of every training seed, a list a split."""
-    found: dict[str, list[float]] = {}
-    for (split, _), own in aps.items():
-        ap = own.get(column)
-        found.setdefault(split, []).extend([] if ap is None else [ap])
-    return list(found.values())
+def _by_split(aps: ApByRun, column: str) -> list[list[float]]:
+    """Return the AP of every training seed, a list per split."""
+    samples: dict[str, list[float]] = {}
+    for (split, _), scores in aps.items():
+        ap = scores.get(column)
+        samples.setdefault(split, []).extend([] if ap is None else [ap])
+    return list(samples.values())
 
 
 def pooled_std(samples: Sequence[Sequence[float]]) -> tuple[float | None, int]:

@@ -16,12 +16,11 @@ from pathlib import Path
 from cissod_bench.catalogue import list_methods, list_reports, load_report
 from cissod_bench.files.whole_files import write_bytes
 from cissod_bench.records.pseudo_label_lines import Line, read_lines
-from cissod_bench.records.record import RunRecord
-from cissod_bench.records.run_folder import find_runs
-from cissod_bench.rendering.distributions import WORDS
-from cissod_bench.rendering.formats import render_markdown
+from cissod_bench.records.run_folder import Run, find_runs
+from cissod_bench.rendering.markdown import column_rules, grid_text, listing_text, table_text
+from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import method_title
-from cissod_bench.reporting.tables import DASH, Runs
+from cissod_bench.reporting.tables import DASH, Report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
@@ -38,66 +37,69 @@ _PHASES = ("train", "predict", "evaluate")
 _COUNTED = ("detected", "correct", "boxes")
 
 
-def tables_of(runs: Runs) -> dict[str, str]:
-    """Return title -> Markdown table of every table in the report, and what the pages tell of every task's runs.
+def tables_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Return title -> Markdown table of every table in the reports, and what the pages tell of every task's runs.
 
     Args:
-        runs: (folder, record); those on other splits than that of seed 0 count in the spread over splits only.
+        runs: those on other splits than that of seed 0 count in the spread over splits only.
 
     Raises:
         ValueError: two tables have one title, so that a page could not say which it means.
     """
     first = on_first_split(runs)
-    reports = [load_report(name)(runs if name == SPREAD else first, ()) for name in list_reports()]
-    found: dict[str, str] = {}
-    for name, page in render_markdown(reports, first).items():
-        if not name.endswith(".md"):
-            continue
-        for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
-            title, rest = section.split("\n", 1)
-            lines = [line for line in rest.splitlines() if line.startswith("|")]
-            if lines and title in found:
-                raise ValueError(f"Two tables are called {title!r}; {name} holds the second.")
-            if lines:
-                found[title] = "\n".join(lines)
-    return {**found, **seconds_of(first), **pseudo_labels_of(first)}
+    texts: dict[str, str] = {}
+    for name in list_reports():
+        report = load_report(name)(runs if name == SPREAD else first, ())
+        for title, text in _tables_in(report):
+            if title in texts:
+                raise ValueError(f"Two tables are called {title!r}; {report.name} holds the second.")
+            texts[title] = text
+    return {**texts, **seconds_of(first), **pseudo_labels_of(first)}
 
 
-def on_first_split(runs: Runs) -> Runs:
+def _tables_in(report: Report) -> list[tuple[str, str]]:
+    """Return (title, Markdown) of every table of a report."""
+    scores = [(table.title, table_text(table)) for table in report.tables]
+    return scores + [(listing.title, listing_text(listing)) for listing in report.listings]
+
+
+def on_first_split(runs: Sequence[Run]) -> list[Run]:
     """Return the runs on split seed 0."""
-    return [(folder, record) for folder, record in runs if record.split_seed == 0]
+    return [run for run in runs if run.record.split_seed == 0]
 
 
-def seconds_of(runs: Runs) -> dict[str, str]:
+def seconds_of(runs: Sequence[Run]) -> dict[str, str]:
     """Return "seconds of TITLE" -> table of the wall seconds a run, least and most, for every task."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    heads = ("method", "runs", "seconds a run")
     for task, methods in _by_method(runs).items():
-        lines = ["| method | runs | seconds a run |", "| --- | ---: | ---: |"]
-        for name, own in methods.items():
-            times = sorted(round(sum(record.timings.get(phase, 0) for phase in _PHASES)) for _, record in own)
-            lines.append(f"| {name} | {len(own)} | {'-'.join(map(str, dict.fromkeys((times[0], times[-1]))))} |")
-        found[f"seconds of {task}"] = "\n".join(lines)
-    return found
+        rows = []
+        for name, of_method in methods.items():
+            times = sorted(round(sum(run.record.timings.get(phase, 0) for phase in _PHASES)) for run in of_method)
+            rows.append((name, str(len(of_method)), "-".join(map(str, dict.fromkeys((times[0], times[-1]))))))
+        texts[f"seconds of {task}"] = grid_text(heads, column_rules(len(heads), 1), rows)
+    return texts
 
 
-def pseudo_labels_of(runs: Runs) -> dict[str, str]:
+def pseudo_labels_of(runs: Sequence[Run]) -> dict[str, str]:
     """Return "pseudo labels of TITLE" -> table of their quality and of the method's state, for every task.
 
     Over the last fifth of the generations and all training seeds; precision and recall are those of all pseudo labels
     together, the others are means.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     heads = ("method", "classes", "precision %", "recall %", "theta", "w", "copies D_l", "copies D_u")
     for task, methods in _by_method(runs).items():
-        rows = [heads, ("---", "---", *["---:"] * 6)]
-        for name, own in methods.items():
-            lines = [line for folder, _ in own for line in _last_lines(folder)]
-            for group in dict.fromkeys(line.group for line in lines if line.group != "all"):
-                rows.append((name, WORDS.get(group, group), *_quality([one for one in lines if one.group == group])))
-                name = ""
-        if len(rows) > 2:
-            found[f"pseudo labels of {task}"] = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return found
+        rows: list[tuple[str, ...]] = []
+        for name, of_method in methods.items():
+            lines = [line for run in of_method for line in _last_lines(run.folder)]
+            groups = dict.fromkeys(line.group for line in lines if line.group != "all")
+            for number, group in enumerate(groups):
+                cells = _quality([line for line in lines if line.group == group])
+                rows.append(("" if number else name, WORDS.get(group, group), *cells))
+        if rows:
+            texts[f"pseudo labels of {task}"] = grid_text(heads, column_rules(len(heads), 2), rows)
+    return texts
 
 
 def _last_lines(folder: Path) -> list[Line]:
@@ -109,33 +111,34 @@ def _last_lines(folder: Path) -> list[Line]:
 
 def _quality(lines: Sequence[Line]) -> list[str]:
     """Return the cells of a method and group."""
-    detected, correct, boxes = (sum(getattr(one, name) or 0 for one in lines) for name in _COUNTED)
+    detected, correct, boxes = (sum(getattr(line, name) or 0 for line in lines) for name in _COUNTED)
     shares = [f"{100 * correct / of:.1f}" if of else DASH for of in (detected, boxes)]
     means = []
     for name in ("theta", "w", "copies_labelled", "copies_unlabelled"):
-        values = [value for one in lines if (value := getattr(one, name)) is not None]
+        values = [value for line in lines if (value := getattr(line, name)) is not None]
         means.append(f"{sum(values) / len(values):.2f}" if values else DASH)
     return shares + means
 
 
-def _by_method(runs: Runs) -> dict[str, dict[str, list[tuple[Path, RunRecord]]]]:
+def _by_method(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
     """Return title of the task -> method, with its variant in brackets -> finished runs."""
     methods = list_methods()
-    found: dict[str, dict[str, list[tuple[Path, RunRecord]]]] = {}
-    for folder, record in runs:
+    tasks: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        record = run.record
         if record.status == "done":
             name = f"{method_title(methods, record.method)}{record.variant and f' [{record.variant}]'}"
-            found.setdefault(record.title, {}).setdefault(name, []).append((folder, record))
-    return found
+            tasks.setdefault(record.title, {}).setdefault(name, []).append(run)
+    return tasks
 
 
-def pictures_of(runs: Runs) -> dict[str, bytes]:
+def pictures_of(runs: Sequence[Run]) -> dict[str, bytes]:
     """Return picture -> bytes: Fig. 3 with Soft Teacher and ours, and what our weights and thresholds did meanwhile.
 
     Raises:
         KeyError: there are no runs for one of them.
     """
-    shown = [(folder, record) for folder, record in on_first_split(runs) if record.method in {"soft-teacher", "ours"}]
+    shown = [run for run in on_first_split(runs) if run.record.method in {"soft-teacher", "ours"}]
     drawn: dict[str, bytes] = {}
     for figure in load_report("pseudo_labels")(shown, ()).figures:
         drawn |= figure.files("svg") if figure.files else {}

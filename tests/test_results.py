@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cissod_bench.cli import main
-from cissod_bench.records.run_folder import find_runs
+from cissod_bench.records.run_folder import Run, find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
@@ -30,14 +30,14 @@ def script() -> ModuleType:
     return module
 
 
-def kept_runs() -> list[tuple[Path, object]]:
-    return list(find_runs(ROOT / "results"))
+def kept_runs() -> list[Run]:
+    return find_runs(ROOT / "results")
 
 
 def test_every_kept_run_is_finished_and_small() -> None:
     found = find_runs(ROOT / "results")
     assert found
-    for folder, record in found:
+    for folder, record in ((run.folder, run.record) for run in found):
         assert (record.status, record.preset, record.profile) == ("done", "mini", "default"), folder
         files = {path.name: path.stat().st_size for path in folder.iterdir()}
         assert set(files) <= KEPT, folder
@@ -47,7 +47,7 @@ def test_every_kept_run_is_finished_and_small() -> None:
 def test_kept_runs_of_a_task_and_split_seed_share_their_split_and_settings() -> None:
     seen: dict[tuple[str, int], set[str]] = {}
     settings: dict[str, set[str]] = {}
-    for _, record in find_runs(ROOT / "results"):
+    for record in (run.record for run in kept_runs()):
         seen.setdefault((record.task, record.split_seed), set()).add(record.split_sha256)
         kept = {name: value for name, value in record.settings.items() if name != "workers"}
         settings.setdefault(record.task, set()).add(json.dumps(kept, sort_keys=True))
@@ -101,14 +101,14 @@ def test_pseudo_labels_of_a_method_are_those_of_its_last_two_generations() -> No
 
 def test_runs_on_other_splits_are_in_the_spread_over_splits_alone() -> None:
     """Split seed 1 is made of the kept runs on split seed 0, with other scores."""
-    tables, runs = script(), [(folder, record) for folder, record in find_runs(ROOT / "results")]
-    first = [(folder, record) for folder, record in runs if record.split_seed == 0]
+    tables = script()
+    first = [run for run in kept_runs() if run.record.split_seed == 0]
     other = [
-        (
-            folder,
+        Run(
+            run.folder,
             replace(record, split_seed=1, split_sha256="1" * 64, ap={"teacher": dict.fromkeys(record.groups, 1.0)}),
         )
-        for folder, record in first
+        for run, record in ((run, run.record) for run in first)
         if (record.task, record.method, record.variant, record.seed) == ("toy", "ours", "", 0)
     ]
     before, after = tables.tables_of(first), tables.tables_of([*first, *other])

@@ -11,7 +11,8 @@ import click
 from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
-    from cissod_bench.reporting.tables import Report, Runs
+    from cissod_bench.records.run_folder import Run
+    from cissod_bench.reporting.tables import Report
 
 FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
 DRAWN = ("png", "svg")
@@ -43,30 +44,31 @@ def command(
     from cissod_bench.errors import DataFault
     from cissod_bench.files.whole_files import write_bytes
     from cissod_bench.records.run_folder import find_runs
-    from cissod_bench.rendering.formats import RENDERERS, draw_figures
+    from cissod_bench.rendering.formats import RENDERERS
+    from cissod_bench.reporting.tables import draw_figures
 
     chosen = _formats(formats)
     place = runs or work_dir / "runs"
-    found = find_runs(place, on_fault=lambda fault: output.warn(f"Passed over: {fault}"))
-    if not found:
+    met = find_runs(place, on_fault=lambda fault: output.warn(f"Passed over: {fault}"))
+    if not met:
         raise DataFault(
             f"{place}: there is no run to report on.", remedy="cissod-bench run --method soft-teacher --task toy"
         )
     splits = _splits(output, work_dir)
-    reports = sorted((load_report(name)(found, splits) for name in list_reports()), key=lambda report: report.order)
+    reports = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda report: report.order)
     if all_tables:
         reports = [replace(report, tables=report.tables + report.blank, blank=()) for report in reports]
     files: dict[str, bytes] = {}
     for name in chosen:
         files |= draw_figures(reports, name) if name in DRAWN else {}
         files |= (
-            {file: text.encode() for file, text in RENDERERS[name](reports, found).items()} if name in RENDERERS else {}
+            {file: text.encode() for file, text in RENDERERS[name](reports, met).items()} if name in RENDERERS else {}
         )
     folder = out or work_dir / "reports"
     for file, data in files.items():
         write_bytes(folder / file, data)
     if "rich" in chosen and not output.json:
-        _print(reports, found)
+        _print(reports, met)
     for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
         output.tell(line)
     output.result(_value(reports, [folder / file for file in files]))
@@ -109,15 +111,16 @@ def _formats(text: str) -> list[str]:
     return chosen
 
 
-def _print(reports: list[Report], runs: Runs) -> None:
-    from cissod_bench.rendering.formats import notes_once, print_rich
-    from cissod_bench.rendering.page import departures
+def _print(reports: list[Report], runs: list[Run]) -> None:
+    from cissod_bench.rendering.formats import notes_once
+    from cissod_bench.rendering.terminal import print_rich
+    from cissod_bench.reporting.departures import departures
     from cissod_bench.terminal import Console
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     for report in notes_once(reports):
         print_rich(report, console)
-    most = max((len(one["settings"]) for one in departures(runs)), default=0)
+    most = max((len(departed.settings) for departed in departures(runs)), default=0)
     if most:
         console.print(f"Settings that are not the paper's: up to {most} a run; report.html and --format md list them.")
 
@@ -131,7 +134,7 @@ def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:
             report.name: [line for frame in report.numbers for line in plain_records(frame)] for report in reports
         },
         "unfinished": [
-            {"dir": str(folder), "status": record.status} for report in reports for folder, record in report.unfinished
+            {"dir": str(run.folder), "status": run.record.status} for report in reports for run in report.unfinished
         ],
         "files": list(map(str, written)),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,19 @@ RESULTS = (RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, PREDICTIONS, STUDENT_PREDICTI
 
 _REPEAT = "put a sound copy in its place, or move it away and repeat the run, which continues from its checkpoint"
 _DECODER = msgspec.json.Decoder(RunRecord)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as it lies on disk. It equals itself alone, so it may be the key of a mapping.
+
+    Attributes:
+        folder: where its files lie.
+        record: its run.json.
+    """
+
+    folder: Path
+    record: RunRecord
 
 
 def run_folder(
@@ -129,9 +143,9 @@ def _broken_rule(record: RunRecord) -> str | None:
     return None
 
 
-def _order(found: tuple[Path, RunRecord]) -> tuple[Any, ...]:
+def _order(run: Run) -> tuple[Any, ...]:
     """Sort key that puts seed 2 before seed 10, which the sorting of paths does not."""
-    path, record = found
+    record = run.record
     return (
         record.task,
         record.split_seed,
@@ -140,28 +154,28 @@ def _order(found: tuple[Path, RunRecord]) -> tuple[Any, ...]:
         record.preset,
         record.profile,
         record.seed,
-        str(path),
+        str(run.folder),
     )
 
 
-def find_runs(root: Path, *, on_fault: Callable[[DataFault], None] | None = None) -> list[tuple[Path, RunRecord]]:
-    """Return (run folder, record) of every run below a folder, by task, split seed, method, scale and seed.
+def find_runs(root: Path, *, on_fault: Callable[[DataFault], None] | None = None) -> list[Run]:
+    """Return every run below a folder, by task, split seed, method, scale and seed.
 
     Args:
         root: any folder above the runs; may be missing, then there are none.
         on_fault: is handed the fault of each record that cannot be read, which is then passed over; by default each
             is a warning.
     """
-    found = []
+    runs = []
     for path in root.rglob(RECORD):
         try:
-            found.append((path.parent, read_record(path)))
+            runs.append(Run(path.parent, read_record(path)))
         except DataFault as fault:
             if on_fault is None:
                 warnings.warn(str(fault), stacklevel=2)
             else:
                 on_fault(fault)
-    return sorted(found, key=_order)
+    return sorted(runs, key=_order)
 
 
 RUN_LOCK = ".lock"  # held by the run itself

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from cissod_bench.rendering.svg import LABEL_UNIT, document, roles, text
+from cissod_bench.rendering.svg import LABEL_UNIT, document, text
+from cissod_bench.reporting.groups import roles
 from cissod_bench.scoring.points import AP
 
 LINE, GAP, BAR, HEAD, FOOT, PANEL = 19, 48, 11, 38, 22, 190  # pixels

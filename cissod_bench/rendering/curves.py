@@ -34,7 +34,7 @@ LOOKS = (
     Look("#8a5a00", (3.2, 1.6), "circle", False),
     Look("#1a1a1a", (1.2, 1.4), "diamond", True),
 )
-"""The first three are those of a group's role (``svg.roles``); the fourth, dashed, is a baseline's."""
+"""The first three are those of a group's role (``groups.roles``); the fourth, dashed, is a baseline's."""
 
 BASELINE = 3
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from cissod_bench.rendering.distributions import NONE, Panel, class_ticks, group_words, log10, stretches
-from cissod_bench.rendering.svg import Plane, document, legend, mark, roles, text
+from cissod_bench.rendering.svg import Plane, document, legend, mark, text
+from cissod_bench.reporting.groups import roles
 
 _WIDE, _TALL, _STRIP, _HEAD, _FOOT, _LEFT, _GAP = 470.0, 210.0, 11.0, 30.0, 46.0, 56.0, 64.0  # pixels
 _TOLD = 400  # classes up to which each says its counts where the pointer rests on it

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.whole_files import make_folder, write_bytes
-from cissod_bench.rendering.svg import roles
+from cissod_bench.reporting.groups import WORDS, roles
 from cissod_bench.reporting.paper_tables import TABLES
 
 Manifests = Sequence[Mapping[str, Any]]
@@ -24,9 +24,6 @@ PARTS: Mapping[str, str] = MappingProxyType(
 )
 """Part of the data -> its key among a class's counts in manifest.json."""
 
-WORDS: Mapping[str, str] = MappingProxyType(
-    {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
-)
 NONE = -0.6
 """Where a count of 0, which has no logarithm, is shown: below log10(1) = 0, with a label of its own."""
 
@@ -153,7 +150,7 @@ def class_ticks(count: int) -> list[int]:
 
 
 def group_words(panels: Sequence[Sequence[str]]) -> dict[int, str]:
-    """Return role (see ``svg.roles``) -> the words for all groups that play it, for the one legend of all panels."""
+    """Return role (see ``groups.roles``) -> the words for all groups that play it, for the one legend of all panels."""
     words: dict[int, dict[str, None]] = {}
     for groups in panels:
         for group, role in roles(groups).items():

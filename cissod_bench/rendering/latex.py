@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from cissod_bench.reporting.tables import DASH, Block, Cell, Listing, Report, Row, Runs, Table
+from cissod_bench.records.run_folder import Run
+from cissod_bench.reporting.tables import DASH, Block, Listing, Report, Row, ScoreCell, Table
 
 PREAMBLE = r"% \usepackage{booktabs,amssymb}"
 
@@ -43,7 +44,7 @@ def escape(text: str) -> str:
     return "".join(_LETTERS.get(letter, letter) for letter in apart)
 
 
-def render_latex(reports: Sequence[Report], runs: Runs) -> Mapping[str, str]:
+def render_latex(reports: Sequence[Report], runs: Sequence[Run]) -> Mapping[str, str]:
     """Return a file a report that has tables, file name -> text; figures are written as PNG and SVG."""
     told = [report for report in reports if report.tables or report.listings]
     return {f"{report.name}.tex": _file(report) for report in told}
@@ -130,7 +131,7 @@ def _rows(table: Table, row: Row) -> list[str]:
     return [_line(measured), _line(printed)]
 
 
-def _measured(cell: Cell) -> str:
+def _measured(cell: ScoreCell) -> str:
     spread = f" $\\pm$ {escape(cell.spread.lstrip('±'))}" if cell.spread else ""
     return _bold(cell.measured, cell.best) + escape(cell.sign) + spread
 

@@ -14,7 +14,7 @@ from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.figure import Figure
 
 from cissod_bench.errors import UsageFault, unknown_name
-from cissod_bench.rendering.svg import roles
+from cissod_bench.reporting.groups import roles
 
 WIDTHS: Mapping[str, float] = MappingProxyType({"": 6.875, "_column": 3.25})
 """End of a file's name -> width in inches: the text and one column of the paper's own venue (ICCV)."""
@@ -98,7 +98,7 @@ MARKS = (
     Mark(_COLOURS[2], "^", False),  # minority, rare
     Mark(_COLOURS[1], "s", False),  # between them
 )
-"""Role of a group (``svg.roles``) -> its mark."""
+"""Role of a group (``groups.roles``) -> its mark."""
 
 
 def group_marks(groups: Sequence[str]) -> dict[str, Mark]:

@@ -10,8 +10,7 @@ import pandas as pd
 
 from cissod_bench.records.pseudo_label_lines import Line
 from cissod_bench.rendering.curves import Curve, CurvePanel, Point
-from cissod_bench.rendering.distributions import WORDS
-from cissod_bench.rendering.svg import roles
+from cissod_bench.reporting.groups import WORDS, roles
 
 
 def line_frame(lines: Sequence[Line], keys: Mapping[str, object]) -> pd.DataFrame:

@@ -54,19 +54,13 @@ class Plane:
         return [*parts, f'<path d="{corner}" class="axis" fill="none"/>']
 
 
-def roles(groups: Sequence[str]) -> dict[str, int]:
-    """Return group -> number of its colour and mark: 0 the most frequent, 1 the least, 2 and up between them."""
-    last = len(groups) - 1
-    return {group: 0 if place == 0 else 1 if place == last else place + 1 for place, group in enumerate(groups)}
-
-
 def mark(x: float, y: float, role: int, size: float = 3.6) -> str:
     """Return the outline of a group's mark as path commands: 0 is a circle, 1 a triangle, 2 a square, 3 a diamond.
 
     Args:
         x: of its middle, pixels.
         y: of its middle, pixels.
-        role: of the group, see ``roles``.
+        role: of the group, see ``groups.roles``.
         size: half its width, pixels.
     """
     if role == 0:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from cissod_bench.contract.settings import FULL
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
+from cissod_bench.records.run_folder import Run
 
 _PRESETS = ("full", "mini", "smoke")
 _PROFILES = ("default", "paper", "official")
@@ -64,28 +65,33 @@ def departing(record: RunRecord) -> str:
     return as_text(changing(record))
 
 
-def marks(records: Sequence[RunRecord]) -> dict[int, str]:
-    """Return id(record) -> a number where a method was run with several settings on a split, else "".
+def marks(runs: Sequence[Run]) -> dict[Run, str]:
+    """Return run -> a number where its method was run with several settings on its split, else "".
 
     The numbers count from 1 in an order that depends on the settings alone.
     """
-    texts = [departing(record) for record in records]
-    rows = [(record.task, record.split_sha256, record.method, record.variant) for record in records]
-    seen: dict[tuple[str, ...], set[str]] = {}
-    for row, text in zip(rows, texts, strict=True):
-        seen.setdefault(row, set()).add(text)
+    settings = [departing(run.record) for run in runs]
+    places = [_place(run.record) for run in runs]
+    choices: dict[tuple[str, ...], set[str]] = {}
+    for place, text in zip(places, settings, strict=True):
+        choices.setdefault(place, set()).add(text)
     return {
-        id(record): "" if len(seen[row]) == 1 else str(sorted(seen[row]).index(text) + 1)
-        for record, row, text in zip(records, rows, texts, strict=True)
+        run: "" if len(choices[place]) == 1 else str(sorted(choices[place]).index(text) + 1)
+        for run, place, text in zip(runs, places, settings, strict=True)
     }
 
 
-def newest(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return one run a training seed of a cell, the one started last: a copied folder must not count twice."""
-    kept: dict[tuple[object, ...], RunRecord] = {}
-    for record in sorted(records, key=lambda record: record.created):
-        run = (record.task, record.split_sha256, record.method, record.variant, record.seed)
-        kept[(scale(record), run, departing(record))] = record
+def _place(record: RunRecord) -> tuple[str, ...]:
+    """Return what was run and on which draw, whatever the settings and the seed."""
+    return record.task, record.split_sha256, record.method, record.variant
+
+
+def newest(runs: Iterable[Run]) -> list[Run]:
+    """Return one run per training seed of a cell, the one started last: a copied folder must not count twice."""
+    kept: dict[tuple[object, ...], Run] = {}
+    for run in sorted(runs, key=lambda run: run.record.created):
+        record = run.record
+        kept[(scale(record), _place(record), record.seed, departing(record))] = run
     return list(kept.values())
 
 
@@ -99,9 +105,13 @@ def scale(record: RunRecord) -> tuple[int, str, int, str, int]:
     return place(preset, _PRESETS), preset, place(profile, _PROFILES), profile, record.split_seed
 
 
-def by_scale(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """Return the records of each preset, profile and split seed: a table shows one of them."""
-    return [list(group) for _, group in groupby(sorted(records, key=scale), key=scale)]
+def by_scale(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs of each preset, profile and split seed: a table shows one of them."""
+
+    def scale_of(run: Run) -> tuple[object, ...]:
+        return scale(run.record)
+
+    return [list(at_scale) for _, at_scale in groupby(sorted(runs, key=scale_of), key=scale_of)]
 
 
 def scale_words(record: RunRecord) -> str:
@@ -109,10 +119,14 @@ def scale_words(record: RunRecord) -> str:
     return f"preset {record.preset}, profile {record.profile}, split seed {record.split_seed}"
 
 
+def method_words(record: RunRecord) -> str:
+    """Return the method with its variant, "ours+gbr"."""
+    return f"{record.method}+{record.variant}" if record.variant else record.method
+
+
 def run_words(record: RunRecord) -> str:
     """Return what a note calls a run."""
-    method = f"{record.method}+{record.variant}" if record.variant else record.method
-    return f"{method} on {record.task}, {scale_words(record)}, seed {record.seed}"
+    return f"{method_words(record)} on {record.task}, {scale_words(record)}, seed {record.seed}"
 
 
 def average(frame: pd.DataFrame) -> pd.DataFrame:
@@ -123,6 +137,6 @@ def average(frame: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [column for column in frame.columns if column != "ap"]
     grouped = frame.astype({"ap": float}).groupby(keys, sort=False, dropna=False)["ap"]
-    found = grouped.agg(["mean", "std", "size", "count"]).reset_index()
-    found["n"] = found["count"].where(found["count"] > 0, found["size"])
-    return found.drop(columns=["size", "count"])
+    means = grouped.agg(["mean", "std", "size", "count"]).reset_index()
+    means["n"] = means["count"].where(means["count"] > 0, means["size"])
+    return means.drop(columns=["size", "count"])

@@ -86,8 +86,8 @@ def record_breaks(record: RunRecord) -> tuple[Break, ...]:
     }
     if not any(name in classes for names in record.groups.values() for name in names):
         counts = {group: len(names) for group, names in record.groups.items()}
-        found = row_break(columns, counts) if any(counts.values()) else None
-        return (found,) if found else ()
+        broken = row_break(columns, counts) if any(counts.values()) else None
+        return (broken,) if broken else ()
     # The class-weighted mean of the groups is the mean of all scored classes: sum_g n_g (sum_i AP_i / n_g) / sum_g n_g.
     means = {group: _mean(aps) for group, aps in members.items()}
     means[ALL] = weighted_mean(means, {group: len(aps) for group, aps in members.items()})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import departing, scored_model, shared
 from cissod_bench.reporting.table_notes import differing
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title
@@ -15,7 +16,7 @@ from cissod_bench.scoring.points import AP
 
 OURS = "ours"
 
-Scores = Mapping[tuple[str, int], Mapping[str, AP]]
+ApByRun = Mapping[tuple[str, int], Mapping[str, AP]]
 """(hash of the split, training seed) -> column -> points."""
 
 
@@ -27,33 +28,39 @@ class Side:
         method: its name.
         mark: tells its choices of settings apart.
         title: as printed.
-        records: its runs, one at least; all have the same settings, and no two the same split and training seed.
+        runs: of it, one at least; all have the same settings, and no two the same split and training seed.
     """
 
     method: str
     mark: str
     title: str
-    records: Sequence[RunRecord]
+    runs: Sequence[Run]
 
-    def scores(self) -> Scores:
+    @property
+    def record(self) -> RunRecord:
+        """The record of its first run, for all that its runs have in common."""
+        return self.runs[0].record
+
+    def aps(self) -> ApByRun:
         """Return the AP of every run."""
-        return {(one.split_sha256, one.seed): one.ap[scored_model(one)] for one in self.records}
+        records = [run.record for run in self.runs]
+        return {(record.split_sha256, record.seed): record.ap[scored_model(record)] for record in records}
 
     def apart(self, other: Side) -> AbstractSet[str]:
         """Return the settings that keep both from being compared: those in which they differ, their constants aside."""
-        return differing([shared(self.records[0]), shared(other.records[0])])
+        return differing([shared(self.record), shared(other.record)])
 
 
-def sides_of(records: Sequence[RunRecord], methods: Mapping[str, Entry]) -> list[Side]:
+def sides_of(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
     """Return the methods in the paper's order, references last; several settings of one method are numbered.
 
     Args:
-        records: of one task at one scale, no variants, a run once.
+        runs: of one task at one scale, no variants, a run once.
         methods: what the catalogue lists, for titles.
     """
-    together: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in records:
-        together.setdefault((record.method, departing(record)), []).append(record)
+    together: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        together.setdefault((run.record.method, departing(run.record)), []).append(run)
     sides = []
     for method, settings in sorted(
         together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), key[1])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 
 MOST_FLIPPED = 16
 """Pairs up to which every choice of signs is tried."""
@@ -52,25 +53,15 @@ def paired_t(differences: Sequence[float]) -> float | None:
 
 
 def t_two_sided(t: float, freedom: int) -> float:
-    """Return P(|T| >= |t|) of Student's t distribution (Abramowitz and Stegun 26.7.3 and 26.7.4).
+    """Return P(|T| >= |t|) of Student's t distribution.
 
-    With theta = arctan(|t| / sqrt(v)), P(|T| < |t|) is for even v
-        sin(theta) (1 + 1/2 cos^2 + 1*3/(2*4) cos^4 + ... + 1*3...(v-3)/(2*4...(v-2)) cos^(v-2)),
-    and for odd v, the sum being empty for v = 1,
-        2/pi (theta + sin(theta) (cos + 2/3 cos^3 + ... + 2*4...(v-3)/(1*3...(v-2)) cos^(v-2))).
+    ``scipy.stats.ttest_1samp`` gives the same number; it would load all of ``scipy.stats`` for it.
 
     Args:
         t: finite.
-        freedom: v, degrees of freedom, >= 1.
+        freedom: degrees of freedom, >= 1.
     """
-    theta = math.atan(abs(t) / math.sqrt(freedom))
-    cosine, even = math.cos(theta), freedom % 2 == 0
-    total, term = 0.0, 1.0 if even else cosine
-    for power in range(0 if even else 1, freedom - 1, 2):
-        total += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    within = math.sin(theta) * total
-    return min(1.0, max(0.0, 1 - (within if even else 2 / math.pi * (theta + within))))
+    return 2 * float(stdtr(freedom, -abs(t)))
 
 
 def sign_flips(differences: Sequence[float]) -> float | None:

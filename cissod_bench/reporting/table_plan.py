@@ -15,6 +15,7 @@ import pandas as pd
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import average, marks, scale_words, scored_model
 from cissod_bench.reporting.consistency import row_break
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable, class_counts
@@ -36,15 +37,15 @@ class TablePlan(ABC):
 
     Attributes:
         layout: tasks, columns and number; its ``rows`` are the subclass's business.
-        records: the runs of one scale on its tasks; those that belong in it may be fewer. None of a blank table.
+        runs: of one scale on its tasks; those that belong in it may be fewer. None of a blank table.
         methods: what the catalogue lists.
     """
 
     layout: PaperTable
-    records: Sequence[RunRecord]
+    runs: Sequence[Run]
     methods: Mapping[str, Entry]
 
-    def belongs(self, record: RunRecord) -> bool:
+    def belongs(self, run: Run) -> bool:
         """Return whether a run stands in a row of this table."""
         return True
 
@@ -83,14 +84,14 @@ class TablePlan(ABC):
         blocks = self._blocks()
         cells = [frame for frame in (self._measured(), self._printed(blocks)) if len(frame)]
         number, title = self.layout.number, self.layout.title
-        broken, odd = identity_notes(self._entries)
+        broken, odd = identity_notes(self._row_of)
         misprinted, paper_odd = self._printed_breaks(blocks)
         titles = {block.key: block.title for block in blocks}
-        settings = [*mark_notes(self._entries, titles), *between_notes(self._entries, titles)]
+        settings = [*mark_notes(self._row_of, titles), *between_notes(self._row_of, titles)]
         return Table(
             number or title,
             f"{number}: {title}" if number else title,
-            scale_words(self.records[0]) if self.records else NOTHING_RAN,
+            scale_words(self.runs[0].record) if self.runs else NOTHING_RAN,
             blocks,
             self.rows(),
             pd.concat(cells, ignore_index=True)[CELL_COLUMNS],
@@ -102,18 +103,18 @@ class TablePlan(ABC):
         )
 
     @cached_property
-    def own(self) -> list[RunRecord]:
+    def shown(self) -> list[Run]:
         """The runs that stand in its rows."""
-        return [record for record in self.records if self.belongs(record)]
+        return [run for run in self.runs if self.belongs(run)]
 
     @cached_property
-    def _entries(self) -> list[tuple[Row, RunRecord]]:
-        return [(self.row(record), record) for record in self.own]
+    def _row_of(self) -> dict[Run, Row]:
+        return {run: self.row(run) for run in self.shown}
 
     def _blocks(self) -> tuple[Block, ...]:
         blocks = []
         for task, title in self.layout.tasks.items():
-            draws = sorted({record.split_sha256 for record in self.records if record.task == task})
+            draws = _draws(self.runs, task)
             for draw in draws:
                 named = title if len(draws) == 1 else f"{title} ({draw[:8]})"
                 blocks.append(Block(task, draw, named, self.layout.columns))
@@ -122,19 +123,20 @@ class TablePlan(ABC):
         return tuple(blocks)
 
     @cached_property
-    def _marks(self) -> dict[int, str]:
-        return marks(self.own)
+    def _marks(self) -> dict[Run, str]:
+        return marks(self.shown)
 
-    def row(self, record: RunRecord) -> Row:
-        """Return the row of a record; where its method was run with several settings, they are numbered."""
-        return self.named(record.method, record.variant, self._marks[id(record)])
+    def row(self, run: Run) -> Row:
+        """Return the row of a run; where its method was run with several settings, they are numbered."""
+        return self.named(run.record.method, run.record.variant, self._marks[run])
 
     def _measured(self) -> pd.DataFrame:
         """Return a tidy line a measured cell: mean, sample standard deviation and number of training seeds."""
         lines = []
-        for record in self.own:
+        for run in self.shown:
+            record = run.record
             model = scored_model(record)
-            shared = cell_keys(record, self.row(record)) | {"source": "measured", "model": model}
+            shared = cell_keys(record, self.row(run)) | {"source": "measured", "model": model}
             lines += [shared | {"column": column, "ap": record.ap[model].get(column)} for column in self.layout.columns]
         return average(pd.DataFrame(lines)) if lines else pd.DataFrame()
 
@@ -143,7 +145,7 @@ class TablePlan(ABC):
         lines = []
         for block in blocks:
             for row, values in self.printed(block.task).items():
-                shared = cell_keys(self.records[0] if self.records else None, row) | {
+                shared = cell_keys(self.runs[0].record if self.runs else None, row) | {
                     "task": block.task,
                     "split_sha256": block.split_sha256,
                 }
@@ -156,7 +158,7 @@ class TablePlan(ABC):
 
     def _scale_notes(self) -> list[str]:
         """Return what keeps the paper's numbers apart from those of a smaller scale."""
-        preset = self.records[0].preset if self.records else "full"
+        preset = self.runs[0].record.preset if self.runs else "full"
         if preset == "full" or not any(self.printed(task) for task in self.layout.tasks):
             return []
         return [
@@ -170,49 +172,52 @@ class TablePlan(ABC):
         for block in blocks:
             for row, values in self.printed(block.task).items():
                 columns = dict(zip(self.layout.columns, values, strict=True))
-                found = row_break(columns, class_counts(block.task))
-                if found:
-                    what = found.words("class-weighted mean of the printed groups")
+                broken = row_break(columns, class_counts(block.task))
+                if broken:
+                    what = broken.words("class-weighted mean of the printed groups")
                     notes.append(f"{DAGGER} {row.title} on {self.layout.tasks[block.task]}, as printed: {what}.")
-                    cells.add((*row.key, *block.key, found.column, "paper"))
+                    cells.add((*row.key, *block.key, broken.column, "paper"))
         return list(dict.fromkeys(notes)), cells
 
 
-def repeated(finished: Sequence[RunRecord], counted: Sequence[RunRecord]) -> list[str]:
+def repeated(finished: Sequence[Run], counted: Sequence[Run]) -> list[str]:
     """Return a note on runs that do not count because a newer one has the same cell and training seed."""
     number = len(finished) - len(counted)
     return [f"{number} run(s) repeat a training seed of the same cell; the newest of each counts."] if number else []
 
 
-def by_split(
-    records: Sequence[RunRecord], tasks: Mapping[str, Entry]
-) -> Iterator[tuple[list[RunRecord], str, Sequence[str], str]]:
-    """Yield the records of every task and draw at one scale, the task's title and columns, and what tells draws apart.
+def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[tuple[list[Run], str, Sequence[str], str]]:
+    """Yield the runs of every task and draw at one scale, the task's title and columns, and what tells draws apart.
 
     The last is "" where a task has one draw, else the beginning of the split's hash, to stand behind the title.
 
     Args:
-        records: of one scale.
+        runs: of one scale.
         tasks: what the catalogue lists.
     """
-    for task, (title, columns) in task_layouts(records, tasks).items():
-        draws = sorted({record.split_sha256 for record in records if record.task == task})
+    for task, (title, columns) in task_layouts(runs, tasks).items():
+        draws = _draws(runs, task)
         for draw in draws:
-            own = [record for record in records if (record.task, record.split_sha256) == (task, draw)]
-            yield own, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
+            on_draw = [run for run in runs if (run.record.task, run.record.split_sha256) == (task, draw)]
+            yield on_draw, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
 
 
-def task_layouts(records: Sequence[RunRecord], tasks: Mapping[str, Entry]) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _draws(runs: Sequence[Run], task: str) -> list[str]:
+    """Return the hashes of the splits that a task was run on."""
+    return sorted({run.record.split_sha256 for run in runs if run.record.task == task})
+
+
+def task_layouts(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return every task that was run -> its title and score columns, the paper's tasks first and in its order."""
     known = {task: (title, table.columns) for table in TABLES for task, title in table.tasks.items()}
     # A record that carries its task's title comes behind one that does not, and stands for the task.
-    ordered = sorted(records, key=lambda record: (record.task, bool(record.title)))
-    run = {record.task: record for record in ordered}
-    found = {task: known[task] for task in known if task in run}
-    for task, record in run.items():
+    ordered = sorted((run.record for run in runs), key=lambda record: (record.task, bool(record.title)))
+    record_of = {record.task: record for record in ordered}
+    layouts = {task: known[task] for task in known if task in record_of}
+    for task, record in record_of.items():
         title = tasks[task].title if task in tasks else record.title or task
-        found.setdefault(task, (title, tuple(dict.fromkeys(("all", *record.groups)))))
-    return found
+        layouts.setdefault(task, (title, tuple(dict.fromkeys(("all", *record.groups)))))
+    return layouts
 
 
 def method_place(method: str) -> tuple[int, str]:

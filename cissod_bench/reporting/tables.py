@@ -1,4 +1,4 @@
-"""What a report hands to a renderer: tables of score cells, figures, and the runs they were made from.
+"""What a report hands to a renderer: tables of scores, figures, and the runs they were made from.
 
 Every table is a tidy pandas frame (a line a cell, numbers as numbers) with the order of its rows and columns beside it.
 """
@@ -9,17 +9,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.scoring.points import AP
 
-Runs = Sequence[tuple[Path, RunRecord]]
 Splits = Sequence[Mapping[str, Any]]
 """Manifests of splits."""
+
+Files = Mapping[str, str]
+"""File name -> text."""
+
+FIGURES = "figures"  # the folder of the figures for print, beside the other files
 
 DASH = "–"  # nothing ran
 DAGGER = "†"  # behind a number that the others of its row do not lead to
@@ -88,7 +91,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """One score, measured and printed in the paper; AP in points.
 
     Attributes:
@@ -213,16 +216,16 @@ class Table:
         """Return whether a value, as printed, is the highest of two or more competitors."""
         values = [self._value(other, block, column, source)[0] for other in self.rows if other.competitor]
         defined = [round(value, 1) for value in values if value is not None]
-        own = self._value(row, block, column, source)[0]
-        return row.competitor and own is not None and len(defined) > 1 and round(own, 1) == max(defined)
+        value = self._value(row, block, column, source)[0]
+        return row.competitor and value is not None and len(defined) > 1 and round(value, 1) == max(defined)
 
-    def cell(self, row: Row, block: Block, column: str) -> Cell:
+    def cell(self, row: Row, block: Block, column: str) -> ScoreCell:
         """Return the cell at a place; an empty one where nothing ran."""
         mean, std, n = self._value(row, block, column, "measured")
         paper = self._value(row, block, column, "paper")[0]
         best, paper_best = (self._is_top(row, block, column, source) for source in ("measured", "paper"))
         odd, paper_odd = ((*row.key, *block.key, column, source) in self.odd for source in ("measured", "paper"))
-        return Cell(mean, std, n, paper, best, paper_best, odd, paper_odd)
+        return ScoreCell(mean, std, n, paper, best, paper_best, odd, paper_odd)
 
     def in_paper(self, row: Row) -> bool:
         """Return whether the paper prints any cell of a row."""
@@ -300,7 +303,7 @@ class Report:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
-    unfinished: tuple[tuple[Path, RunRecord], ...] = ()
+    unfinished: tuple[Run, ...] = ()
     order: int = 100
     listings: tuple[Listing, ...] = ()
     blank: tuple[Table, ...] = ()
@@ -316,11 +319,15 @@ class Report:
     def frames(self) -> dict[str, pd.DataFrame]:
         """File stem -> tidy frame of all tables and listings, and of all figures where there are any."""
         figures = [*(figure for table in self.tables for figure in table.figures), *self.figures]
-        found = {self.name: self.numbers}
-        found[f"{self.name}_figures"] = [
-            figure.data.assign(figure=figure.title) for figure in figures if len(figure.data)
-        ]
-        return {stem: pd.concat(frames, ignore_index=True) for stem, frames in found.items() if frames}
+        drawn = [figure.data.assign(figure=figure.title) for figure in figures if len(figure.data)]
+        frames_of = {self.name: self.numbers, f"{self.name}_figures": drawn}
+        return {stem: pd.concat(frames, ignore_index=True) for stem, frames in frames_of.items() if frames}
+
+
+def draw_figures(reports: Sequence[Report], kind: str) -> Mapping[str, bytes]:
+    """Return every figure that is drawn for print, file name -> bytes of a PNG or SVG file."""
+    drawn = (figure.files for report in reports for figure in report.figures if figure.files)
+    return {f"{FIGURES}/{name}": data for files in drawn for name, data in files(kind).items()}
 
 
 def _ap(value: float) -> AP:

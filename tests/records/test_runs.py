@@ -118,7 +118,7 @@ def test_runs_are_found_in_order_and_broken_ones_are_handed_over(tmp_path: Path)
     (broken / RECORD).write_text("{")
     faults: list[DataFault] = []
     found = find_runs(tmp_path / "runs", on_fault=faults.append)
-    assert [(folder.name, one.seed) for folder, one in found] == [("seed0", 0), ("seed2", 2), ("seed10", 10)]
+    assert [(run.folder.name, run.record.seed) for run in found] == [("seed0", 0), ("seed2", 2), ("seed10", 10)]
     assert [str(broken) in fault.message for fault in faults] == [True]
     with pytest.warns(UserWarning, match="not a run record"):
         assert len(find_runs(tmp_path)) == 3

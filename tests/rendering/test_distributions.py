@@ -23,7 +23,7 @@ from split_folders import content, folder
 from cissod_bench.catalogue import load_report
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.records.record import RunRecord
-from cissod_bench.records.run_folder import write_record
+from cissod_bench.records.run_folder import Run, write_record
 from cissod_bench.rendering.distribution_chart import distribution_chart
 from cissod_bench.rendering.distribution_figure import draw
 from cissod_bench.rendering.distributions import (
@@ -35,10 +35,10 @@ from cissod_bench.rendering.distributions import (
     plot_distributions,
     stretches,
 )
-from cissod_bench.rendering.formats import draw_figures, render_markdown
+from cissod_bench.rendering.markdown import render_markdown
 from cissod_bench.rendering.page import render_html
 from cissod_bench.rendering.print_style import MARKS, WIDTHS, print_style, symbols
-from cissod_bench.reporting.tables import Report
+from cissod_bench.reporting.tables import Report, draw_figures
 from cissod_bench.splitting.manifest import MANIFEST
 
 Counts = Mapping[str, tuple[int, int, int]]  # class -> boxes in the original data set, in D_l, hidden in D_u
@@ -86,7 +86,7 @@ def record(task: str = "toy", sha256: str = "") -> RunRecord:
 
 
 def report(*splits: Mapping[str, Any], runs: Sequence[RunRecord] = ()) -> Report:
-    built = load_report("distributions")([(Path("run"), one) for one in runs], splits)
+    built = load_report("distributions")([Run(Path("run"), one) for one in runs], splits)
     assert isinstance(built, Report)
     return built
 

@@ -14,6 +14,7 @@ from score_records import HOSTILE, report_of, scored
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.csv_files import csv_cell
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.latex import escape
@@ -139,7 +140,7 @@ def attacked() -> dict[str, dict[str, str]]:
         report_of(name, *records, methods=methods, tasks={})
         for name in ("comparison", "ablation", "paired", "split_spread")
     ]
-    runs = [(Path(f"={number}"), one) for number, one in enumerate(records)]
+    runs = [Run(Path(f"={number}"), one) for number, one in enumerate(records)]
     return {kind: dict(render(reports, runs)) for kind, render in RENDERERS.items()}
 
 

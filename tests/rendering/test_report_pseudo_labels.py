@@ -34,11 +34,10 @@ from cissod_bench.rendering.curves import (
     generation_ticks,
     ticks,
 )
-from cissod_bench.rendering.formats import draw_figures
 from cissod_bench.rendering.page import render_html
 from cissod_bench.rendering.print_style import WIDTHS, print_style
 from cissod_bench.rendering.pseudo_labels import averaged, line_frame, quality_panels, state_panels
-from cissod_bench.reporting.tables import Figure, Report
+from cissod_bench.reporting.tables import Figure, Report, draw_figures
 from cissod_bench.running.run import execute
 
 ENTRIES = {
@@ -100,10 +99,10 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.runs: list[tuple[Path, RunRecord]] = []
+        self.runs: list[runs.Run] = []
 
     def add(self, one: RunRecord, lines: Sequence[object]) -> Place:
-        self.runs.append((write(self.root / str(len(self.runs)), lines), one))
+        self.runs.append(runs.Run(write(self.root / str(len(self.runs)), lines), one))
         return self
 
     def report(self) -> Report:
@@ -220,7 +219,7 @@ def test_only_runs_that_are_done_and_no_variants_are_drawn(place: Place) -> None
     assert place.add(record("ours", variant="gbr"), every(ours)).report().figures == ()
     assert place.add(record(status="interrupted"), every(line)).report().figures == ()
     (tmp := place.root / "none").mkdir(parents=True)
-    place.runs.append((tmp, record()))
+    place.runs.append(runs.Run(tmp, record()))
     assert place.report() == Report("pseudo_labels", "Pseudo labels", order=3)
 
 
@@ -379,7 +378,7 @@ def test_runs_write_what_the_figure_reads(tmp_path: Path) -> None:
         ]
         written = json.loads((plan.folder / runs.PSEUDO_LABELS).read_bytes().splitlines()[-1])
         assert set(written) <= set(Line.__struct_fields__)
-        found.append((plan.folder, runs.read_record(plan.folder)))
+        found.append(runs.Run(plan.folder, runs.read_record(plan.folder)))
     report = load_report("pseudo_labels")(found, (), ENTRIES, TASKS)
     assert [figure.title for figure in report.figures] == [
         "Figure 3: Pseudo labels, Toy shapes",

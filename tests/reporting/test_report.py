@@ -15,12 +15,15 @@ from typing import Any
 import pandas as pd
 import pytest
 from rich.console import Console
+from score_records import runs_of
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry, list_methods, load_report
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.class_bars import Panel, class_bars
-from cissod_bench.rendering.formats import RENDERERS, print_rich, runs_frame
+from cissod_bench.rendering.formats import RENDERERS, runs_frame
+from cissod_bench.rendering.terminal import print_rich
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
 from cissod_bench.reporting.tables import DASH, UNDEFINED, Report, Table
 
@@ -59,8 +62,7 @@ def record(
 
 
 def build(*records: RunRecord, methods: Mapping[str, Entry] = ENTRIES) -> Report:
-    runs = [(Path(f"runs/{number}"), one) for number, one in enumerate(records)]
-    report = load_report("comparison")(runs, (), methods, TASKS)
+    report = load_report("comparison")(runs_of(*records), (), methods, TASKS)
     assert isinstance(report, Report)
     return report
 
@@ -70,7 +72,7 @@ def shown(table: Table, title: str, column: str = "all", source: str = "measured
 
 
 def rendered(kind: str, *records: RunRecord, methods: Mapping[str, Entry] = ENTRIES) -> str:
-    runs = [(Path(f"runs/{number}"), one) for number, one in enumerate(records)]
+    runs = runs_of(*records)
     reports = [load_report(name)(runs, (), methods, TASKS) for name in ("comparison", "ablation")]
     return "\n".join(RENDERERS[kind](reports, runs).values())
 
@@ -164,7 +166,7 @@ def test_variants_of_a_method_are_left_to_the_ablations() -> None:
 def test_a_run_that_is_not_done_is_listed_and_not_averaged(status: str) -> None:
     report = build(record(), record(seed=1, points=(90.0, 90.0, 90.0), status=status))
     assert shown(report.tables[0], "Soft Teacher") == "30.0"
-    assert [one.status for _, one in report.unfinished] == [status]
+    assert [run.record.status for run in report.unfinished] == [status]
     assert f"runs/1: {status}" in rendered("md", record(), record(seed=1, status=status))
 
 
@@ -293,7 +295,7 @@ def test_markdown_ends_with_every_departure_from_the_paper_and_who_shares_it() -
 
 def test_csv_files_hold_numbers_and_no_formulas() -> None:
     records, methods = hostile()
-    runs = [(Path("+r"), one) for one in records]
+    runs = [Run(Path("+r"), one) for one in records]
     files = RENDERERS["csv"]([load_report(name)(runs, (), methods, {}) for name in ("comparison", "ablation")], runs)
     assert set(files) == {"comparison.csv", "comparison_figures.csv", "ablation.csv", "runs.csv"}
     cells = [cell for text in files.values() for line in csv.reader(io.StringIO(text)) for cell in line]
@@ -323,9 +325,7 @@ def test_the_terminal_shows_both_rows_and_no_markup_of_names() -> None:
 
 
 def test_every_run_has_a_line_with_its_settings() -> None:
-    frame = runs_frame(
-        [(Path("a"), record(timings={"train": 60.0, "iterations_per_second": 5.0})), (Path("b"), record(seed=1))]
-    )
+    frame = runs_frame(runs_of(record(timings={"train": 60.0, "iterations_per_second": 5.0}), record(seed=1)))
     assert list(frame["seconds"]) == [60.0, 0.0]
     assert list(frame["teacher"]) == [30.0, 30.0]
 
@@ -366,7 +366,7 @@ def test_odd_records_are_drawn_and_kill_no_report(kind: str) -> None:
 def test_scores_of_no_known_model_are_not_averaged() -> None:
     report = build(record(), record(seed=1, ap={"foo": {"all": 99.0}}))
     assert shown(report.tables[0], "Soft Teacher") == "30.0"
-    assert [str(folder) for folder, _ in report.unfinished] == ["runs/1"]
+    assert [str(run.folder) for run in report.unfinished] == ["runs/1"]
 
 
 @pytest.mark.parametrize("ap", [-0.5, -1.0, -50.0])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from score_records import runs_of
 
 from cissod_bench.catalogue import Entry, list_methods, load_method, load_report
 from cissod_bench.records.record import RunRecord
-from cissod_bench.rendering.formats import RENDERERS, notes_once, print_rich
+from cissod_bench.rendering.formats import RENDERERS, notes_once
+from cissod_bench.rendering.terminal import print_rich
 from cissod_bench.reporting.tables import DASH, Report, Table
 from method.ours import Choice, Switches, resolve
 from method.profiles import profile_for
@@ -54,8 +55,7 @@ def coco(method: str = "ours", variant: str = "", **changes: Any) -> RunRecord:
 
 
 def build(*records: RunRecord, methods: Mapping[str, Entry] | None = None) -> Report:
-    runs = [(Path(f"runs/{number}"), one) for number, one in enumerate(records)]
-    report = load_report("ablation")(runs, (), methods, TASKS)
+    report = load_report("ablation")(runs_of(*records), (), methods, TASKS)
     assert isinstance(report, Report)
     return report
 
@@ -65,15 +65,15 @@ def shown(table: Table, title: str, column: str = "all", source: str = "measured
 
 
 def rows_of(number: int) -> list[str]:
-    return [line.title for line in ABLATIONS[number].lines]
+    return [row.title for row in ABLATIONS[number].rows]
 
 
 def test_the_tables_hold_every_variant_that_the_paper_reports_once() -> None:
-    keys = [line.runs[0] for ablation in ABLATIONS for line in ablation.lines]
+    keys = [row.runs[0] for ablation in ABLATIONS for row in ablation.rows]
     variants = [variant for _, variant in keys if variant]
     assert sorted(variants) == sorted(load_method("ours").reported_variants)
     assert len(set(variants)) == len(variants)
-    assert [len(ablation.lines) for ablation in ABLATIONS] == [9, 6]
+    assert [len(ablation.rows) for ablation in ABLATIONS] == [9, 6]
 
 
 def choice(variant: str) -> Choice:
@@ -85,10 +85,10 @@ def choice(variant: str) -> Choice:
 def test_runs_that_stand_in_for_others_have_their_settings() -> None:
     found = 0
     for ablation in ABLATIONS:
-        for line in ablation.lines:
-            named = [variant for method, variant in line.runs if method == "ours"]
-            assert len({choice(variant) for variant in named}) == 1, line
-            found += len(line.runs) > 1
+        for row in ablation.rows:
+            named = [variant for method, variant in row.runs if method == "ours"]
+            assert len({choice(variant) for variant in named}) == 1, row
+            found += len(row.runs) > 1
     assert found == 3
     plain = choice("baseline")  # Soft Teacher stands in for it
     assert plain == Choice(
@@ -97,13 +97,13 @@ def test_runs_that_stand_in_for_others_have_their_settings() -> None:
 
 
 def test_check_marks_say_what_is_on() -> None:
-    for line in ABLATIONS[0].lines:
-        crs, gbt, gbr = line.checks
-        found = choice(line.runs[0][1])
-        assert (crs == "✓") == found.crs == found.rfs, line
-        assert (gbt == "✓") == (found.thresholds == "gbt"), line
-        assert (gbr == "✓") == found.weighted, line
-        assert (gbr != "") == found.focal, line
+    for row in ABLATIONS[0].rows:
+        crs, gbt, gbr = row.checks
+        found = choice(row.runs[0][1])
+        assert (crs == "✓") == found.crs == found.rfs, row
+        assert (gbt == "✓") == (found.thresholds == "gbt"), row
+        assert (gbr == "✓") == found.weighted, row
+        assert (gbr != "") == found.focal, row
 
 
 def test_the_papers_columns_add_up_but_for_the_cells_the_note_names() -> None:
@@ -215,7 +215,7 @@ def test_a_small_scale_is_not_passed_off_as_the_papers() -> None:
 
 def test_a_variant_that_is_not_done_is_listed_and_not_averaged() -> None:
     report = build(record(variant="gbr"), record(variant="gbr", seed=1, status="failed"), record(status="running"))
-    assert [(one.variant, one.status) for _, one in report.unfinished] == [("gbr", "failed")]
+    assert [(run.record.variant, run.record.status) for run in report.unfinished] == [("gbr", "failed")]
     assert shown(report.tables[0], "GbR", "n") == "1"
 
 
@@ -248,12 +248,12 @@ def test_the_terminal_shows_the_check_marks() -> None:
 
 
 def test_one_page_says_how_to_read_its_tables_once() -> None:
-    records = [(Path("a"), coco()), (Path("b"), coco(variant="gbr"))]
-    reports = [load_report(name)(records, (), None, TASKS) for name in ("comparison", "ablation")]
+    runs = runs_of(coco(), coco(variant="gbr"))
+    reports = [load_report(name)(runs, (), None, TASKS) for name in ("comparison", "ablation")]
     assert set(reports[0].notes) & set(reports[1].notes)
     first, second = notes_once(reports)
     assert first.notes == reports[0].notes
     assert not set(first.notes) & set(second.notes)
-    assert RENDERERS["html"](reports, records)["report.html"].count(reports[0].notes[0]) == 1
+    assert RENDERERS["html"](reports, runs)["report.html"].count(reports[0].notes[0]) == 1
     for report in reports:
-        assert report.notes[0].split(",")[0] in RENDERERS["md"]([report], records)[f"{report.name}.md"]
+        assert report.notes[0].split(",")[0] in RENDERERS["md"]([report], runs)[f"{report.name}.md"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from score_records import report_of, scored
+from score_records import report_of, runs_of, scored
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.contract.settings import MINI
@@ -62,8 +62,7 @@ def test_settings_that_change_no_number_split_no_row_and_are_no_departure(name: 
     report = report_of("comparison", *records)
     assert [int(n) for n in report.tables[0].cells["n"].unique()] == [2]
     assert not any(name in note for note in (*report.tables[0].notes, *report.notes))
-    runs = [(row, record) for row, record in zip(map(str, range(4)), records, strict=True)]
-    page = RENDERERS["html"]([report], runs)["report.html"]  # type: ignore[arg-type]
+    page = RENDERERS["html"]([report], runs_of(*records))["report.html"]
     assert f"<code>{name}</code>" not in page
     assert "<code>lr</code>" in page
     assert page.count("<summary>Departures from the paper") == 1

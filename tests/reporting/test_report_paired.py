@@ -7,16 +7,16 @@ import itertools
 import json
 import math
 import statistics
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from score_records import report_of, scored
+from score_records import report_of, runs_of, scored
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
-from cissod_bench.rendering.formats import RENDERERS, print_rich
+from cissod_bench.rendering.formats import RENDERERS
+from cissod_bench.rendering.terminal import print_rich
 from cissod_bench.reporting.paired_tests import least_flip, paired, paired_t, sign_flips, t_two_sided
 from reports.split_spread import pooled_std
 
@@ -220,7 +220,7 @@ def test_every_format_shows_both() -> None:
     records = many_splits()
     reports = [report_of(name, *records, methods=METHODS) for name in ("paired", "split_spread")]
     for kind, render in RENDERERS.items():
-        text = "\n".join(render(reports, [(Path("a"), one) for one in records]).values())
+        text = "\n".join(render(reports, runs_of(*records)).values())
         assert "Soft Teacher" in text, kind
         assert ("1.8257" if kind == "csv" else "1.83") in text, kind
     stream = io.StringIO()

@@ -9,6 +9,7 @@ from typing import Any
 
 from cissod_bench.catalogue import Entry, load_report
 from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.tables import Report
 
 TOY_GROUPS = {"maj": ["disc", "ring"], "min": ["star"]}
@@ -48,6 +49,11 @@ def scored(
     return dataclasses.replace(made, **changes)
 
 
+def runs_of(*records: RunRecord) -> list[Run]:
+    """The records as runs, in folders of their own: runs/0, runs/1, ..."""
+    return [Run(Path(f"runs/{number}"), record) for number, record in enumerate(records)]
+
+
 def report_of(
     name: str,
     *records: RunRecord,
@@ -56,7 +62,6 @@ def report_of(
     splits: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """The report of that name on some runs."""
-    runs = [(Path(f"runs/{number}"), one) for number, one in enumerate(records)]
-    report = load_report(name)(runs, splits, methods, tasks)
+    report = load_report(name)(runs_of(*records), splits, methods, tasks)
     assert isinstance(report, Report)
     return report
