@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import pandas as pd
+
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.tables import DASH, Block, Listing, Report, Row, ScoreCell, Table
 
+_NO_RULES: Mapping[int, str] = MappingProxyType({})
 PREAMBLE = r"% \usepackage{booktabs,amssymb}"
 
 _LETTERS: Mapping[str, str] = MappingProxyType(
@@ -60,7 +63,7 @@ def _file(report: Report) -> str:
     return "\n".join([PREAMBLE, *labelled, *([f"{{%\n{reading}\\par}}\n"] if reading else [])])
 
 
-def _float(title: str, scale: str, spec: str, lines: Sequence[str], notes: Sequence[str], wide: bool) -> str:
+def _float(title: str, scale: str, tabular: Sequence[str], notes: Sequence[str], wide: bool) -> str:
     """Return a table that floats: caption above, notes below."""
     name = "table*" if wide else "table"
     # A caption is written to another file as well, where only robust commands survive; all of ours are.
@@ -71,11 +74,7 @@ def _float(title: str, scale: str, spec: str, lines: Sequence[str], notes: Seque
             "\\centering\\small",
             f"\\caption{{{escape(title)} ({escape(scale)}).}}",
             "\\label{LABEL}",
-            f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
-            "\\toprule",
-            *lines,
-            "\\bottomrule",
-            "\\end{tabular}",
+            *tabular,
             *(below if notes else []),
             f"\\end{{{name}}}",
             "",
@@ -87,48 +86,67 @@ def _notes(notes: Sequence[str]) -> str:
     return "\\par\n".join(map(escape, notes))
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"{' & '.join(cells)} \\\\"
+def _tabular(
+    columns: pd.Index, spec: str, rows: Sequence[Sequence[str]], rules: Mapping[int, str] = _NO_RULES
+) -> list[str]:
+    """Return the lines of a tabular: pandas writes it, and the rules that it has no word for are put between.
+
+    Args:
+        columns: heads, escaped; the upper of two levels stands once over the columns that share it.
+        spec: a letter per column.
+        rows: cells, escaped.
+        rules: place of a line of cells, heads included -> the rule above it.
+    """
+    styler = pd.DataFrame(list(map(list, rows)), columns=columns, dtype=object).style.hide(axis="index")
+    lines: list[str] = []
+    place = 0
+    for line in styler.to_latex(column_format=f"@{{}}{spec}@{{}}", hrules=True, multicol_align="c").splitlines():
+        if line.endswith("\\\\"):
+            lines += [rules[place]] if place in rules else []
+            place += 1
+        lines.append(line)
+    return lines
 
 
 def _table(table: Table) -> str:
-    checks = len(table.heads)
-    spec = "l" + "c" * checks + "".join("r" * (len(block.columns) + 1) for block in table.blocks)
-    heads = [*map(escape, [table.head, *table.heads])]
-    heads += [name for block in table.blocks for name in [*map(escape, block.columns), "$n$"]]
-    lines = [*(_block_heads(table.blocks, 1 + checks) if len(table.blocks) > 1 else []), _line(heads), "\\midrule"]
-    reference = False
+    labels, several = 1 + len(table.heads), len(table.blocks) > 1
+    spec = "l" + "c" * len(table.heads) + "".join("r" * (len(block.columns) + 1) for block in table.blocks)
+    heads = [("", escape(head)) for head in (table.head, *table.heads)]
+    for block in table.blocks:
+        heads += [(escape(block.title), name) for name in (*map(escape, block.columns), "$n$")]
+    columns = pd.MultiIndex.from_tuples(heads) if several else pd.Index([name for _, name in heads])
+    rows: list[list[str]] = []
+    rules = {1: _block_rules(table.blocks, labels)} if several else {}
     for row in table.rows:
-        if not row.competitor and not reference:
-            lines, reference = [*lines, "\\midrule"], True
-        lines += _rows(table, row)
-    return _float(table.title, table.scale, spec, lines, table.notes, wide=len(table.blocks) > 1)
+        if not row.competitor and "\\midrule" not in rules.values():
+            rules[len(rows) + columns.nlevels] = "\\midrule"
+        rows += _rows(table, row)
+    return _float(table.title, table.scale, _tabular(columns, spec, rows, rules), table.notes, wide=several)
 
 
-def _block_heads(blocks: Sequence[Block], first: int) -> list[str]:
-    """Return the row of the blocks' titles and the rules below them; ``first`` columns come before them."""
-    titles, rules = [""] * first, []
+def _block_rules(blocks: Sequence[Block], first: int) -> str:
+    """Return a rule below the title of each block; ``first`` columns come before them."""
+    rules = []
     for block in blocks:
-        width = len(block.columns) + 1
-        titles.append(f"\\multicolumn{{{width}}}{{c}}{{{escape(block.title)}}}")
-        rules.append(f"\\cmidrule(lr){{{first + 1}-{first + width}}}")
-        first += width
-    return [_line(titles), " ".join(rules)]
+        last = first + len(block.columns) + 1
+        rules.append(f"\\cmidrule(lr){{{first + 1}-{last}}}")
+        first = last
+    return " ".join(rules)
 
 
-def _rows(table: Table, row: Row) -> list[str]:
-    """Return the line of a row as it was measured and, below it, as the paper prints it."""
+def _rows(table: Table, row: Row) -> list[list[str]]:
+    """Return the cells of a row as it was measured and, below it, as the paper prints it."""
     cells = [[table.cell(row, block, column) for column in block.columns] for block in table.blocks]
     title = escape(row.title) if row.competitor else f"\\textit{{{escape(row.title)}}} (reference)"
     measured = [title, *map(escape, row.checks)]
     for part, block in zip(cells, table.blocks, strict=True):
         measured += [*map(_measured, part), escape(str(table.seeds(row, block) or DASH))]
     if not table.in_paper(row):
-        return [_line(measured)]
+        return [measured]
     printed = ["\\quad paper", *("" for _ in row.checks)]
     for part in cells:
         printed += [*(_bold(cell.printed, cell.paper_best) + escape(cell.paper_sign) for cell in part), ""]
-    return [_line(measured), _line(printed)]
+    return [measured, printed]
 
 
 def _measured(cell: ScoreCell) -> str:
@@ -146,9 +164,7 @@ def _number(text: str) -> str:
 
 
 def _listing(listing: Listing) -> str:
-    numbers = len(listing.heads) - listing.labels
-    lines = [_line([*map(escape, listing.heads)]), "\\midrule"]
-    for line in listing.lines:
-        words, cells = line[: listing.labels], line[listing.labels :]
-        lines.append(_line([*map(escape, words), *map(_number, cells)]))
-    return _float(listing.title, listing.scale, "l" * listing.labels + "r" * numbers, lines, listing.notes, wide=False)
+    spec = "l" * listing.labels + "r" * (len(listing.heads) - listing.labels)
+    rows = [[*map(escape, line[: listing.labels]), *map(_number, line[listing.labels :])] for line in listing.lines]
+    tabular = _tabular(pd.Index(list(map(escape, listing.heads))), spec, rows)
+    return _float(listing.title, listing.scale, tabular, listing.notes, wide=False)
