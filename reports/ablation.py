@@ -172,7 +172,7 @@ def _reported(methods: Mapping[str, Entry], key: Key) -> Mapping[str, Mapping[st
 
 
 def _others(keys: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablation]:
-    """Return a table a method whose variants were run and stand in no table of the paper."""
+    """Return a table per method whose variants were run and stand in no table of the paper."""
     left = keys - {key for ablation in ABLATIONS for key in ablation.keys}
     variants: dict[str, list[str]] = {}
     for method, variant in sorted(left, key=lambda key: (method_place(key[0]), key[1])):

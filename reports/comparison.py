@@ -151,11 +151,12 @@ class _Comparison(TablePlan):
 
 
 def _panel(row: Row, data: pd.DataFrame) -> Panel:
-    own = data[(data["method"] == row.method) & (data["variant"] == row.variant) & (data["mark"] == row.mark)]
+    of_row = data[(data["method"] == row.method) & (data["variant"] == row.variant) & (data["mark"] == row.mark)]
 
     def column(name: str) -> dict[str, AP]:
         return {
-            key: None if pd.isna(value) else float(value) for key, value in zip(own["class"], own[name], strict=True)
+            key: None if pd.isna(value) else float(value)
+            for key, value in zip(of_row["class"], of_row[name], strict=True)
         }
 
     return Panel(row.title, column("mean"), column("std"))

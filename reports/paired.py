@@ -61,7 +61,7 @@ def _sides(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
 
 
 def _listings(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iterator[Listing]:
-    """Yield a split's comparisons, one listing a choice of our settings."""
+    """Yield a split's comparisons, one listing per choice of our settings."""
     for ours in (side for side in sides if side.method == OURS):
         others = [side for side in sides if side.method != OURS]
         notes, frames, lines = [], [], []
@@ -82,7 +82,7 @@ def _listings(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iter
 
 
 def _frame(ours: Side, other: Side, columns: Sequence[str]) -> pd.DataFrame:
-    """Return a tidy line a column; a seed where either AP is undefined does not count."""
+    """Return a tidy line per column; a seed where either AP is undefined does not count."""
     record, our_aps, other_aps = ours.record, ours.aps(), other.aps()
     both = sorted(our_aps.keys() & other_aps.keys())
     keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}

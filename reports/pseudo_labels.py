@@ -61,7 +61,7 @@ def build(
 ) -> Report:
     """Return Fig. 3 of every scale, task and split whose runs noted how good their pseudo labels were.
 
-    Below it stands a figure a method that has class weights, thresholds that move, or a pool.
+    Below it stands a figure per method that has class weights, thresholds that move, or a pool.
 
     Args:
         runs: of any state; those that are done and no variants are read.
@@ -127,7 +127,7 @@ def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
 
 
 def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:
-    """Return Fig. 3 of so many groups, print in one row where there is room, and in a column with a row a group."""
+    """Return Fig. 3 of so many groups, print in one row where there is room, and in a column with a row per group."""
     by_group = [panel for place in range(number) for panel in panels[place::number]]
     drawn = {"": (panels, number if number > 2 else 2 * number), "_column": (by_group, 2)}
     drawing = curve_chart(panels, number, "Precision and recall of pseudo labels")

@@ -75,7 +75,7 @@ def command(
 
 
 def _told(folder: Path, files: list[str], drawn: bool) -> list[str]:
-    """Return a line a file and one for all figures, or how to have them where there are some."""
+    """Return a line per file and one for all figures, or how to have them where there are some."""
     figures = [file for file in files if "/" in file]
     lines = [f"Written: {folder / file}" for file in files if "/" not in file]
     if figures:

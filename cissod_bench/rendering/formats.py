@@ -33,7 +33,7 @@ def notes_once(reports: Sequence[Report]) -> list[Report]:
 
 
 def render_csv(reports: Sequence[Report], runs: Sequence[Run]) -> Files:
-    """Return the tidy frames of every report, one line a number, and one file of the runs."""
+    """Return the tidy frames of every report, one line per number, and one file of the runs."""
     files = {f"{stem}.csv": csv_text(frame) for report in reports for stem, frame in report.frames.items()}
     return {**files, "runs.csv": csv_text(runs_frame(runs))}
 

@@ -1,4 +1,4 @@
-r"""Reports as LaTeX tables for a paper: one file a report, to be read with ``\input``; needs booktabs and amssymb.
+r"""Reports as LaTeX tables for a paper: one file per report, to be read with ``\input``; needs booktabs and amssymb.
 
 Names of classes, methods and runs come from users and files; each of their characters prints as itself.
 """
@@ -48,7 +48,7 @@ def escape(text: str) -> str:
 
 
 def render_latex(reports: Sequence[Report], runs: Sequence[Run]) -> Mapping[str, str]:
-    """Return a file a report that has tables, file name -> text; figures are written as PNG and SVG."""
+    """Return a file per report that has tables, file name -> text; figures are written as PNG and SVG."""
     told = [report for report in reports if report.tables or report.listings]
     return {f"{report.name}.tex": _file(report) for report in told}
 

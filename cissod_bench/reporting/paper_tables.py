@@ -36,7 +36,7 @@ class PaperTable:
         title: what it is about.
         tasks: task name -> title, its column blocks from left to right.
         columns: score columns of every block, as a run's record names them.
-        rows: task name -> method name -> one AP a column, points 0-100.
+        rows: task name -> method name -> one AP per column, points 0-100.
         classes: task name -> group -> its classes, where the paper says how many they are.
     """
 

@@ -16,7 +16,7 @@ RowOf = Mapping[Run, Row]
 
 
 def mark_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return what tells rows apart that differ in their settings only, a sentence a row.
+    """Return what tells rows apart that differ in their settings only, a sentence per row.
 
     Args:
         row_of: the runs of one table.
@@ -67,7 +67,7 @@ def _value_text(name: str, settings: Mapping[str, object]) -> str:
 
 
 def between_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return a sentence a block whose methods have no settings in common: it compares methods and settings at once.
+    """Return a sentence per block whose methods have no settings in common: it compares methods and settings at once.
 
     Settings that change no number and a method's own constants are no difference.
     """
@@ -98,7 +98,7 @@ def _apart(name: str, rows: Sequence[Sequence[tuple[str, Mapping[str, object]]]]
 
 
 def identity_notes(row_of: RowOf) -> tuple[list[str], set[tuple[str, ...]]]:
-    """Return a sentence a score that the classes of its run do not lead to, and the cells these scores are in.
+    """Return a sentence per score that the classes of its run do not lead to, and the cells these scores are in.
 
     A cell is (method, variant, mark, task, split hash, column, "measured").
     """

@@ -59,7 +59,7 @@ class TablePlan(ABC):
 
     @abstractmethod
     def printed(self, task: str) -> Mapping[Row, Sequence[AP]]:
-        """Return the paper's numbers of a task: row -> an AP a column of the layout."""
+        """Return the paper's numbers of a task: row -> an AP per column of the layout."""
 
     def notes(self) -> list[str]:
         """Return what has to be said of these rows."""
@@ -131,7 +131,7 @@ class TablePlan(ABC):
         return self.named(run.record.method, run.record.variant, self._marks[run])
 
     def _measured(self) -> pd.DataFrame:
-        """Return a tidy line a measured cell: mean, sample standard deviation and number of training seeds."""
+        """Return a tidy line per measured cell: mean, sample standard deviation and number of training seeds."""
         lines = []
         for run in self.shown:
             record = run.record
@@ -141,7 +141,7 @@ class TablePlan(ABC):
         return average(pd.DataFrame(lines)) if lines else pd.DataFrame()
 
     def _printed(self, blocks: Sequence[Block]) -> pd.DataFrame:
-        """Return a tidy line a cell the paper prints, for every draw of its task and for tasks nothing ran on."""
+        """Return a tidy line per cell that the paper prints, for every draw of its task and for tasks nothing ran on."""
         lines = []
         for block in blocks:
             for row, values in self.printed(block.task).items():
@@ -166,7 +166,7 @@ class TablePlan(ABC):
         ]
 
     def _printed_breaks(self, blocks: Sequence[Block]) -> tuple[list[str], set[tuple[str, ...]]]:
-        """Return a sentence a printed "all" that its groups do not lead to, and the cells of these numbers."""
+        """Return a sentence per printed "all" that its groups do not lead to, and the cells of these numbers."""
         notes: list[str] = []
         cells: set[tuple[str, ...]] = set()
         for block in blocks:

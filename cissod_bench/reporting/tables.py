@@ -1,6 +1,6 @@
 """What a report hands to a renderer: tables of scores, figures, and the runs they were made from.
 
-Every table is a tidy pandas frame (a line a cell, numbers as numbers) with the order of its rows and columns beside it.
+Every table is a tidy pandas frame (a line per cell, numbers as numbers) with the order of its rows and columns beside it.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ class Listing:
         title: what it shows.
         scale: preset, profile and split seed in words.
         heads: above its columns.
-        lines: its rows from top to bottom, a text a column.
+        lines: its rows from top to bottom, a text per column.
         data: the numbers.
         labels: columns from the left that hold words; the others hold numbers.
         notes: what a reader has to know, a sentence each.

@@ -78,7 +78,7 @@ class Folders:
 
     def recorded(self, cell: Cell) -> Seen:
         """Return a cell's state by its files alone: one that says "running" was killed unless somebody is at work."""
-        own = None
+        begun = None
         for folder in (self.run(cell), self.kept(cell)):
             if folder is None or not (folder / runs.RECORD).is_file():
                 continue
@@ -89,8 +89,8 @@ class Folders:
             if record.status == "done":
                 broken = self._broken_rule(cell, folder, record)
                 return Seen("failed", record, broken, final=True) if broken else Seen("done", record)
-            own = own or record
-        return self._unfinished(cell, own)
+            begun = begun or record
+        return self._unfinished(cell, begun)
 
     def _unfinished(self, cell: Cell, record: RunRecord | None) -> Seen:
         """Return the state of a run that is not done and that nobody works on."""

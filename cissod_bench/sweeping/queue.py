@@ -136,11 +136,11 @@ def cells_of(
             seed=seed,
             file=file,
             changes=tuple(changes),
-            settings=own,
+            settings=resolved_settings,
         )
         for split_seed in split_seeds
         for seed in seeds
-        for (name, task), scale, own in zip(named, scales, settings, strict=True)
+        for (name, task), scale, resolved_settings in zip(named, scales, settings, strict=True)
         for method, variant, file in methods_named
     ]
     return list({cell.place: cell for cell in cells}.values())
