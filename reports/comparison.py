@@ -154,9 +154,7 @@ def _panel(row: Row, data: pd.DataFrame) -> Panel:
     of_row = data[(data["method"] == row.method) & (data["variant"] == row.variant) & (data["mark"] == row.mark)]
 
     def column(name: str) -> dict[str, AP]:
-        return {
-            key: None if pd.isna(value) else float(value)
-            for key, value in zip(of_row["class"], of_row[name], strict=True)
-        }
+        values = zip(of_row["class"], of_row[name], strict=True)
+        return {key: None if pd.isna(value) else float(value) for key, value in values}
 
     return Panel(row.title, column("mean"), column("std"))

@@ -11,6 +11,8 @@ FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_bat
 """Settings that change no number: how often a checkpoint or a log line is written, by how many workers images are read
 and how many are scored at once. A run may be continued with others, and runs that differ in them are repetitions."""
 
+PHASES = ("split", "train", "predict", "evaluate")
+"""Keys of ``RunRecord.timings`` that are seconds."""
 
 RunStatus: TypeAlias = Literal["running", "interrupted", "failed", "done"]
 

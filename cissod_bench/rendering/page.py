@@ -11,14 +11,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cissod_bench import __version__
+from cissod_bench.records.record import PHASES
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import method_words, scored_model
 from cissod_bench.reporting.departures import departures
 from cissod_bench.reporting.paper_tables import CITATION
 from cissod_bench.reporting.tables import DASH, Report
 from cissod_bench.scoring.points import AP
-
-PHASES = ("split", "train", "predict", "evaluate")  # keys of RunRecord.timings that are seconds
 
 
 def render_html(reports: Sequence[Report], runs: Sequence[Run]) -> str:

@@ -141,7 +141,7 @@ class TablePlan(ABC):
         return average(pd.DataFrame(lines)) if lines else pd.DataFrame()
 
     def _printed(self, blocks: Sequence[Block]) -> pd.DataFrame:
-        """Return a tidy line per cell that the paper prints, for every draw of its task and for tasks nothing ran on."""
+        """Return a tidy line per cell that the paper prints, for every draw of its task, run or not."""
         lines = []
         for block in blocks:
             for row, values in self.printed(block.task).items():

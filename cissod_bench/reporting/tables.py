@@ -1,6 +1,6 @@
 """What a report hands to a renderer: tables of scores, figures, and the runs they were made from.
 
-Every table is a tidy pandas frame (a line per cell, numbers as numbers) with the order of its rows and columns beside it.
+Every table is a tidy pandas frame (a line per cell, numbers as numbers) with the order of its rows and columns.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from cissod_bench.catalogue import Entry, list_methods, load_report
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.class_bars import Panel, class_bars
-from cissod_bench.rendering.formats import RENDERERS, runs_frame
+from cissod_bench.rendering.csv_files import runs_frame
+from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.terminal import print_rich
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
 from cissod_bench.reporting.tables import DASH, UNDEFINED, Report, Table
