@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -141,76 +143,76 @@ def check_mmcv_ops() -> Check:
     return Check("mmcv operators", "PASS", f"{mmcv.__version__}, NMS ran on the CPU and the GPU")
 
 
-def _departing(requirements: Iterable[Requirement]) -> tuple[list[str], list[Requirement]]:
-    """Return what is missing or outside its range: as words, and as the requirements themselves."""
-    words, broken = [], []
-    for requirement in requirements:
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
-            installed = ""
-        if not installed or not requirement.specifier.contains(installed, prereleases=True):
-            words.append(f"{requirement.name} {installed or 'missing'} ({requirement.specifier})")
-            broken.append(requirement)
-    return words, broken
+def check_versions(constraints: Path = ROOT / "constraints.txt") -> Check:
+    """Check installed versions: against the ranges that this package and every other one states, and against the pins.
 
-
-def check_ranges() -> Check:
-    """Check the installed versions against the ranges that this package states."""
+    What is missing or out of its range FAILs, another version than the pinned one is a WARNing. What is pinned and not
+    installed departs from nothing, and outside a checkout nothing is pinned.
+    """
+    lines = constraints.read_text(encoding="utf-8").splitlines() if constraints.is_file() else []
     try:
-        from packaging.requirements import Requirement
-
-        stated = [Requirement(text) for text in requires(DISTRIBUTION) or []]
+        versions, stated = _installed()
+        needed = _in_force(stated)
+        pinned = _in_force((DISTRIBUTION, text) for line in lines if (text := line.partition("#")[0].strip()))
     except (ImportError, PackageNotFoundError) as error:
         return Check("versions", "FAIL", _brief(error), _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
-    needed = [r for r in stated if r.marker is None or r.marker.evaluate({"extra": ""})]
-    words, broken = _departing(needed)
+    pinned = {pin: owner for pin, owner in pinned.items() if _normal(pin.name) in versions}
+    broken, moved = _departing(needed, versions), _departing(pinned, versions)
+    command = _pip("--no-build-isolation", *dict.fromkeys((broken or moved).values()))
     if broken:
-        command = _pip("--no-build-isolation", *(f"{r.name}{r.specifier}" for r in broken))
-        return Check("versions", "FAIL", "; ".join(words), _make_again(command))
-    return Check("versions", "PASS", f"{len(needed)} packages within their ranges")
+        return Check("versions", "FAIL", "; ".join([*broken, *moved]), _make_again(command))
+    if moved:
+        return Check("versions", "WARN", "; ".join(moved), command)
+    kept = f", {len(pinned)} as in {constraints.name}" if pinned else ""
+    return Check("versions", "PASS", f"{len({_normal(one.name) for one in needed})} packages within their ranges{kept}")
 
 
-def check_pins(constraints: Path = ROOT / "constraints.txt") -> Check:
-    """Check the installed versions against the pinned ones; a package that is not installed departs from nothing."""
-    try:
-        from packaging.requirements import Requirement
-
-        lines = [line.partition("#")[0].strip() for line in constraints.read_text(encoding="utf-8").splitlines()]
-        pinned = [Requirement(line) for line in lines if line]
-    except FileNotFoundError:
-        return Check("pinned versions", "PASS", "not a checkout: nothing is pinned")
-    except ImportError as error:
-        return Check("pinned versions", "FAIL", _brief(error), _make_again(_pip("packaging")))
-    here = [r for r in pinned if (r.marker is None or r.marker.evaluate()) and _is_installed(r.name)]
-    words, broken = _departing(here)
-    if broken:
-        command = _pip("--no-build-isolation", *(f"{r.name}{r.specifier}" for r in broken))
-        return Check("pinned versions", "WARN", "; ".join(words), command)
-    return Check("pinned versions", "PASS", f"{len(here)} packages as in {constraints.name}")
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()  # as PEP 503 has it
 
 
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(version(name))
-    except PackageNotFoundError:
-        return False
+def _installed() -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return name -> version of all that is installed, and who requires what.
+
+    Raises:
+        PackageNotFoundError: this package is not installed.
+    """
+    versions, stated = dict[str, str](), []
+    for distribution in distributions():
+        name = _normal(distribution.name or "")
+        if name and name not in versions:  # of two with one name the first is imported
+            versions[name] = distribution.version or ""
+            stated += [(name, text) for text in distribution.requires or []]
+    if DISTRIBUTION not in versions:
+        raise PackageNotFoundError(DISTRIBUTION)
+    return versions, stated
 
 
-def check_pip() -> Check:
-    """Check that the installed packages agree with each other."""
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode == 0:
-        return Check("pip check", "PASS", lines[-1] if lines else "no broken requirements")
-    if not lines:  # environments made by other tools have no pip
-        return Check(
-            "pip check",
-            "WARN",
-            (done.stderr.strip().splitlines() or ["pip does not run"])[-1],
-            f"{sys.executable} -m ensurepip",
-        )
-    return Check("pip check", "FAIL", "; ".join(lines), _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
+def _in_force(stated: Iterable[tuple[str, str]]) -> dict[Requirement, str]:
+    """Return requirement -> who states it, for those that count on this machine and can be read."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    requirements: dict[Requirement, str] = {}
+    for owner, text in stated:
+        with suppress(InvalidRequirement):  # of an old package; pip leaves it out, too
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                requirements.setdefault(requirement, owner)
+    return requirements
+
+
+def _departing(requirements: Mapping[Requirement, str], versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what is missing or outside its range: in words -> as pip takes it."""
+    departing = {}
+    for requirement, owner in requirements.items():
+        version, fits = versions.get(_normal(requirement.name), ""), False
+        with suppress(ValueError):  # a version that cannot be compared, in older packaging
+            fits = bool(version) and requirement.specifier.contains(version, prereleases=True)
+        if not fits:
+            whose = "" if owner == DISTRIBUTION else f" for {owner}"
+            words = f"{requirement.name} {version or 'missing'} ({requirement.specifier}{whose})"
+            departing[words] = f"{requirement.name}{requirement.specifier}"
+    return departing
 
 
 def check_scorers() -> Check:
@@ -361,9 +363,7 @@ def run_checks(work_dir: Path) -> list[Check]:
         check_mmcv_ops(),
         check_scorers(),
         check_pretrained(),
-        check_ranges(),
-        check_pins(),
-        check_pip(),
+        check_versions(),
         check_cores(),
         check_shared_memory(),
         check_disk(work_dir),
