@@ -29,7 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cissod_bench.contract.settings import SMOKE
+from cissod_bench.contract.presets import SMOKE
 from cissod_bench.loading.loaders import ViewsDataset, training_batches
 from cissod_bench.loading.sampler import TwoSourceSampler
 from cissod_bench.loading.sources import Source

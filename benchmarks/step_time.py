@@ -45,7 +45,8 @@ from mmengine.structures import InstanceData
 from cissod_bench.catalogue import list_methods, load_method, load_task
 from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
 from cissod_bench.contract.parts import Context
-from cissod_bench.contract.settings import Settings, preset
+from cissod_bench.contract.presets import preset
+from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.files.hashing import mix

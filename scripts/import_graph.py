@@ -16,6 +16,7 @@ from pathlib import Path
 WINGS = (
     "controls",
     "errors",
+    "declared",
     "terminal",
     "quiet",
     "signals",

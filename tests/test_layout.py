@@ -168,7 +168,7 @@ def test_functions_of_the_loader_do_not_share_a_folders_name() -> None:
 
 
 TO_MEND = ("annotations.overlaps", "detector.building", "launching.child")  # empties while the house is put in order
-CIRCLES_TO_MEND = ("contract.frozen_layers", "rendering.curve_figure", "rendering.distribution_figure")
+CIRCLES_TO_MEND = ("rendering.curve_figure", "rendering.distribution_figure")
 
 
 def test_wings_import_from_the_wings_before_them_alone() -> None:

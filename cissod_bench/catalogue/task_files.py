@@ -16,6 +16,7 @@ from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.images import broken_name_rule
+from cissod_bench.splitting.options import Cover, DmMinority, Instances, Percent
 from cissod_bench.splitting.scenarios import draw_by_minority
 from cissod_bench.splitting.task import Task
 
@@ -53,10 +54,10 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     train: _Part
     val: _Part
     source: str = "user's data"
-    labelled_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 10.0
-    min_instances: Annotated[int, msgspec.Meta(ge=1)] = 10
-    cover: Literal["uniform", "useful"] = "useful"
-    dm_minority: Literal["drop", "ignore"] = "drop"
+    labelled_percent: Percent = 10.0
+    min_instances: Instances = 10
+    cover: Cover = "useful"
+    dm_minority: DmMinority = "drop"
     iterations: Annotated[int, msgspec.Meta(ge=1)] = 180_000
     repeat_threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
     crs_gamma: Annotated[float, msgspec.Meta(ge=0)] = 0.5

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
 from cissod_bench.controls import shown_name
 from cissod_bench.errors import BenchError, DataFault, UsageFault
+from cissod_bench.splitting.options import DRAW_OPTIONS, option_name
 
 if TYPE_CHECKING:
     from cissod_bench.files.json_objects import Progress
     from cissod_bench.split_folders.ensure import SplitOnDisk
     from cissod_bench.splitting.manifest import Manifest
     from cissod_bench.splitting.task import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _draw_option(name: str) -> Callable[[F], F]:
+    """Return the option of a field of `DrawOptions`; what is not given is the task's own."""
+    field = DRAW_OPTIONS[name]
+    usual = "" if field.default is None else f", else {field.default if field.choices else f'{field.default:g}'}"
+    return click.option(
+        option_name(name),
+        type=click.Choice(field.choices) if field.choices else field.kind,
+        help=f"{field.document[0].upper()}{field.document[1:]}.  [default: the task's{usual}]",
+    )
 
 
 @click.command("make-splits", short_help="Draw the labelled and unlabelled annotation files of the sub-tasks.")
@@ -37,31 +51,17 @@ if TYPE_CHECKING:
     default=(0,),
     help="Seed of the draw; repeatable.  [default: 0]",
 )
-@click.option("--cover", type=click.Choice(["uniform", "useful"]), help="How D_s is selected.  [default: the task's]")
-@click.option(
-    "--labelled-percent",
-    type=float,
-    help="Share of the images with a majority box that enters D_m.  [default: the task's, 10]",
-)
-@click.option(
-    "--min-instances", type=int, help="Boxes every minority class has in D_s at least.  [default: the task's, 10]"
-)
+@_draw_option("cover")
+@_draw_option("labelled_percent")
+@_draw_option("min_instances")
 @click.option(
     "--minority",
     "minority_file",
     type=click.Path(path_type=Path),
     help="File with the minority classes, one name a line.  [default: the task's]",
 )
-@click.option(
-    "--dm-minority",
-    type=click.Choice(["drop", "ignore"]),
-    help="Minority boxes of D_m: left out, or kept as ignore regions.  [default: drop]",
-)
-@click.option(
-    "--unlabelled-percent",
-    type=float,
-    help="Share of the images outside D_l that enters D_u.  [default: 100]",
-)
+@_draw_option("dm_minority")
+@_draw_option("unlabelled_percent")
 @click.option("--force", is_flag=True, help="Draw again where a split is there.")
 @click.option("--dry-run", is_flag=True, help="Read and draw, but write nothing.")
 @data_root_option
@@ -70,18 +70,15 @@ if TYPE_CHECKING:
 @pass_output
 def command(
     output: Output,
+    /,
     names: tuple[str, ...],
     seeds: tuple[int, ...],
-    cover: str | None,
-    labelled_percent: float | None,
-    min_instances: int | None,
     minority_file: Path | None,
-    dm_minority: str | None,
-    unlabelled_percent: float | None,
     force: bool,
     dry_run: bool,
     data_root: Path,
     work_dir: Path,
+    **given: Any,
 ) -> None:
     """Draw the labelled and unlabelled annotation files of the sub-tasks.
 
@@ -93,14 +90,8 @@ def command(
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.split_folders.ensure import draw_options, dry_split, ensure_split
 
-    given: dict[str, Any] = {
-        "cover": cover,
-        "labelled_percent": labelled_percent,
-        "min_instances": min_instances,
-        "minority": read_names(minority_file) if minority_file is not None else None,
-        "dm_minority": dm_minority,
-        "unlabelled_percent": unlabelled_percent,
-    }
+    if minority_file is not None:
+        given["minority"] = read_names(minority_file)
     tasks = [find_task(name) for name in dict.fromkeys(names)] or _available(output, data_root)
     chosen = [name for name, value in given.items() if value is not None]
     planned = [(task, draw_options(task, split_seed=seed, **given)) for task in tasks for seed in dict.fromkeys(seeds)]

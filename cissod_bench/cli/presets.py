@@ -25,27 +25,27 @@ def command(output: Output, name: str | None) -> None:
     Of a preset: its settings beside the paper's, and where the training is not Soft Teacher's whatever is set. Of a
     profile: what it fixes and what of that is left out.
     """
-    from cissod_bench.contract import fidelity, settings
+    from cissod_bench.contract import fidelity, presets
 
     if name is None:
-        rows = [_row(n, t, "preset", fidelity.NOT_SOFT_TEACHERS) for n, t in settings.PRESET_TITLES.items()]
-        rows += [_row(n, t, "profile", fidelity.points_of(n)) for n, t in settings.PROFILES.items()]
+        rows = [_row(n, t, "preset", fidelity.NOT_SOFT_TEACHERS) for n, t in presets.PRESET_TITLES.items()]
+        rows += [_row(n, t, "profile", fidelity.points_of(n)) for n, t in presets.PROFILES.items()]
         output.result(rows)
         if not output.json:
             _list(rows)
-    elif name in settings.PROFILES:
-        row = _row(name, settings.PROFILES[name], "profile", fidelity.points_of(name))
+    elif name in presets.PROFILES:
+        row = _row(name, presets.PROFILES[name], "profile", fidelity.points_of(name))
         output.result(row)
         if not output.json:
             click.echo(f"Profile {name}: {row['title']}")
             _tell(_HEADINGS.get(name, ""), row["differs"])
-    elif name not in settings.PRESETS:
-        raise unknown_name("preset or profile", name, [*settings.PRESETS, *settings.PROFILES], remedy=REMEDY)
+    elif name not in presets.PRESETS:
+        raise unknown_name("preset or profile", name, [*presets.PRESETS, *presets.PROFILES], remedy=REMEDY)
     else:
-        used = asdict(settings.preset(name, task_iterations=180_000))
+        used = asdict(presets.preset(name, task_iterations=180_000))
         output.result(used)
         if not output.json:
-            _settings(name, used, asdict(settings.preset("full", task_iterations=180_000)))
+            _settings(name, used, asdict(presets.preset("full", task_iterations=180_000)))
             _tell("Not as in Soft Teacher's release, whatever is set", dict(fidelity.NOT_SOFT_TEACHERS))
 
 
@@ -69,11 +69,15 @@ def _list(rows: list[dict[str, Any]]) -> None:
 def _settings(name: str, used: dict[str, Any], paper: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from cissod_bench.terminal import Console
+    from cissod_bench.contract.settings import SETTINGS
+    from cissod_bench.declared import sentence
+    from cissod_bench.terminal import Console, Text
 
-    table = Table("setting", name, "full", title=f"Settings of preset {name} (change one with --set key=value)")
+    title = f"Settings of preset {name} (change one with --set key=value)"
+    table = Table("setting", name, "full", "what it sets; what it may be", title=title)
     for key, value in used.items():
-        table.add_row(key, str(value), "" if value == paper[key] else str(paper[key]))
+        full = "" if value == paper[key] else str(paper[key])
+        table.add_row(key, Text(str(value)), Text(full), Text(sentence(SETTINGS[key])))
     Console().print(table)
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import UsageFault
-
-if TYPE_CHECKING:
-    from cissod_bench.contract.settings import Settings
 
 FROM_SCRATCH = "--set pretrained= --set norm=gn --set frozen_stages=-1"
 """The changes that train any preset from random weights with no layer frozen."""

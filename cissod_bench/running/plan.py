@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.contract.method import Method
-from cissod_bench.contract.settings import PROFILES, Settings, resolved
+from cissod_bench.contract.presets import PROFILES, resolved
+from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.records.older_records import as_first_written

@@ -15,10 +15,10 @@ from typing import Any
 
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.hashing import file_sha256
-from cissod_bench.splitting.options import DrawOptions
+from cissod_bench.splitting.options import DRAW_OPTIONS, DrawOptions
 from cissod_bench.splitting.task import Task
 
-OPTIONS = ("cover", "labelled_percent", "min_instances", "minority", "dm_minority", "unlabelled_percent")
+OPTIONS = tuple(name for name in DRAW_OPTIONS if name != "split_seed")
 """Options of a draw that may differ between splits of one task and seed."""
 
 _OF_A_DRAW = frozenset(OPTIONS) - {"minority"}

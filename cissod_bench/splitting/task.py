@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.files.orientation import Exif
-from cissod_bench.splitting.options import Cover, DrawOptions
 
 if TYPE_CHECKING:
     from cissod_bench.annotations.reading import Annotations
+    from cissod_bench.splitting.options import Cover, DrawOptions
     from cissod_bench.splitting.split import Split
 
 

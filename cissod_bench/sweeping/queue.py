@@ -11,7 +11,7 @@ from typing import Any
 from cissod_bench.catalogue.declarations import Entry
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.catalogue.task_files import find_task
-from cissod_bench.contract.settings import PROFILES, resolved
+from cissod_bench.contract.presets import PROFILES, resolved
 from cissod_bench.errors import unknown_name
 from cissod_bench.records import run_folder as runs
 from cissod_bench.splitting.task import Task

@@ -14,8 +14,10 @@ from tiny import tiny_plan, tiny_training
 from weights import below, caffe, neither, saved, torchvision, with_file
 
 from cissod_bench.backbones.pretrained import backbone_of, tell_backbone
+from cissod_bench.contract.changes import with_changes
 from cissod_bench.contract.frozen_layers import FROM_SCRATCH
-from cissod_bench.contract.settings import FULL, MINI, SMOKE, Settings, with_changes
+from cissod_bench.contract.presets import MINI, SMOKE
+from cissod_bench.contract.settings import FULL, Settings
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.records.record import RunRecord
 from cissod_bench.running.run import prepare

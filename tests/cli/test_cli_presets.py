@@ -15,7 +15,7 @@ from cissod_bench.catalogue import list_methods, load_method
 from cissod_bench.cli import main
 from cissod_bench.cli.run import describe
 from cissod_bench.contract import fidelity
-from cissod_bench.contract.settings import preset
+from cissod_bench.contract.presets import preset
 from cissod_bench.errors import UsageFault
 from cissod_bench.records.run_folder import find_runs
 

@@ -9,21 +9,19 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.contract import fidelity
+from cissod_bench.contract.changes import checked, with_changes
+from cissod_bench.contract.presets import MINI, PRESETS, preset
 from cissod_bench.contract.settings import (
-    _BOUNDS,
     FULL,
-    MINI,
-    PRESETS,
+    SETTINGS,
     Settings,
-    checked,
     departures,
     learning_rate,
     learning_rate_for,
-    preset,
-    with_changes,
 )
 from cissod_bench.errors import UsageFault
 
+BOUNDED = {name: setting for name, setting in SETTINGS.items() if setting.bounds}
 TUPLES = {one.name for one in fields(Settings) if isinstance(getattr(FULL, one.name), tuple)}
 
 
@@ -113,7 +111,10 @@ def test_every_preset_keeps_the_rules() -> None:
 
 def test_every_number_has_its_bounds() -> None:
     numbers = {f.name for f in fields(Settings) if type(getattr(FULL, f.name)) in (int, float, tuple)}
-    assert numbers - {"depth"} == set(_BOUNDS)
+    assert numbers - {"depth"} == BOUNDED.keys()
+    for setting in BOUNDED.values():
+        assert "ge" in setting.bounds
+        assert setting.kind is int or "le" in setting.bounds, "an infinite number would be none too large"
 
 
 def test_every_setting_is_documented() -> None:
@@ -136,9 +137,9 @@ def test_official_names_every_difference_it_does_not_reproduce() -> None:
     assert {"RFS on LVIS", "batches"} <= fidelity.NOT_REPRODUCED.keys()
 
 
-@pytest.mark.parametrize("name", _BOUNDS)
+@pytest.mark.parametrize("name", BOUNDED)
 def test_the_remedy_of_a_wrong_setting_mends_it(name: str) -> None:
-    low = _BOUNDS[name][0]
+    low = BOUNDED[name].bounds["ge"]
     wrong = ",".join([str(low - 1)] * 4) if name == "strides" else f"{low - 1},{low - 1}" if name in TUPLES else low - 1
     start = preset("full", task_iterations=180_000)
     for text in (f"{name}={wrong}", f"{name}=words"):

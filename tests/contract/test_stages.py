@@ -16,7 +16,8 @@ from tiny import tiny_plan, tiny_training
 
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.parts import Context, Copies, Detections, Parts, Promoted, Regions
-from cissod_bench.contract.settings import MINI, learning_rate
+from cissod_bench.contract.presets import MINI
+from cissod_bench.contract.settings import learning_rate
 from cissod_bench.contract.stages import ONE_STAGE, Stage, spans, unlabelled_from
 from cissod_bench.errors import UsageFault
 from cissod_bench.training.loop import Training

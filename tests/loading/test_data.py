@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cissod_bench.annotations.reading import read_annotations
-from cissod_bench.contract.settings import SMOKE
+from cissod_bench.contract.presets import SMOKE
 from cissod_bench.errors import DataFault
 from cissod_bench.loading.loaders import ViewsDataset, scoring_batches
 from cissod_bench.loading.sources import Source, source_of

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cissod_bench.contract.settings import FULL, MINI, SMOKE, Settings, preset
+from cissod_bench.contract.presets import MINI, SMOKE, preset
+from cissod_bench.contract.settings import FULL, Settings
 from cissod_bench.detector.building import build_transforms
 from cissod_bench.loading.loaders import seeded
 from cissod_bench.loading.transforms import COLOURS, LevelledColour, UniformWarp, recoloured, warp_matrix

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tiny import tiny_plan
 
-from cissod_bench.contract.settings import FULL, MINI, Settings, departures
+from cissod_bench.contract.presets import MINI
+from cissod_bench.contract.settings import FULL, Settings, departures
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.older_records import LACKING, as_first_written, brought_up_to_date
 from cissod_bench.records.record import RunRecord

@@ -9,7 +9,7 @@ import pytest
 from score_records import report_of, runs_of, scored
 
 from cissod_bench.catalogue import Entry
-from cissod_bench.contract.settings import MINI
+from cissod_bench.contract.presets import MINI
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.reporting.averaging import average, changing, departing

@@ -11,7 +11,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from cissod_bench.contract.parts import Parts
-from cissod_bench.contract.settings import SMOKE, Settings
+from cissod_bench.contract.presets import SMOKE
+from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 

@@ -18,7 +18,8 @@ from detectors import CLASSES, GROUPS, view
 from tiny import CHANGES
 
 from cissod_bench.contract.parts import Context, Parts
-from cissod_bench.contract.settings import learning_rate, preset
+from cissod_bench.contract.presets import preset
+from cissod_bench.contract.settings import learning_rate
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.training.loop import make_optimiser
