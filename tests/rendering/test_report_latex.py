@@ -61,6 +61,20 @@ def latex(*reports: Report) -> str:
     return "\n".join(RENDERERS["latex"](reports, []).values())
 
 
+def test_blocks_and_reference_rows_have_rules_of_their_own() -> None:
+    methods = {
+        "ours": Entry("ours", "Ours", "", ""),
+        "oracle": Entry("oracle", "Oracle", "", "", {"competitor": False}),
+    }
+    classes = {"maj": ["a"], "min": ["b"]}
+    runs = [scored(name, 0, (31.0, 15.0), classes, task="coco-split1", preset="full") for name in methods]
+    lines = latex(report_of("comparison", *runs, methods=methods)).splitlines()
+    assert lines[lines.index("\\toprule") + 2] == r"\cmidrule(lr){2-5} \cmidrule(lr){6-9}"
+    assert [lines[at + 1].split(" &")[0] for at, line in enumerate(lines) if line == "\\midrule"] == [
+        "Soft Teacher", r"\textit{Oracle} (reference)",
+    ]  # fmt: skip
+
+
 def test_a_table_has_both_numbers_spread_and_the_best_in_bold() -> None:
     classes = {"maj": ["a"], "min": ["b"]}
     runs = [
