@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from cissod_bench.cli.common import Output, data_root_option, global_options, pa
 
 if TYPE_CHECKING:
     from cissod_bench.scoring.evaluate import Scores
+    from cissod_bench.splitting.manifest import Manifest
 
 
 @click.command("evaluate", short_help="Score a predictions file.")
@@ -105,21 +106,21 @@ def command(
             predictions,
             groups=groups,
             engine=engine,
-            max_dets=manifest["max_dets"] if max_dets is None else max_dets,
-            score_floor=manifest.get("score_floor") if score_floor is None else score_floor,
-            metric=manifest["metric"],
+            max_dets=manifest.max_dets if max_dets is None else max_dets,
+            score_floor=manifest.score_floor if score_floor is None else score_floor,
+            metric=manifest.metric,
         )
     for warning in caught:
         output.warn(str(warning.message))
     output.result({**scores.columns, "per_class": dict(scores.per_class), "engine": scores.engine})
     if not output.json:
-        title = f"{manifest['title']}, AP in points ({scores.engine})"
+        title = f"{manifest.title}, AP in points ({scores.engine})"
         _print(
             scores, f"{title}, {view} groups" if view != "split" else title, groups, per_class or output.verbosity > 0
         )
 
 
-def _groups(manifest: Mapping[str, Any], split: Path, view: str) -> Mapping[str, Sequence[str]]:
+def _groups(manifest: Manifest, split: Path, view: str) -> Mapping[str, Sequence[str]]:
     """Return the class groups of a view: "split" for those of the draw, else one of the manifest's further views.
 
     Raises:
@@ -127,7 +128,7 @@ def _groups(manifest: Mapping[str, Any], split: Path, view: str) -> Mapping[str,
     """
     from cissod_bench.errors import UsageFault
 
-    views: dict[str, Mapping[str, Sequence[str]]] = {**manifest.get("views", {}), "split": manifest["groups"]}
+    views: dict[str, Mapping[str, Sequence[str]]] = {**manifest.views, "split": manifest.groups}
     if view not in views:
         raise UsageFault(
             f"{split} has no class groups {view!r}; it has: {', '.join(views)}. Only LVIS has official ones.",
@@ -136,7 +137,7 @@ def _groups(manifest: Mapping[str, Any], split: Path, view: str) -> Mapping[str,
     return views[view]
 
 
-def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, work_dir: Path) -> Path:
+def _validation_file(manifest: Manifest, split: Path, data_root: Path, work_dir: Path) -> Path:
     """Return the file the split's manifest names, after comparing its hash.
 
     Raises:
@@ -146,26 +147,24 @@ def _validation_file(manifest: Mapping[str, Any], split: Path, data_root: Path, 
     from cissod_bench.files.hashing import file_sha256
     from cissod_bench.split_folders.listing import data_roots
 
-    roots, path = data_roots(split, manifest, data_root, work_dir), str(manifest["inputs"]["val"]["path"])
-    found = next((root / path for root in roots if (root / path).is_file()), None)
-    if found is None:
+    roots, path = data_roots(split, manifest, data_root, work_dir), manifest.val.path
+    val = next((root / path for root in roots if (root / path).is_file()), None)
+    if val is None:
         toy = roots != [data_root]
         raise DataFault(
             f"{split}: the validation file {roots[0] / path} does not exist.",
-            remedy=f"cissod-bench make-splits --task {manifest['task']}"
-            if toy
-            else "pass --data-root or --ground-truth",
+            remedy=f"cissod-bench make-splits --task {manifest.task}" if toy else "pass --data-root or --ground-truth",
         )
-    if file_sha256(found) != manifest["inputs"]["val"]["sha256"]:
+    if file_sha256(val) != manifest.val.sha256:
         raise DataFault(
-            f"{found}: not the file that {split} was drawn for; its sha256 differs from the manifest's.",
+            f"{val}: not the file that {split} was drawn for; its sha256 differs from the manifest's.",
             remedy="pass --ground-truth FILE to score against it all the same",
         )
-    return found
+    return val
 
 
 def _check_task(
-    output: Output, manifest: Mapping[str, Any], split: Path, task_name: str | None, data_root: Path, work_dir: Path
+    output: Output, manifest: Manifest, split: Path, task_name: str | None, data_root: Path, work_dir: Path
 ) -> None:
     """Refuse a split that is not what its task describes now, as far as the task is at hand.
 
@@ -180,13 +179,13 @@ def _check_task(
     task = task_of(manifest, data_root, task_name)
     if task is None:
         output.warn(
-            f"The task file {manifest['task']}.toml is neither here nor in {data_root}; whether it still describes "
+            f"The task file {manifest.task}.toml is neither here nor in {data_root}; whether it still describes "
             f"{split} was not checked. --task FILE.toml names it."
         )
         return
-    if task.name != manifest["task"]:
+    if task.name != manifest.task:
         raise UsageFault(
-            f"{split} is a split of the task {manifest['task']!r}; --task names {task.name!r}.",
+            f"{split} is a split of the task {manifest.task!r}; --task names {task.name!r}.",
             remedy="leave --task out",
         )
     check_still_described(split, manifest, task, data_roots(split, manifest, data_root, work_dir), data_root, work_dir)

@@ -110,7 +110,7 @@ def command(
             faults[f"{task.name}, split seed {options.split_seed}"] = fault
             continue
         output.tell(summary(drawn, dry_run=dry_run, every_class=output.verbosity > 0))
-        results.append({"dir": str(drawn.folder), **drawn.manifest})
+        results.append({"dir": str(drawn.folder), **drawn.manifest.document})
     if results:
         output.result(results)
     _raise(faults, len(planned))
@@ -173,15 +173,15 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
     from cissod_bench.split_folders.counts import count_lines, loss_lines, percent_lines, short_line
 
     manifest = drawn.manifest
-    counts, boxes = manifest["counts"], manifest["boxes"]
-    new = "imported" if manifest.get("imported") else "drawn"
+    counts, boxes = manifest.counts, manifest.boxes
+    new = "imported" if manifest.imported else "drawn"
     how = "not written" if dry_run else new if drawn.fresh else "already there, hashes verified"
     named = [name for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
     parts = f"  ({' + '.join(f'{name} {counts[name]:,}' for name in named)})" if named else ""
     lines = [
-        f"{manifest['task']}, split seed {manifest['split_seed']}: {drawn.folder} ({how})",
-        f"  D_l  {counts['labelled']:>11,} images  {boxes['labelled']:>11,} boxes{parts}",
-        f"  D_u  {counts['unlabelled']:>11,} images  {boxes['hidden']:>11,} hidden boxes",
+        f"{manifest.task}, split seed {manifest.split_seed}: {drawn.folder} ({how})",
+        f"  D_l  {counts['labelled']:>11,} images  {boxes.labelled:>11,} boxes{parts}",
+        f"  D_u  {counts['unlabelled']:>11,} images  {boxes.hidden:>11,} hidden boxes",
     ]
     lines += [f"  {line}" for line in count_lines(manifest, every_class=every_class)]
     lines += [f"  {line}" for line in loss_lines(manifest)]
@@ -191,15 +191,15 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
     lines += [f"  {line}" for line in percent_lines(manifest)]
     lines += _policy(manifest)
     lines += normalised_lines(manifest)
-    lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.get("left_out", {}).items()]
-    lines.append(f"  sha256 {manifest['split_sha256'] or '- (nothing written)'}")
+    lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.left_out.items()]
+    lines.append(f"  sha256 {manifest.split_sha256 or '- (nothing written)'}")
     lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
     return "\n".join(lines)
 
 
 def _other_options(drawn: SplitOnDisk) -> list[str]:
     """Return a line on options of a split found there that are not the task's own, if there are any."""
-    if drawn.manifest.get("imported"):
+    if drawn.manifest.imported:
         return [] if drawn.fresh else ["  imported, drawn by others; --force draws one in its place"]
     told = [
         f"{name} {', '.join(map(shown_name, there)) if isinstance(there, list) else there}"
@@ -209,14 +209,14 @@ def _other_options(drawn: SplitOnDisk) -> list[str]:
 
 
 def _ratio(manifest: Manifest) -> str:
-    boxes = {name: counts["boxes"] for name, counts in manifest["per_class"].items() if counts["boxes"]}
+    boxes = {name: counts.boxes for name, counts in manifest.per_class.items() if counts.boxes}
     if not boxes:
         return "- (no class has a box)"
     most, least = max(boxes, key=boxes.__getitem__), min(boxes, key=boxes.__getitem__)
-    without = len(manifest["per_class"]) - len(boxes)
+    without = len(manifest.per_class) - len(boxes)
     none = f"; classes without a box: {without}" if without else ""
     ends = ", ".join(f"{shown_name(name)} {boxes[name]:,}" for name in (most, least))
-    return f"{manifest['imbalance']:,} : 1 ({ends}{none})"
+    return f"{manifest.imbalance:,} : 1 ({ends}{none})"
 
 
 _POLICY = {
@@ -229,19 +229,19 @@ _POLICY = {
 
 def _policy(manifest: Manifest) -> list[str]:
     """Return a line on odd boxes, if there are any."""
-    found = [f"{count:,} {_POLICY.get(name, name)}" for name, count in manifest["box_policy"].items() if count]
-    if manifest["boxes"]["ignored"]:
-        found.append(f"{manifest['boxes']['ignored']:,} of the minority kept in D_m as ignore regions")
-    return [f"  boxes: {'; '.join(found)}"] if found else []
+    told = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest.box_policy.items() if count]
+    if manifest.boxes.ignored:
+        told.append(f"{manifest.boxes.ignored:,} of the minority kept in D_m as ignore regions")
+    return [f"  boxes: {'; '.join(told)}"] if told else []
 
 
-def normalised_lines(manifest: Mapping[str, Any]) -> list[str]:
+def normalised_lines(manifest: Manifest) -> list[str]:
     """Return a line on each kind of record that was read as it is meant, not as it is written."""
     from cissod_bench.annotations.lenient import WORDS
 
     return [
         f"  normalised in {role}: {count:,} {WORDS.get(kind, kind)}"
-        for role, kinds in manifest.get("normalised", {}).items()
+        for role, kinds in manifest.normalised.items()
         for kind, count in kinds.items()
     ]
 

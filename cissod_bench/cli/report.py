@@ -92,7 +92,7 @@ def _splits(output: Output, work_dir: Path) -> list[dict[str, Any]]:
         if split.manifest is None:
             output.warn(f"Passed over: {split.fault}")
         else:
-            manifests.append(split.manifest)
+            manifests.append(split.manifest.document)
     return manifests
 
 

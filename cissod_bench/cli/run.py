@@ -113,7 +113,7 @@ def describe(plan: Plan, world: int) -> list[str]:
     from cissod_bench.running.plan import images_an_iteration
     from cissod_bench.splitting.statements import chosen
 
-    settings, counts = plan.settings, plan.manifest["counts"]
+    settings, counts = plan.settings, plan.manifest.counts
     other = [f"{name} {there} (the task's {own})" for name, (there, own) in chosen(plan.manifest).items()]
     labelled, unlabelled = images_an_iteration(plan)
     rate = learning_rate_for(settings, world)

@@ -10,6 +10,7 @@ from cissod_bench.controls import shown_name
 
 if TYPE_CHECKING:
     from cissod_bench.split_folders.compare import IdsDiffer, SplitsDiffer
+    from cissod_bench.splitting.manifest import Manifest
     from cissod_bench.terminal import Console
 
 _HASH = 12  # hexadecimal digits of a hash that tell splits apart
@@ -60,7 +61,7 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
+def print_split(folder: Path, manifest: Manifest) -> None:
     """Print what a manifest says: facts, groups and every class."""
     from cissod_bench.split_folders.counts import COLUMNS, group_counts
     from cissod_bench.terminal import Console, Text, name_text
@@ -76,59 +77,55 @@ def print_split(folder: Path, manifest: Mapping[str, Any]) -> None:
     _print_classes(console, manifest)
 
 
-def _facts(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _facts(folder: Path, manifest: Manifest) -> Iterable[tuple[str, str]]:
     """Yield name and value of each line above the tables."""
     from cissod_bench.split_folders.counts import loss_lines, short_classes, short_line
 
-    counts, boxes = manifest["counts"], manifest["boxes"]
+    counts, boxes = manifest.counts, manifest.boxes
+    hidden = _number(boxes.hidden if manifest.hidden_known else None)
     parts = [f"{name} {counts[name]:,}" for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
-    yield "split", f"{manifest['title']} ({manifest['task']}), split seed {manifest['split_seed']}"
+    yield "split", f"{manifest.title} ({manifest.task}), split seed {manifest.split_seed}"
     yield "folder", str(folder)
-    yield "D_l", f"{counts['labelled']:,} images, {boxes['labelled']:,} boxes{_bracketed(' + '.join(parts))}"
-    yield "D_u", f"{counts['unlabelled']:,} images, {_number(_hidden(manifest, boxes['hidden']))} hidden boxes"
-    if boxes["ignored"]:
-        yield "ignore regions", f"{boxes['ignored']:,} minority boxes of D_m"
-    for reason, count in manifest.get("left_out", {}).items():
+    yield "D_l", f"{counts['labelled']:,} images, {boxes.labelled:,} boxes{_bracketed(' + '.join(parts))}"
+    yield "D_u", f"{counts['unlabelled']:,} images, {hidden} hidden boxes"
+    if boxes.ignored:
+        yield "ignore regions", f"{boxes.ignored:,} minority boxes of D_m"
+    for reason, count in manifest.left_out.items():
         yield "in no part", f"{count:,} images {reason}"
-    if manifest["imbalance"] is not None:
-        yield "imbalance", f"{manifest['imbalance']:,} : 1 between the classes of D_l"
+    if manifest.imbalance is not None:
+        yield "imbalance", f"{manifest.imbalance:,} : 1 between the classes of D_l"
     if any(short_classes(manifest).values()):
         yield "below minimum", short_line(manifest)
     for line in loss_lines(manifest):
         yield "not shown", line
-    odd = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest["box_policy"].items() if count]
+    odd = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest.box_policy.items() if count]
     yield "odd boxes", "; ".join(odd) or "none"
-    for root, one in manifest.get("offsets", {}).items():
-        yield "offsets", f"{root}: {one['images']:,} is added to the ids of images, {one['annotations']:,} of boxes"
+    for root, offset in manifest.offsets.items():
+        yield "offsets", f"{root}: {offset.images:,} is added to the ids of images, {offset.annotations:,} of boxes"
     yield from _origin(manifest)
-    for view, groups in manifest.get("views", {}).items():
+    for view, groups in manifest.views.items():
         yield f"view {view}", ", ".join(f"{group} {len(names)}" for group, names in groups.items())
-    for name, sha256 in manifest["files"].items():
+    for name, sha256 in manifest.files.items():
         yield name, f"sha256 {sha256}"
-    yield "split", f"sha256 {manifest['split_sha256']}"
+    yield "split", f"sha256 {manifest.split_sha256}"
 
 
-def _origin(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _origin(manifest: Manifest) -> Iterable[tuple[str, str]]:
     """Yield how the split came to be: drawn with which options, or imported, and from which files."""
-    if manifest.get("imported"):
+    if manifest.imported:
         yield "imported", "others drew it and published it as annotation files"
-        for role, one in manifest.get("imported_files", {}).items():
-            yield f"given {role}", f"{one['path']}  sha256 {one['sha256']}"
+        for role, file in manifest.imported_files.items():
+            yield f"given {role}", f"{file.path}  sha256 {file.sha256}"
     else:
         keys = ("cover", "labelled_percent", "min_instances", "dm_minority", "unlabelled_percent")
-        told = [f"{key} {manifest[key]}" for key in keys if manifest.get(key) is not None]
-        yield "drawn with", f"{', '.join(told)}; cissod-bench {manifest.get('tool_version', '?')}"
-    for role, one in manifest["inputs"].items():
-        yield f"input {role}", f"{one['path']}  sha256 {one['sha256']}"
+        told = [f"{key} {value}" for key, value in manifest.held(*keys).items() if value is not None]
+        yield "drawn with", f"{', '.join(told)}; cissod-bench {manifest.tool_version}"
+    for role, file in manifest.inputs.items():
+        yield f"input {role}", f"{file.path}  sha256 {file.sha256}"
 
 
 def _bracketed(text: str) -> str:
     return f" ({text})" if text else ""
-
-
-def _hidden(manifest: Mapping[str, Any], count: int) -> int | None:
-    """Return a count of hidden boxes, None where an imported split came without them."""
-    return None if manifest.get("hidden_boxes") == "unknown" else count
 
 
 def _number(value: int | None) -> str:
@@ -156,15 +153,15 @@ _CLASS_COLUMNS = {
 _SELDOM = ("dropped_boxes", "ignored_boxes")  # columns that are left out where no class has any
 
 
-def _print_classes(console: Console, manifest: Mapping[str, Any]) -> None:
+def _print_classes(console: Console, manifest: Manifest) -> None:
     from cissod_bench.split_folders.listing import class_rows
     from cissod_bench.terminal import name_text
 
     rows = list(class_rows(manifest))
-    keys = [key for key in _CLASS_COLUMNS if key not in _SELDOM or any(one[key] for one in rows)]
+    keys = [key for key in _CLASS_COLUMNS if key not in _SELDOM or any(row[key] for row in rows)]
     table = _table(("class", "group", *(_CLASS_COLUMNS[key] for key in keys)), text_columns=2)
-    for one in rows:
-        table.add_row(name_text(one["class"]), name_text(one["group"]), *(_number(one[key]) for key in keys))
+    for row in rows:
+        table.add_row(name_text(row["class"]), name_text(row["group"]), *(_number(row[key]) for key in keys))
     console.print(table)
 
 

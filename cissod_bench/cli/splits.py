@@ -55,11 +55,12 @@ def list_command(output: Output, *, work_dir: Path) -> None:
 def show_command(output: Output, *, place: str, split_seed: int, work_dir: Path) -> None:
     """Show what is in a split: counts, groups, every class, box policy, inputs, hashes. --json prints the manifest."""
     from cissod_bench.cli.split_tables import print_split
-    from cissod_bench.split_folders.listing import find_split, read_split
+    from cissod_bench.split_folders.listing import find_split
+    from cissod_bench.splitting.manifest import read_manifest
 
     folder = find_split(place, split_seed, work_dir)
-    manifest = read_split(folder)
-    output.result({"dir": str(folder), **manifest})
+    manifest = read_manifest(folder)
+    output.result({"dir": str(folder), **manifest.document})
     if not output.json:
         print_split(folder, manifest)
 
@@ -160,19 +161,20 @@ def plot_command(
 ) -> None:
     """Plot the distribution of boxes over classes of splits side by side (Fig. 4); of every task if none is named."""
     from cissod_bench.rendering.distributions import paper_order, plot_distributions
-    from cissod_bench.split_folders.listing import find_split, find_splits, read_split
+    from cissod_bench.split_folders.listing import find_split, find_splits
+    from cissod_bench.splitting.manifest import read_manifest
 
     if places:
         manifests: Sequence[Mapping[str, Any]] = [
-            read_split(find_split(place, split_seed, work_dir)) for place in dict.fromkeys(places)
+            read_manifest(find_split(place, split_seed, work_dir)).document for place in dict.fromkeys(places)
         ]
     else:
-        found = find_splits(work_dir)
-        for one in found:
-            if one.manifest is None:
-                output.warn(f"{one.folder} is left out. {one.fault}")
-        of_seed = [one.manifest for one in found if one.manifest and one.manifest["split_seed"] == split_seed]
-        manifests = paper_order(of_seed)
+        splits = find_splits(work_dir)
+        for split in splits:
+            if split.manifest is None:
+                output.warn(f"{split.folder} is left out. {split.fault}")
+        readable = [split.manifest for split in splits if split.manifest is not None]
+        manifests = paper_order([manifest.document for manifest in readable if manifest.split_seed == split_seed])
     if not manifests:
         raise DataFault(f"There is no split with split seed {split_seed} below {work_dir}.", remedy=_NONE)
     named = tuple(name.strip() for name in formats.split(","))
@@ -234,4 +236,4 @@ def import_command(
     for warning in made.warnings:
         output.warn(warning)
     output.tell(summary(made.split, every_class=output.verbosity > 0))
-    output.result({"dir": str(made.split.folder), **made.split.manifest})
+    output.result({"dir": str(made.split.folder), **made.split.manifest.document})

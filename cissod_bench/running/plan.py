@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.contract.method import Method
@@ -19,6 +19,7 @@ from cissod_bench.records.older_records import as_first_written
 from cissod_bench.records.record import FREE_SETTINGS
 from cissod_bench.records.run_folder import run_folder
 from cissod_bench.split_folders import ensure as tasks
+from cissod_bench.splitting.manifest import Manifest
 from cissod_bench.splitting.task import Task
 
 
@@ -46,7 +47,7 @@ class Plan:
     seed: int
     settings: Settings
     split: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     val: Path
     images: Mapping[str, Path]
     folder: Path
@@ -55,17 +56,17 @@ class Plan:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the foreground classes in channel order."""
-        return tuple(self.manifest["classes"])
+        return tuple(self.manifest.classes)
 
     @property
     def groups(self) -> dict[str, list[str]]:
         """Group -> names of its classes."""
-        return {name: list(members) for name, members in self.manifest["groups"].items()}
+        return {group: list(names) for group, names in self.manifest.groups.items()}
 
     @property
     def naming(self) -> Naming:
         """How image records name their files; a split from before there was a choice says nothing of it."""
-        return cast(Naming, self.manifest.get("naming", "file_name"))
+        return self.manifest.naming
 
     @property
     def readings(self) -> dict[str, Reading]:
@@ -75,7 +76,7 @@ class Plan:
     @property
     def split_sha256(self) -> str:
         """Hash over the split's three data files."""
-        return str(self.manifest["split_sha256"])
+        return self.manifest.split_sha256
 
     def identity(self) -> dict[str, str]:
         """Return what a checkpoint must agree with to be continued."""

@@ -243,7 +243,7 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
     )
     # Weights are drawn on every rank from the run's seed, so they are equal everywhere.
     torch.manual_seed(int(mix(plan.seed, 0x11)[0] >> 1))
-    ignores = plan.manifest.get("dm_minority") == "ignore" or plan.method.images == "promoted"
+    ignores = plan.manifest.dm_minority == "ignore" or plan.method.images == "promoted"
     backbone = backbone_of(plan.settings)
     known = {} if backbone is None else {"pretrained backbone": f"{backbone.kind} {backbone.sha256}"}
     check_alike(known)
@@ -309,7 +309,7 @@ def _work(
     if training.resume():
         say(f"Continuing after iteration {training.position.iteration} of {plan.settings.iterations}.")
     else:
-        preflight.check_drawn(training, plan.manifest["counts"]["labelled"], warn)
+        preflight.check_drawn(training, plan.manifest.counts["labelled"], warn)
         training.save()  # iteration 0: a run that dies early continues like any other
     if main:
         for name in (runs.LOG, runs.PSEUDO_LABELS):

@@ -57,7 +57,7 @@ def settle_readings(
     open_roles = [role for role, value in values.items() if value == "auto"]
     readings = plan.readings
     if open_roles:
-        labelled = int(plan.manifest["counts"]["labelled"])
+        labelled = plan.manifest.counts["labelled"]
         decided = _decided(open_roles, plan, (*training.dataset.sources, scored), labelled)
         values |= decided
         readings |= {role: reading(value) for role, value in decided.items()}

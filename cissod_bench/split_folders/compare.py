@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 from cissod_bench.annotations.columns import Ints, Spans
 from cissod_bench.annotations.reading import Annotations, Bools, read_annotations
 from cissod_bench.files.json_objects import Progress
-from cissod_bench.split_folders.listing import read_split
 from cissod_bench.splitting.data_files import LABELLED
-from cissod_bench.splitting.manifest import Manifest
+from cissod_bench.splitting.manifest import Manifest, read_manifest
 from cissod_bench.splitting.parts import stated_parts
 from cissod_bench.splitting.statements import OPTIONS
 
@@ -92,32 +92,32 @@ def compare(a: Path, b: Path, progress: Progress | None = None) -> SplitsDiffer:
     Raises:
         DataFault: a folder holds no split, or a data file that must be read is missing or broken.
     """
-    one, other = read_split(a), read_split(b)
+    of_a, of_b = read_manifest(a), read_manifest(b)
     images: dict[str, IdsDiffer] = {}
     boxes: dict[str, IdsDiffer] = {}
-    files = _differing(one["files"], other["files"])
+    files = _differing(of_a.files, of_b.files)
     for name in files:
-        of_images, of_boxes = _compare_file(a / name, one, b / name, other, progress)
+        of_images, of_boxes = _compare_file(a / name, of_a, b / name, of_b, progress)
         images |= {f"{name}{part}": ids for part, ids in of_images.items() if not ids.equal}
         boxes |= {} if of_boxes.equal else {name: of_boxes}
     return SplitsDiffer(
-        facts=_differing({key: _fact(one, key) for key in _FACTS}, {key: _fact(other, key) for key in _FACTS}),
-        inputs=_differing(*({role: one["sha256"] for role, one in m["inputs"].items()} for m in (one, other))),
+        facts=_differing(_facts(of_a), _facts(of_b)),
+        inputs=_differing(_input_hashes(of_a), _input_hashes(of_b)),
         files=files,
-        groups=dict(_groups(one["groups"], other["groups"])),
-        counts=_differing(*(_counts(manifest) for manifest in (one, other))),
+        groups=dict(_groups(of_a.groups, of_b.groups)),
+        counts=_differing(_counts(of_a), _counts(of_b)),
         images=images,
         boxes=boxes,
     )
 
 
-_OLD = {"unlabelled_percent": 100.0, "naming": "file_name", "imported": False}
-"""What manifests that lack a key mean."""
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    values = {key: getattr(manifest, key) for key in _FACTS} | manifest.held(*_FACTS)
+    return {key: sorted(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def _fact(manifest: Manifest, key: str) -> Any:
-    value = manifest.get(key, _OLD.get(key))
-    return sorted(value) if isinstance(value, list) else value
+def _input_hashes(manifest: Manifest) -> dict[str, str]:
+    return {role: given.sha256 for role, given in manifest.inputs.items()}
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -135,8 +135,8 @@ def _groups(
 
 
 def _counts(manifest: Manifest) -> dict[str, int]:
-    keys = ("counts", "boxes", "left_out")
-    return {f"{key}.{name}": count for key in keys for name, count in manifest.get(key, {}).items()}
+    counts = {"counts": manifest.counts, "boxes": asdict(manifest.boxes), "left_out": manifest.left_out}
+    return {f"{key}.{name}": count for key, named in counts.items() for name, count in named.items()}
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,13 @@ def _sorted(data: Annotations, ids: Ints, spans: Spans, only: Bools | slice = sl
 
 
 def _compare_file(
-    a: Path, one: Manifest, b: Path, other: Manifest, progress: Progress | None
+    a: Path, of_a: Manifest, b: Path, of_b: Manifest, progress: Progress | None
 ) -> tuple[dict[str, IdsDiffer], IdsDiffer]:
     """Return how the images of a data file differ, "" -> all and ", D_s" -> those of a part, and how its boxes do."""
     with ExitStack() as stack:
         read = [
-            stack.enter_context(read_annotations(path, naming=manifest.get("naming", "file_name"), progress=progress))
-            for path, manifest in ((a, one), (b, other))
+            stack.enter_context(read_annotations(path, naming=manifest.naming, progress=progress))
+            for path, manifest in ((a, of_a), (b, of_b))
         ]
         images = {"": _compare_ids(*(_sorted(data, data.image_ids, data.image_spans) for data in read))}
         if a.name == LABELLED:

@@ -6,40 +6,38 @@ All numbers are a manifest's, so that ``make-splits``, ``splits show`` and ``spl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from cissod_bench.controls import shown_name
 from cissod_bench.split_folders.listing import class_rows
+from cissod_bench.splitting.manifest import Manifest
 
 NAMED = 6
 """How many classes a line names; it counts the others."""
 
 
-def short_classes(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+def short_classes(manifest: Manifest) -> dict[str, list[str]]:
     """Return group -> names of its classes with fewer boxes in D_l than ``min_instances``, in channel order.
 
     Groups without such a class are there, too, with an empty list. A draw covers the group "min" alone, or all classes
     where there is none; the majority may fall short without a word from it.
     """
-    per_class, least = manifest["per_class"], manifest["min_instances"]
     return {
-        group: [name for name in names if per_class[name]["boxes"] < least]
-        for group, names in manifest["groups"].items()
+        group: [name for name in names if manifest.per_class[name].boxes < manifest.min_instances]
+        for group, names in manifest.groups.items()
     }
 
 
-def short_line(manifest: Mapping[str, Any]) -> str:
+def short_line(manifest: Manifest) -> str:
     """Return which classes of which group have fewer boxes in D_l than the minimum, with their numbers of boxes."""
     parts = []
     for group, names in short_classes(manifest).items():
-        counted = [f"{shown_name(name)} {manifest['per_class'][name]['boxes']:,}" for name in names]
-        of = f"{len(names)} of {len(manifest['groups'][group])}"
-        name = shown_name(group)
-        parts.append(f"{name} {of} ({_first(counted)})" if names else f"{name} none")
-    return f"classes below {manifest['min_instances']} boxes in D_l: {', '.join(parts)}"
+        counted = [f"{shown_name(name)} {manifest.per_class[name].boxes:,}" for name in names]
+        of = f"{len(names)} of {len(manifest.groups[group])}"
+        parts.append(f"{shown_name(group)} {of} ({_first(counted)})" if names else f"{shown_name(group)} none")
+    return f"classes below {manifest.min_instances} boxes in D_l: {', '.join(parts)}"
 
 
-def loss_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+def loss_lines(manifest: Manifest) -> Iterator[str]:
     """Yield a line that names the classes whose boxes D_m does not show, the greatest share first; none if all show.
 
     Such boxes are dropped, or ignore regions: what ``--dm-minority`` says. A last line names the way without a draw.
@@ -50,9 +48,13 @@ def loss_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "  (Sec. 4.1: D_m shows the majority alone; to keep all labels: cissod-bench splits import)"
 
 
-def _losses(manifest: Mapping[str, Any]) -> Iterator[str]:
-    for key, what in (("dropped_boxes", "dropped from D_m"), ("ignored_boxes", "ignored in D_m")):
-        lost = {name: one[key] for name, one in manifest["per_class"].items() if one.get(key)}
+def _losses(manifest: Manifest) -> Iterator[str]:
+    counts_of = manifest.per_class.items()
+    losses = {
+        "dropped from D_m": {name: counts.dropped_boxes for name, counts in counts_of if counts.dropped_boxes},
+        "ignored in D_m": {name: counts.ignored_boxes for name, counts in counts_of if counts.ignored_boxes},
+    }
+    for what, lost in losses.items():
         if lost:
             share = {name: count / _in_file(manifest, name, count) for name, count in lost.items()}
             told = [
@@ -62,30 +64,30 @@ def _losses(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{len(lost)} {_classes(len(lost))} with boxes {what}: {_first(told)}"
 
 
-def percent_lines(manifest: Mapping[str, Any]) -> list[str]:
+def percent_lines(manifest: Manifest) -> list[str]:
     """Return how a percentage below 1 was read, which may be meant as a share of 1."""
-    percents = {key: manifest.get(key, 100.0) for key in ("labelled_percent", "unlabelled_percent")}
+    percents = {"labelled_percent": manifest.labelled_percent, "unlabelled_percent": manifest.unlabelled_percent}
     return [
         f"{key} is {value:g} % of the images; a share of {value:g} is {key} {100 * value:g}"
         for key, value in percents.items()
-        if value < 1 and not manifest.get("imported")
+        if value < 1 and not manifest.imported
     ]
 
 
-def _in_file(manifest: Mapping[str, Any], name: str, least: int) -> int:
+def _in_file(manifest: Manifest, name: str, least: int) -> int:
     """Return the boxes of a class in the data set, where older manifests lack it at least those that are known."""
-    return max(int(manifest["per_class"][name].get("original_boxes", 0)), least)
+    return max(manifest.per_class[name].original_boxes or 0, least)
 
 
-def group_counts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, dict[str, int | None]]]:
+def group_counts(manifest: Manifest) -> Iterator[tuple[str, int, dict[str, int | None]]]:
     """Yield name, number of classes and summed counts of every group.
 
     The counts have the keys of ``COLUMNS``; None where the manifest does not say it of every class.
     """
     rows = list(class_rows(manifest))
-    for group, names in manifest["groups"].items():
-        held = [one for one in rows if one["group"] == group]
-        yield group, len(names), {key: _sum([one[key] for one in held]) for key in COLUMNS}
+    for group, names in manifest.groups.items():
+        of_group = [row for row in rows if row["group"] == group]
+        yield group, len(names), {key: _sum([row[key] for row in of_group]) for key in COLUMNS}
 
 
 COLUMNS = {
@@ -98,7 +100,7 @@ COLUMNS = {
 """Counts of boxes of a class in a manifest, and their words."""
 
 
-def count_lines(manifest: Mapping[str, Any], *, every_class: bool = False) -> list[str]:
+def count_lines(manifest: Manifest, *, every_class: bool = False) -> list[str]:
     """Return a table of boxes: a row a group and, if asked for, a row a class below it.
 
     A column that holds nothing but zeros or unknowns is left out, apart from D_l's.
@@ -108,7 +110,7 @@ def count_lines(manifest: Mapping[str, Any], *, every_class: bool = False) -> li
     for group, number, counts in group_counts(manifest):
         rows.append((f"{shown_name(group)}, {number:,} {_classes(number)}", counts))
         if every_class:
-            rows += [(f"  {shown_name(one['class'])}", one) for one in classes if one["group"] == group]
+            rows += [(f"  {shown_name(row['class'])}", row) for row in classes if row["group"] == group]
     keys = [key for key in COLUMNS if key == "boxes" or any(counts[key] for _, counts in rows)]
     table = [("boxes", *(COLUMNS[key] for key in keys))]
     table += [(name, *(_number(counts[key]) for key in keys)) for name, counts in rows]

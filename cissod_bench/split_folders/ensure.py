@@ -17,19 +17,11 @@ from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.whole_files import locked
 from cissod_bench.splitting.drawing import ALGORITHM, minority_rows
-from cissod_bench.splitting.manifest import (
-    MANIFEST,
-    Input,
-    Manifest,
-    describe,
-    read_manifest,
-    split_folder,
-    verify,
-    write_split,
-)
+from cissod_bench.splitting.manifest import MANIFEST, Manifest, read_manifest, split_folder, verify
 from cissod_bench.splitting.options import DrawOptions, check_options
 from cissod_bench.splitting.statements import OPTIONS, check_described, default_options, make_again
 from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.writing import Input, describe, write_split
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class SplitOnDisk:
 
     Attributes:
         folder: where its four files lie.
-        manifest: content of its manifest.json.
+        manifest: what its manifest.json says.
         fresh: whether this call drew it, rather than finding it there.
         seconds: time to read, draw and write, or to verify.
         differing: option -> (of the split found there, asked for), where nobody insisted on the latter.
@@ -245,13 +237,12 @@ def check_classes(train: Annotations, val: Annotations) -> None:
 _REMEDY = "add --force to draw it again, or choose another --split-seed or --work-dir"
 
 
-def _differing(manifest: Mapping[str, Any], options: DrawOptions) -> dict[str, tuple[Any, Any]]:
+def _differing(manifest: Manifest, options: DrawOptions) -> dict[str, tuple[Any, Any]]:
     """Return option -> (of the split, asked for) where the two are not the same."""
-    classes = manifest["classes"]
     wanted = {name: getattr(options, name) for name in OPTIONS}
-    there = {name: manifest.get(name, getattr(DrawOptions(), name)) for name in OPTIONS}  # older ones lack the newest
-    rows = minority_rows(options.minority, classes) if options.minority else ()
-    wanted["minority"] = [classes[row] for row in rows]
+    there = {**vars(DrawOptions()), **manifest.held(*OPTIONS)}  # older ones lack the newest
+    rows = minority_rows(options.minority, manifest.classes) if options.minority else ()
+    wanted["minority"] = [manifest.classes[row] for row in rows]
     return {name: (there[name], value) for name, value in wanted.items() if there[name] != value}
 
 
@@ -263,21 +254,22 @@ def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None
         raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=_REMEDY)
 
 
-def _check_same(
-    folder: Path, manifest: Mapping[str, Any], task: Task, options: DrawOptions, root: Path, remedy: str
-) -> None:
+def _check_same(folder: Path, manifest: Manifest, task: Task, options: DrawOptions, root: Path, remedy: str) -> None:
     """Refuse a split that is not of this task, seed and data."""
-    imported = bool(manifest.get("imported"))
-    for name, wanted in (("task", task.name), ("split_seed", options.split_seed), ("algorithm", ALGORITHM)):
-        if manifest[name] != wanted and not (imported and name == "algorithm"):
-            raise UsageFault(
-                f"{folder} holds a split with {name} {manifest[name]!r}; asked for is {wanted!r}.", remedy=remedy
-            )
-    roles, known = manifest["inputs"].keys(), task.inputs.keys()
-    if not (roles <= known if imported else roles == known):  # an import may have had the val file alone
-        there, asked = ", ".join(sorted(manifest["inputs"])), ", ".join(sorted(task.inputs))
-        raise DataFault(f"{folder} was drawn from inputs {there}; the task has {asked}.", remedy=remedy)
-    files = {role: input_path(task, role, root) for role in manifest["inputs"]}
+    facts: list[tuple[str, object, object]] = [
+        ("task", manifest.task, task.name),
+        ("split_seed", manifest.split_seed, options.split_seed),
+    ]
+    if not manifest.imported:
+        facts.append(("algorithm", manifest.algorithm, ALGORITHM))
+    for name, there, wanted in facts:
+        if there != wanted:
+            raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {wanted!r}.", remedy=remedy)
+    roles, known = manifest.inputs.keys(), task.inputs.keys()
+    if not (roles <= known if manifest.imported else roles == known):  # an import may have had the val file alone
+        drawn_from, asked = ", ".join(sorted(roles)), ", ".join(sorted(known))
+        raise DataFault(f"{folder} was drawn from inputs {drawn_from}; the task has {asked}.", remedy=remedy)
+    files = {role: input_path(task, role, root) for role in manifest.inputs}
     check_described(folder, manifest, task, options, files, remedy=remedy)
 
 
@@ -301,7 +293,7 @@ def check_existing(task: Task, data_root: Path, work_dir: Path, split_seed: int)
 
 
 def check_still_described(
-    folder: Path, manifest: Mapping[str, Any], task: Task, roots: Sequence[Path], data_root: Path, work_dir: Path
+    folder: Path, manifest: Manifest, task: Task, roots: Sequence[Path], data_root: Path, work_dir: Path
 ) -> None:
     """Refuse a split that is not what its task describes now.
 
@@ -317,7 +309,7 @@ def check_still_described(
         DataFault, UsageFault: as ``check_existing``.
     """
     files = {role: path for root in reversed(roots) for role, path in at_hand(task, root).items()}
-    options = draw_options(task, split_seed=manifest["split_seed"])
+    options = draw_options(task, split_seed=manifest.split_seed)
     remedy = make_again(task, manifest, data_root, work_dir)
     check_described(folder, manifest, task, options, files, remedy=remedy)
 

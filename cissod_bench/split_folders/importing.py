@@ -12,27 +12,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from cissod_bench.annotations.columns import Ints
-from cissod_bench.annotations.lenient import normalised
 from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.hashing import file_sha256
 from cissod_bench.files.json_objects import Progress
-from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
+from cissod_bench.files.whole_files import folder_appearing, locked
 from cissod_bench.split_folders.counts import short_line
 from cissod_bench.split_folders.ensure import SplitOnDisk, at_hand, draw_options, task_data_root
 from cissod_bench.split_folders.import_files import Files, Given, read_files
 from cissod_bench.splitting.data_files import write_data_files
-from cissod_bench.splitting.manifest import MANIFEST, Input, Manifest, describe, split_folder
+from cissod_bench.splitting.manifest import UNKNOWN, ClassCounts, HashedFile, Manifest, split_folder
 from cissod_bench.splitting.parts import parts_of, stated_parts
 from cissod_bench.splitting.scenarios import boxes_of_classes, frequency_groups, images_of_classes, official_groups
 from cissod_bench.splitting.split import Groups, Source, Split
 from cissod_bench.splitting.task import Task
-
-UNKNOWN = "unknown"
-"""Value of the manifest's ``hidden_boxes`` where nobody gave the boxes of D_u."""
+from cissod_bench.splitting.writing import Input, describe, write_manifest
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def import_split(
         with folder_appearing(folder) as hidden:
             hashes = write_data_files(hidden, _unmarked(split), progress)
             manifest = _manifest(task, given, files, split, hashes, root)
-            (hidden / MANIFEST).write_bytes(json_bytes(manifest))
+            write_manifest(hidden, manifest)
     return Imported(
         SplitOnDisk(folder, manifest, True, time.perf_counter() - started), tuple(_warnings(files, manifest))
     )
@@ -192,31 +190,38 @@ def _manifest(task: Task, given: Given, files: Files, split: Split, hashes: Mapp
         role: Input(path.relative_to(root).as_posix(), file_sha256(path)) for role, path in at_hand(task, root).items()
     }
     manifest = describe(split, task, inputs, hashes)
-    train = files.train
-    known = {} if train is None else {"original_boxes": boxes_of_classes(train), **_not_shown(files.labelled, train)}
-    for row, counts in enumerate(manifest["per_class"].values()):
-        for key in ("original_boxes", "dropped_boxes", "ignored_boxes"):
-            if key in known:
-                counts[key] = int(known[key][row])
-            else:
-                del counts[key]
-        if not files.hidden_known:
-            del counts["unlabelled_images"], counts["unlabelled_boxes"]
     paths = given.paths()
-    read = {"labelled": files.labelled.sha256, "unlabelled": files.unlabelled.sha256, "hidden": files.hidden.sha256}
     data = {"val": files.val, "labelled": files.labelled, "unlabelled": files.unlabelled, "hidden": files.hidden}
+    read = {role: dict(annotations.normalised) for role, annotations in data.items() if role in ("val", *paths)}
+    return msgspec.structs.replace(
+        manifest,
+        per_class=_known_counts(manifest.per_class, files),
+        normalised={role: tally for role, tally in read.items() if tally},
+        left_out={"in neither of the imported files": files.neither} if files.neither else {},
+        imported=True,
+        imported_files={role: HashedFile(path.name, data[role].sha256) for role, path in paths.items()},
+        hidden_boxes="given" if given.hidden else "from train" if files.hidden_known else UNKNOWN,
+    )
+
+
+def _known_counts(per_class: Mapping[str, ClassCounts], files: Files) -> dict[str, ClassCounts]:
+    """Return the counts of every class with None for those that the files do not tell."""
+    unknown: dict[str, None] = {} if files.hidden_known else {"unlabelled_images": None, "unlabelled_boxes": None}
+    none = [None] * len(per_class)
+    original, dropped, ignored = none, none, none
+    if files.train is not None:
+        original = boxes_of_classes(files.train).tolist()
+        dropped, ignored = (counts.tolist() for counts in _not_shown(files.labelled, files.train))
     return {
-        **manifest,
-        **normalised({role: one.normalised for role, one in data.items() if role in ("val", *paths)}),
-        "left_out": {"in neither of the imported files": files.neither} if files.neither else {},
-        "imported": True,
-        "imported_files": {role: {"path": path.name, "sha256": read[role]} for role, path in paths.items()},
-        "hidden_boxes": "given" if given.hidden else "from train" if files.hidden_known else UNKNOWN,
+        name: msgspec.structs.replace(
+            counts, original_boxes=original[row], dropped_boxes=dropped[row], ignored_boxes=ignored[row], **unknown
+        )
+        for row, (name, counts) in enumerate(per_class.items())
     }
 
 
-def _not_shown(labelled: Annotations, train: Annotations) -> dict[str, Ints]:
-    """Return the boxes of each class that the training file has on images of D_l and D_l does not show, (C,).
+def _not_shown(labelled: Annotations, train: Annotations) -> tuple[Ints, Ints]:
+    """Return the boxes of each class that the training file has on images of D_l and D_l does not show, (C,) each.
 
     As in the manifest of a draw: those that are dropped, and those that became ignore regions.
     """
@@ -229,21 +234,21 @@ def _not_shown(labelled: Annotations, train: Annotations) -> dict[str, Ints]:
             rows = data.box_class[images[data.box_image] & (data.crowd == crowd)]
             counts[crowd] = counts.get(crowd, np.zeros(num, np.int64)) + sign * np.bincount(rows, minlength=num)
     ignored = np.maximum(-counts[True], 0)
-    return {"dropped_boxes": np.maximum(counts[False] - ignored, 0), "ignored_boxes": ignored}
+    return np.maximum(counts[False] - ignored, 0), ignored
 
 
 def _warnings(files: Files, manifest: Manifest) -> list[str]:
     """Return what is allowed, but may not be meant."""
-    found = []
+    warnings = []
     if count := len(files.unlabelled.box_ids):
-        found.append(f"{files.unlabelled.path} holds {count:,} boxes. None is used: D_u must show none.")
+        warnings.append(f"{files.unlabelled.path} holds {count:,} boxes. None is used: D_u must show none.")
     if not files.hidden_known:
-        found.append(
+        warnings.append(
             "The boxes of D_u are not known, so pseudo labels cannot be judged and the method oracle cannot be run; "
             "give them with --hidden, or the task's training file below --data-root."
         )
     if files.train is None:
-        found.append("The task's training file is not at hand, so it was not checked that the images are its own.")
-    if manifest["below_minimum"]:
-        found.append(f"D_l: {short_line(manifest)}.")
-    return found
+        warnings.append("The task's training file is not at hand, so it was not checked that the images are its own.")
+    if manifest.below_minimum:
+        warnings.append(f"D_l: {short_line(manifest)}.")
+    return warnings

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import asdict
 
-from cissod_bench.annotations.naming import Naming
 from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.catalogue.task_files import find_task
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
@@ -21,48 +20,6 @@ from cissod_bench.splitting.statements import OPTIONS
 from cissod_bench.splitting.task import Task
 
 _DRAW = "cissod-bench make-splits"
-
-
-class _OfClass(msgspec.Struct):
-    unlabelled_images: int | None = None
-    unlabelled_boxes: int | None = None
-    original_boxes: int | None = None
-    dropped_boxes: int | None = None
-    ignored_boxes: int | None = None
-
-
-class _Rewritten(msgspec.Struct):
-    ignored: list[int] = []
-
-
-class _Optional(msgspec.Struct):
-    """Keys that older manifests lack, or that only some have, and their types."""
-
-    per_class: dict[str, _OfClass] = {}
-    left_out: dict[str, int] = {}
-    naming: Naming = "file_name"
-    views: dict[str, dict[str, list[str]]] = {}
-    rewritten: _Rewritten | None = None
-    offsets: dict[str, dict[str, int]] = {}
-    ids_sha256: dict[str, str] = {}
-    unlabelled_percent: float = 100.0
-    imported: bool = False
-    imported_files: dict[str, dict[str, str]] = {}
-    hidden_boxes: str = ""
-
-
-def read_split(folder: Path) -> Manifest:
-    """Return the manifest of a split's folder with its optional keys checked too: what reads all of it can trust them.
-
-    Raises:
-        DataFault: as ``read_manifest``, or an optional key is of the wrong type.
-    """
-    manifest = read_manifest(folder)
-    try:
-        msgspec.convert(manifest, _Optional)
-    except msgspec.ValidationError as error:
-        raise DataFault(f"{folder / MANIFEST}: {error}.", remedy=f"{_DRAW} --force") from None
-    return manifest
 
 
 @dataclass(frozen=True)
@@ -99,7 +56,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _found(folder: Path) -> Found:
     try:
-        return Found(folder, read_split(folder))
+        return Found(folder, read_manifest(folder))
     except DataFault as fault:
         return Found(folder, None, fault.message)
 
@@ -130,7 +87,7 @@ def find_split(place: str, split_seed: int, work_dir: Path) -> Path:
     return folder
 
 
-def data_roots(split: Path, manifest: Mapping[str, Any], data_root: Path, work_dir: Path) -> list[Path]:
+def data_roots(split: Path, manifest: Manifest, data_root: Path, work_dir: Path) -> list[Path]:
     """Return the folders that the paths in a split's manifest may be relative to, the likeliest first.
 
     Args:
@@ -139,7 +96,7 @@ def data_roots(split: Path, manifest: Mapping[str, Any], data_root: Path, work_d
         data_root: as the user gave it.
         work_dir: likewise.
     """
-    name = str(manifest["task"])
+    name = manifest.task
     if name in list_tasks() and load_task(name).is_toy:
         return [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
     return [data_root]
@@ -161,13 +118,13 @@ def scored_file(split: Path, data_root: Path, work_dir: Path) -> tuple[Path, Pat
         return data_root, None
     roots = data_roots(split, manifest, data_root, work_dir)
     for root in roots:
-        val = root / manifest["val"]["path"]
-        if val.is_file() and file_sha256(val) == manifest["val"]["sha256"]:
+        val = root / manifest.val.path
+        if val.is_file() and file_sha256(val) == manifest.val.sha256:
             return root, val
     return roots[0], None
 
 
-def task_of(manifest: Mapping[str, Any], data_root: Path, named: str | None = None) -> Task | None:
+def task_of(manifest: Manifest, data_root: Path, named: str | None = None) -> Task | None:
     """Return the task a split belongs to, as it is now; None where it is described by a file that is not at hand.
 
     Args:
@@ -178,12 +135,11 @@ def task_of(manifest: Mapping[str, Any], data_root: Path, named: str | None = No
     Raises:
         UsageFault: the task or its file breaks a rule.
     """
-    name = str(manifest["task"])
-    if named is not None or name in list_tasks():
-        return find_task(named or name)
-    files = (folder / f"{name}.toml" for folder in (Path(), data_root))
-    found = next((file for file in files if file.is_file()), None)
-    return None if found is None else find_task(str(found))
+    if named is not None or manifest.task in list_tasks():
+        return find_task(named or manifest.task)
+    files = (folder / f"{manifest.task}.toml" for folder in (Path(), data_root))
+    task_file = next((file for file in files if file.is_file()), None)
+    return None if task_file is None else find_task(str(task_file))
 
 
 def splits_of(place: str, work_dir: Path) -> list[Path]:
@@ -203,9 +159,9 @@ def _task_folder(place: str, work_dir: Path) -> str:
     """Return the name of the folder of a task's splits."""
     there = [path.name for path in _folders(work_dir / "splits")]
     name = Path(place).stem if place.endswith(".toml") else place
-    for one in (name, command_name(name)):
-        if one in there or one in list_tasks():
-            return one
+    for spelling in (name, command_name(name)):
+        if spelling in there or spelling in list_tasks():
+            return spelling
     if Path(place).is_dir():
         raise DataFault(f"{place} holds no split: {MANIFEST} is missing.", remedy=f"{_DRAW} draws one")
     if "/" in place or "\\" in place:
@@ -213,21 +169,21 @@ def _task_folder(place: str, work_dir: Path) -> str:
     raise unknown_name("split or task", place, {*there, *list_tasks()}, remedy="cissod-bench splits list")
 
 
-def other_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def other_options(manifest: Manifest) -> dict[str, Any]:
     """Return the options of a draw that are not its task's defaults; of an imported split none are known.
 
     A user's own task is described by a file that is not at hand here; then they are compared with the general defaults,
     as far as there are any.
     """
-    if manifest.get("imported"):
+    if manifest.imported:
         return {}
-    name, known = str(manifest["task"]), list_tasks()
-    defaults = draw_options(load_task(name)) if name in known else DrawOptions()
+    known = manifest.task in list_tasks()
+    defaults = draw_options(load_task(manifest.task)) if known else DrawOptions()
     others = {}
+    held = {**vars(DrawOptions()), **manifest.held(*OPTIONS)}  # older manifests lack the newest
     for option in OPTIONS:
-        usual = getattr(defaults, option)
-        there = manifest.get(option, getattr(DrawOptions(), option))
-        if name not in known and usual is None:
+        usual, there = getattr(defaults, option), held[option]
+        if not known and usual is None:
             continue
         if option == "minority":
             usual, there = sorted(usual or ()), sorted(there)
@@ -243,22 +199,19 @@ def row(found: Found) -> dict[str, Any]:
         return {"dir": str(found.folder), "fault": found.fault}
     return {
         "dir": str(found.folder),
-        "task": manifest["task"],
-        "split_seed": manifest["split_seed"],
-        "labelled": manifest["counts"]["labelled"],
-        "unlabelled": manifest["counts"]["unlabelled"],
-        "split_sha256": manifest["split_sha256"],
+        "task": manifest.task,
+        "split_seed": manifest.split_seed,
+        "labelled": manifest.counts["labelled"],
+        "unlabelled": manifest.counts["unlabelled"],
+        "split_sha256": manifest.split_sha256,
         "options": other_options(manifest),
-        "imported": bool(manifest.get("imported", False)),
+        "imported": manifest.imported,
         "fault": "",
     }
 
 
-def class_rows(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def class_rows(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Yield name, group and counts of every class in channel order; None for what an older manifest does not say."""
-    group_of = {name: group for group, names in manifest["groups"].items() for name in names}
-    in_d_l = ("images", "boxes", "dropped_boxes", "ignored_boxes")
-    keys = (*in_d_l, "unlabelled_images", "unlabelled_boxes", "original_boxes")
-    for name in manifest["classes"]:
-        counts = manifest["per_class"][name]
-        yield {"class": name, "group": group_of[name], **{key: counts.get(key) for key in keys}}
+    group_of = manifest.group_of
+    for name in manifest.classes:
+        yield {"class": name, "group": group_of[name], **asdict(manifest.per_class[name])}

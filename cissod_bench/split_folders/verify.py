@@ -6,7 +6,7 @@ Hashes tell whether the files are those that were written; this tells whether wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -22,9 +22,8 @@ from cissod_bench.controls import shown_name
 from cissod_bench.errors import DataFault
 from cissod_bench.files.hashing import file_sha256
 from cissod_bench.files.json_objects import Progress
-from cissod_bench.split_folders.listing import read_split
 from cissod_bench.splitting.data_files import FILES, HIDDEN, LABELLED, UNLABELLED
-from cissod_bench.splitting.manifest import Manifest
+from cissod_bench.splitting.manifest import Manifest, read_manifest
 from cissod_bench.splitting.parts import stated_parts
 from cissod_bench.splitting.scenarios import boxes_of_classes, frequency_groups, images_of_classes
 from cissod_bench.splitting.task import Task
@@ -86,7 +85,7 @@ def split_faults(
         val: the validation file it was made for; where there is none, scored images are not looked at.
     """
     try:
-        manifest = read_split(folder)
+        manifest = read_manifest(folder)
     except DataFault as fault:
         return [fault.message]
     faults = list(_changed(folder, manifest))
@@ -110,7 +109,7 @@ def split_faults(
 
 def _changed(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in FILES:
-        path, wanted = folder / name, manifest["files"][name]
+        path, wanted = folder / name, manifest.files[name]
         try:
             found = file_sha256(path)
         except FileNotFoundError:
@@ -128,21 +127,21 @@ def _read(folder: Path, manifest: Manifest, progress: Progress | None, root: Pat
     Raises:
         DataFault: one breaks the rules of an annotation file.
     """
-    naming, doubtful = manifest.get("naming", "file_name"), manifest.get("doubtful_sizes", ())
-    minority = manifest["groups"].get("min", ())
+    naming, doubtful = manifest.naming, manifest.doubtful_sizes
+    minority = manifest.groups.get("min", ())
     files = {}
     for name in FILES:
         with read_annotations(folder / name, naming=naming, doubtful=doubtful, progress=progress) as data:
             files[name] = _file(data, _listed(data, manifest, "train", root))
             if name == LABELLED:
                 part_of = np.array(stated_parts(data), dtype=object)
-                rows = np.array([row for row, one in enumerate(data.classes) if one in minority], np.int64)
+                rows = np.array([row for row, name in enumerate(data.classes) if name in minority], np.int64)
                 in_d_m = (part_of == "D_m")[data.box_image] & np.isin(data.box_class, rows) & data.instances()
                 parts = {part: np.sort(data.image_ids[part_of == part]) for part in sorted(set(part_of.tolist()))}
                 shown = np.sort(data.box_ids[in_d_m])
     scored = None
     if val is not None:
-        images = manifest["images"].get("val", "")
+        images = manifest.images.get("val", "")
         place = ImageFolder(root / images, images)
         with read_annotations(val, naming=naming, doubtful=doubtful, folder=place, progress=progress) as data:
             scored = _listed(data, manifest, "val", root, place)
@@ -151,13 +150,13 @@ def _read(folder: Path, manifest: Manifest, progress: Progress | None, root: Pat
 
 def _listed(data: Annotations, manifest: Manifest, role: str, root: Path, folder: ImageFolder | None = None) -> Listed:
     """Return the image files of a data file without holding their names: for a message it is read again."""
-    path, naming, doubtful = data.path, manifest.get("naming", "file_name"), manifest.get("doubtful_sizes", ())
+    path, naming, doubtful = data.path, manifest.naming, manifest.doubtful_sizes
 
     def names(rows: Ints) -> list[str]:
         with read_annotations(path, naming=naming, doubtful=doubtful, folder=folder) as again:
             return [again.file_names[row] for row in rows.tolist()]
 
-    return replace(listed(data, manifest["images"], role, root), names=names)
+    return replace(listed(data, manifest.images, role, root), names=names)
 
 
 def _file(data: Annotations, files: Listed) -> _File:
@@ -177,7 +176,7 @@ def _file(data: Annotations, files: Listed) -> _File:
 
 def _classes_agree(files: _Files, manifest: Manifest) -> Iterator[str]:
     for name, file in zip(FILES, (files.labelled, files.unlabelled, files.hidden), strict=True):
-        if list(file.classes) != manifest["classes"]:
+        if list(file.classes) != manifest.classes:
             yield f"{name}: its categories are not the classes of the manifest."
         if file.odd:
             first = file.odd[0]
@@ -209,7 +208,7 @@ def _boxes_apart(files: _Files, manifest: Manifest) -> Iterator[str]:
 
 
 def _parts_kept(files: _Files, manifest: Manifest) -> Iterator[str]:
-    parts = {name: count for name, count in manifest["counts"].items() if name not in ("labelled", "unlabelled")}
+    parts = {name: count for name, count in manifest.counts.items() if name not in ("labelled", "unlabelled")}
     found = {name: len(ids) for name, ids in files.parts.items()}
     if set(found) - {""}:  # a task without parts names none
         for name in sorted(parts.keys() | found.keys()):
@@ -222,28 +221,27 @@ def _parts_kept(files: _Files, manifest: Manifest) -> Iterator[str]:
     if len(shown):
         rule = "D_m shows the majority alone"
         yield f"{LABELLED}: {len(shown)} minority boxes of D_m are shown, the first is {shown[0]}; {rule}."
-    ignored = np.array(manifest.get("rewritten", {}).get("ignored", ()), np.int64)
+    ignored = np.array(manifest.rewritten.get("ignored", ()), np.int64)
     lost = np.setdiff1d(ignored, files.labelled.crowd_ids)
     if len(lost):
         yield f"{LABELLED}: {len(lost)} boxes must be ignore regions (iscrowd 1) and are not, the first is {lost[0]}."
 
 
 def _counts_true(files: _Files, manifest: Manifest) -> Iterator[str]:
-    found = {
-        "counts.labelled": len(files.labelled.image_ids),
-        "counts.unlabelled": len(files.unlabelled.image_ids),
-        "boxes.labelled": int(files.labelled.boxes.sum()),
-        "boxes.hidden": int(files.hidden.boxes.sum()),
-    }
-    for place, count in found.items():
-        key, name = place.split(".")
-        if count != manifest[key][name]:
-            yield _differs(place, count, manifest[key][name])
+    facts = (
+        ("counts.labelled", len(files.labelled.image_ids), manifest.counts["labelled"]),
+        ("counts.unlabelled", len(files.unlabelled.image_ids), manifest.counts["unlabelled"]),
+        ("boxes.labelled", int(files.labelled.boxes.sum()), manifest.boxes.labelled),
+        ("boxes.hidden", int(files.hidden.boxes.sum()), manifest.boxes.hidden),
+    )
+    for place, count, stated in facts:
+        if count != stated:
+            yield _differs(place, count, stated)
 
 
 def _classes_counted(files: _Files, manifest: Manifest) -> Iterator[str]:
     """Compare the counts of every class and group, and what follows from them."""
-    classes = manifest["classes"]
+    classes = manifest.classes
     if any(list(file.classes) != classes for file in (files.labelled, files.hidden)):
         return  # told already; rows would be compared with other classes
     columns = {
@@ -253,39 +251,48 @@ def _classes_counted(files: _Files, manifest: Manifest) -> Iterator[str]:
         "unlabelled_boxes": files.hidden.boxes,
     }
     for row, name in enumerate(classes):
-        there = manifest["per_class"][name]
         for key, counts in columns.items():
-            if key in there and there[key] != counts[row]:
-                yield _differs(f"per_class.{name}.{key}", int(counts[row]), there[key])
-    for group, names in manifest["groups"].items():
+            stated = getattr(manifest.per_class[name], key)
+            if stated is not None and stated != counts[row]:
+                yield _differs(f"per_class.{name}.{key}", int(counts[row]), stated)
+    for group, names in manifest.groups.items():
         rows = [classes.index(name) for name in names]
-        found = (len(names), int(files.labelled.boxes[rows].sum()), int(files.hidden.boxes[rows].sum()))
-        stated = manifest["per_group"].get(group, {})
-        for key, count in zip(("classes", "labelled", "hidden"), found, strict=True):
-            if stated.get(key) != count:
-                yield _differs(f"per_group.{group}.{key}", count, stated.get(key))
-        below = [name for name in names if files.labelled.boxes[classes.index(name)] < manifest["min_instances"]]
-        if stated.get("below_minimum", below) != below:
-            yield _differs(f"per_group.{group}.below_minimum", below, stated["below_minimum"])
+        yield from _group_counted(files, manifest, group, rows)
+
+
+def _group_counted(files: _Files, manifest: Manifest, group: str, rows: Sequence[int]) -> Iterator[str]:
+    """Compare the counts of one group, whose classes are some rows of the classes."""
+    counts = {
+        "classes": len(rows),
+        "labelled": int(files.labelled.boxes[rows].sum()),
+        "hidden": int(files.hidden.boxes[rows].sum()),
+    }
+    stated = manifest.per_group.get(group)
+    for key, count in counts.items():
+        if getattr(stated, key, None) != count:
+            yield _differs(f"per_group.{group}.{key}", count, getattr(stated, key, None))
+    below = [manifest.classes[row] for row in rows if files.labelled.boxes[row] < manifest.min_instances]
+    if stated is not None and stated.below_minimum not in (None, below):
+        yield _differs(f"per_group.{group}.below_minimum", below, stated.below_minimum)
 
 
 def _groups_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     """Compare the groups with the task's rule, and the boxes of the classes that D_l must cover with their minimum."""
-    classes = tuple(manifest["classes"])
+    classes = tuple(manifest.classes)
     if files.labelled.classes != classes:
         return
-    if set(manifest["groups"]) == {"f", "c", "r"}:
-        for group, names in frequency_groups(classes, files.labelled.images, _bounds(manifest["task"])).items():
-            if odd := sorted(set(names) ^ set(manifest["groups"][group])):
+    if set(manifest.groups) == {"f", "c", "r"}:
+        for group, names in frequency_groups(classes, files.labelled.images, _bounds(manifest.task)).items():
+            if odd := sorted(set(names) ^ set(manifest.groups[group])):
                 what = f"{len(odd)} classes differ, the first is {odd[0]!r}"
                 yield f"groups.{group} is not what the images of D_l give; {what}."
-    covered = manifest["groups"].get("min", classes)
-    short = [name for name in covered if files.labelled.boxes[classes.index(name)] < manifest["min_instances"]]
-    if sorted(short) != sorted(manifest["below_minimum"]):
-        yield _differs("below_minimum", short, manifest["below_minimum"])
-    if short and not manifest.get("imported"):
-        listed = ", ".join(map(shown_name, short))
-        yield f"{LABELLED}: {len(short)} classes have fewer than {manifest['min_instances']} boxes: {listed}."
+    covered = manifest.groups.get("min", classes)
+    short = [name for name in covered if files.labelled.boxes[classes.index(name)] < manifest.min_instances]
+    if sorted(short) != sorted(manifest.below_minimum):
+        yield _differs("below_minimum", short, manifest.below_minimum)
+    if short and not manifest.imported:
+        told = ", ".join(map(shown_name, short))
+        yield f"{LABELLED}: {len(short)} classes have fewer than {manifest.min_instances} boxes: {told}."
 
 
 def _bounds(task: str) -> tuple[int, int]:
@@ -295,7 +302,7 @@ def _bounds(task: str) -> tuple[int, int]:
 
 def _ids_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     known = {**files.parts, "D_l": files.labelled.image_ids, "unlabelled": files.unlabelled.image_ids}
-    for name, stated in manifest.get("ids_sha256", {}).items():
+    for name, stated in manifest.ids_sha256.items():
         ids = known.get(name, np.empty(0, np.int64))
         found = hashlib.sha256("".join(f"{number}\n" for number in ids.tolist()).encode()).hexdigest()
         if found != stated:

@@ -1,63 +1,130 @@
-"""What was drawn from what: a split's folder and its manifest with options, counts and hashes."""
+"""What is known of a split: its manifest with options, counts and hashes, as a typed object and as the file.
+
+A manifest is checked once, when it is read; who holds a ``Manifest`` can trust its keys, their types and what they say
+of each other. Keys that this version does not know are kept in ``document``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from cissod_bench import __version__
-from cissod_bench.annotations.lenient import normalised
 from cissod_bench.annotations.naming import Naming
-from cissod_bench.annotations.reading import Bools
 from cissod_bench.errors import DataFault
 from cissod_bench.files.hashing import file_sha256
-from cissod_bench.files.json_objects import Progress
-from cissod_bench.files.whole_files import folder_appearing, json_bytes
-from cissod_bench.splitting.data_files import FILES, write_data_files
-from cissod_bench.splitting.drawing import ALGORITHM
-from cissod_bench.splitting.manifest_counts import counts_of
-from cissod_bench.splitting.options import DrawOptions
-from cissod_bench.splitting.split import Source, Split
-from cissod_bench.splitting.statements import stated
-from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.data_files import FILES
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-Manifest: TypeAlias = dict[str, Any]
+UNKNOWN = "unknown"
+"""Value of ``hidden_boxes`` where nobody gave the boxes of D_u."""
+
+_SELDOM = ("doubtful_sizes", "score_floor", "normalised", "imported", "imported_files", "hidden_boxes")
+"""Keys that are written only where they say something."""
+_AGAIN = "cissod-bench make-splits --force"
 
 
-class _File(msgspec.Struct):
+class HashedFile(msgspec.Struct, frozen=True):
+    """A file and the sha256 of its bytes."""
+
     path: str
     sha256: str
 
 
-class _Boxes(msgspec.Struct):
+class BoxCounts(msgspec.Struct, frozen=True):
+    """Boxes that D_l shows, those of them that are ignore regions, and boxes that D_u hides."""
+
     labelled: int
     ignored: int
     hidden: int
 
 
-class _OfGroup(msgspec.Struct):
+class GroupCounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Number of classes of a group, their boxes in D_l and in D_u, and which have too few in D_l (None: not said)."""
+
     classes: int
     labelled: int
     hidden: int
     below_minimum: list[str] | None = None
 
 
-class _OfClass(msgspec.Struct):
+class ClassCounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Counts of one class; None is what an older version or an import does not say.
+
+    Attributes:
+        images: images of D_l that show a box of it.
+        boxes: its boxes in D_l.
+        unlabelled_images: images of D_u with a box of it.
+        unlabelled_boxes: its boxes hidden in D_u.
+        original_boxes: its boxes in the whole data set.
+        dropped_boxes: its boxes on images of D_l that D_l does not show.
+        ignored_boxes: its boxes that became ignore regions.
+    """
+
     images: int
     boxes: int
+    unlabelled_images: int | None = None
+    unlabelled_boxes: int | None = None
+    original_boxes: int | None = None
+    dropped_boxes: int | None = None
+    ignored_boxes: int | None = None
 
 
-class _Layout(msgspec.Struct):
-    """The keys that programs rely on, and their types; a manifest may hold more."""
+class Offset(msgspec.Struct, frozen=True):
+    """What is added to the ids of one further data set."""
+
+    images: int
+    annotations: int
+
+
+class Manifest(msgspec.Struct, kw_only=True, frozen=True, dict=True):
+    """All that a split says of itself; the fields stand in the order of the file's keys.
+
+    Fields with a default are keys that older manifests lack, or that only some splits have.
+
+    Attributes:
+        schema: version of the layout, 1.
+        task, title: of the sub-task.
+        split_seed, cover, labelled_percent, min_instances, minority, dm_minority, unlabelled_percent: how it was drawn
+            (``DrawOptions``).
+        stated: all that the task stated then (``statements.stated``); empty in an older manifest.
+        algorithm: version of the drawing.
+        tool_version: of cissod-bench; "?" in an older manifest.
+        counts: images of D_m and D_s ("labelled" is D_l in all) and of D_u ("unlabelled").
+        left_out: reason -> images that are in no part.
+        boxes: boxes of D_l and D_u; crowd and ignore regions are none.
+        per_group: group -> its counts.
+        imbalance: most boxes of a class in D_l over fewest, >= 1; None where D_l shows none.
+        below_minimum: classes that D_l must cover and that have fewer than ``min_instances`` boxes there.
+        per_class: name of a class -> its counts.
+        groups: group -> names of its classes in channel order; every class is in one.
+        views: view -> other groups to score by.
+        classes: names in channel order.
+        images: role -> image folder below the data root.
+        naming: how image records name their files.
+        doubtful_sizes: files whose annotated width and height were exchanged.
+        metric: "coco" or "lvis".
+        max_dets: detections that are scored.
+        score_floor: detections at or below this score are not scored; None where the split does not say.
+        inputs: role -> annotation file it was drawn from, below the data root.
+        val: the one that is scored against.
+        normalised: role -> what was normalised when that file was read (``lenient.WORDS``) -> in how many records.
+        box_policy: what became of odd boxes -> how many.
+        rewritten: "clipped", "ignored", "swapped" -> ids of the records that are not the input's bytes.
+        dropped: "degenerate", "outside" -> ids of the boxes that were left out.
+        offsets: role of a further data set -> what is added to its ids.
+        ids_sha256: part -> hash of its image ids, ascending, one a line.
+        files: data file -> sha256; empty for a split that is not written.
+        split_sha256: hash over these; "" for a split that is not written.
+        imported: whether others drew it.
+        imported_files: "labelled", "unlabelled", "hidden" -> the file that was imported.
+        hidden_boxes: where an import has the boxes of D_u from; ``UNKNOWN`` where it has none.
+    """
 
     schema: int
     task: str
@@ -68,182 +135,75 @@ class _Layout(msgspec.Struct):
     min_instances: int
     minority: list[str]
     dm_minority: str
+    unlabelled_percent: float = 100.0
+    stated: dict[str, Any] = {}
     algorithm: int
+    tool_version: str = "?"
     counts: dict[str, int]
-    boxes: _Boxes
-    per_group: dict[str, _OfGroup]
+    left_out: dict[str, int] = {}
+    boxes: BoxCounts
+    per_group: dict[str, GroupCounts]
     imbalance: float | None
     below_minimum: list[str]
-    per_class: dict[str, _OfClass]
+    per_class: dict[str, ClassCounts]
     groups: dict[str, list[str]]
+    views: dict[str, dict[str, list[str]]] = {}
     classes: list[str]
     images: dict[str, str]
-    metric: str
-    max_dets: int
-    inputs: dict[str, _File]
-    val: _File
-    box_policy: dict[str, int]
-    files: dict[str, str]
-    split_sha256: str
-
-
-class _MoreOfClass(msgspec.Struct):
-    unlabelled_images: int | None = None
-    unlabelled_boxes: int | None = None
-    original_boxes: int | None = None
-    dropped_boxes: int | None = None
-    ignored_boxes: int | None = None
-
-
-class _Offset(msgspec.Struct):
-    images: int
-    annotations: int
-
-
-class _Optional(msgspec.Struct):
-    """Keys that older manifests lack or that only some splits have, and their types."""
-
-    per_class: dict[str, _MoreOfClass] = {}
-    left_out: dict[str, int] = {}
     naming: Naming = "file_name"
     doubtful_sizes: list[str] = []
-    views: dict[str, dict[str, list[str]]] = {}
+    metric: str
+    max_dets: int
+    score_floor: float | None = None
+    inputs: dict[str, HashedFile]
+    val: HashedFile
+    normalised: dict[str, dict[str, int]] = {}
+    box_policy: dict[str, int]
     rewritten: dict[str, list[int]] = {}
     dropped: dict[str, list[int]] = {}
-    offsets: dict[str, _Offset] = {}
+    offsets: dict[str, Offset] = {}
     ids_sha256: dict[str, str] = {}
-    unlabelled_percent: float = 100.0
+    files: dict[str, str]
+    split_sha256: str
     imported: bool = False
-    imported_files: dict[str, _File] = {}
+    imported_files: dict[str, HashedFile] = {}
     hidden_boxes: str = ""
-    normalised: dict[str, dict[str, int]] = {}
-    stated: dict[str, Any] = {}
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The manifest as plain JSON: of one that was read what stands in the file, else what is to be written."""
+        written: dict[str, Any] = msgspec.to_builtins(self)
+        for key in _SELDOM:
+            if not written[key]:
+                del written[key]
+        if not self.files:
+            written["split_sha256"] = None
+        if self.imported:  # these keys are about the imported files and stand together behind all others
+            last = [key for key in ("normalised", "imported", "imported_files", "hidden_boxes") if key in written]
+            written |= {key: written.pop(key) for key in last}
+        return written
+
+    def held(self, *keys: str) -> dict[str, Any]:
+        """Return those of the keys that the file holds, as plain JSON; an older one lacks the newest."""
+        return {key: self.document[key] for key in keys if key in self.document}
+
+    @property
+    def group_of(self) -> dict[str, str]:
+        """Name of a class -> its group."""
+        return {name: group for group, names in self.groups.items() for name in names}
+
+    @property
+    def hidden_known(self) -> bool:
+        """Whether the boxes of D_u are known; some who publish a split do not give them."""
+        return self.hidden_boxes != UNKNOWN
 
 
-@dataclass(frozen=True)
-class Input:
-    """An annotation file a split was drawn from.
-
-    Attributes:
-        path: relative to the data root.
-        sha256: hash of its bytes.
-        normalised: what was normalised when it was read (``lenient.WORDS``) -> in how many records.
-    """
-
-    path: str
-    sha256: str
-    normalised: Mapping[str, int] = field(default_factory=dict)
+_REQUIRED = tuple(field.name for field in msgspec.structs.fields(Manifest) if field.required)
 
 
 def split_folder(work_dir: Path, task: str, split_seed: int) -> Path:
     """Return ``work_dir/splits/<task>/seed<k>``; nothing is created."""
     return work_dir / "splits" / task / f"seed{split_seed}"
-
-
-def write_split(
-    folder: Path, split: Split, task: Task, inputs: Mapping[str, Input], progress: Progress | None = None
-) -> Manifest:
-    """Write a split's folder, whole or not at all, in place of one that is there; return its manifest.
-
-    Args:
-        folder: the split's place, ``split_folder(...)``.
-        split: what was drawn.
-        task: the sub-task.
-        inputs: role -> annotation file.
-        progress: called every few thousand records.
-    """
-    with folder_appearing(folder) as hidden:
-        files = write_data_files(hidden, split, progress)
-        manifest = describe(split, task, inputs, files)
-        (hidden / MANIFEST).write_bytes(json_bytes(manifest))
-    return manifest
-
-
-def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mapping[str, str]) -> Manifest:
-    """Return the manifest of a split; it holds no time and no absolute path, so equal draws give equal manifests.
-
-    Args:
-        split: what was drawn.
-        task: the sub-task.
-        inputs: role -> annotation file.
-        files: data file -> sha256; empty for a split that is not written.
-    """
-    return {
-        "schema": SCHEMA,
-        "task": task.name,
-        "title": task.title,
-        **_options(split.options),
-        "stated": stated(task),
-        "algorithm": ALGORITHM,
-        "tool_version": __version__,
-        **counts_of(split),
-        "groups": {group: list(names) for group, names in split.groups.items()},
-        "views": {
-            view: {group: list(names) for group, names in groups.items()} for view, groups in split.views.items()
-        },
-        "classes": list(split.classes),
-        "images": dict(task.images),
-        "naming": task.naming,
-        **({"doubtful_sizes": list(task.swapped)} if task.swapped else {}),
-        "metric": task.metric,
-        "max_dets": task.max_dets,
-        "inputs": {role: {"path": one.path, "sha256": one.sha256} for role, one in inputs.items()},
-        "val": {"path": inputs["val"].path, "sha256": inputs["val"].sha256},
-        **normalised({role: one.normalised for role, one in inputs.items()}),
-        **_rewritten(split),
-        "ids_sha256": _ids_sha256(split),
-        "files": dict(files),
-        "split_sha256": split_sha256(files) if files else None,
-    }
-
-
-def _options(options: DrawOptions) -> Manifest:
-    return {**vars(options), "minority": list(options.minority or ())}
-
-
-def _rewritten(split: Split) -> Manifest:
-    """Return what became of odd boxes, and the ids of all records that are not the input's bytes.
-
-    Records of a further source are all rewritten: their ids are offset and their classes those of the first.
-    """
-    policies = [source.annotations.policy for source in split.sources]
-    data = [source.annotations for source in split.sources]
-    offsets = split.offsets()
-    return {
-        "box_policy": {rule: sum(one.counts()[rule] for one in policies) for rule in policies[0].counts()},
-        "rewritten": {
-            "clipped": sorted(number for one in policies for number in one.clipped),
-            "ignored": sorted(n for source in split.sources for n in _ids_of_boxes(source, source.ignored)),
-            "swapped": sorted(number for one in data for number in one.image_ids[one.swapped].tolist()),
-        },
-        "dropped": {
-            "degenerate": sorted(number for one in policies for number in one.degenerate),
-            "outside": sorted(number for one in policies for number in one.outside),
-        },
-        "offsets": {
-            source.root: {"images": images, "annotations": boxes}
-            for source, (images, boxes) in zip(split.sources, offsets, strict=True)
-            if images or boxes
-        },
-    }
-
-
-def _ids_of_boxes(source: Source, boxes: Bools) -> list[int]:
-    numbers: list[int] = source.annotations.box_ids[boxes].tolist()
-    return numbers
-
-
-def _ids_sha256(split: Split) -> dict[str, str]:
-    """Return part -> hash of its image ids, ascending, one a line."""
-    parts: dict[str, list[npt.NDArray[np.int64]]] = {}
-    for source, (offset, _) in zip(split.sources, split.offsets(), strict=True):
-        for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
-            parts.setdefault(name, []).append(source.annotations.image_ids[rows] + offset)
-    hashes = {}
-    for name, ids in parts.items():
-        lines = "".join(f"{number}\n" for number in np.sort(np.concatenate(ids)).tolist())
-        hashes[name] = hashlib.sha256(lines.encode()).hexdigest()
-    return hashes
 
 
 def split_sha256(files: Mapping[str, str]) -> str:
@@ -258,47 +218,58 @@ def read_manifest(folder: Path) -> Manifest:
         DataFault: there is none, it is no JSON, is of a newer schema, or a key is missing or contradicts another one.
     """
     path = folder / MANIFEST
-    again = "cissod-bench make-splits --force"
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataFault(f"{folder} holds no split: {MANIFEST} is missing.", remedy="cissod-bench make-splits") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
-        raise DataFault(f"{path} cannot be read: {error}.", remedy=again) from None
-    if missing := [key for key in _Layout.__struct_fields__ if key not in manifest]:
-        raise DataFault(f"{path} lacks the key {missing[0]!r}.", remedy=again)
-    if isinstance(manifest["schema"], int) and manifest["schema"] > SCHEMA:
-        message = f"{path} has schema {manifest['schema']!r}; this version reads up to {SCHEMA}."
+    document = _read_document(folder)
+    if missing := [key for key in _REQUIRED if key not in document]:
+        raise DataFault(f"{path} lacks the key {missing[0]!r}.", remedy=_AGAIN)
+    if isinstance(document["schema"], int) and document["schema"] > SCHEMA:
+        message = f"{path} has schema {document['schema']!r}; this version reads up to {SCHEMA}."
         raise DataFault(message, remedy="update cissod-bench")
     try:
-        rule = _broken_rule(msgspec.convert(manifest, _Layout))
-        msgspec.convert(manifest, _Optional)
+        manifest = msgspec.convert(document, Manifest)
     except msgspec.ValidationError as error:
-        rule = str(error)
-    if rule:
-        raise DataFault(f"{path}: {rule}.", remedy=again)
+        raise DataFault(f"{path}: {error}.", remedy=_AGAIN) from None
+    if rule := _broken_rule(manifest):
+        raise DataFault(f"{path}: {rule}.", remedy=_AGAIN)
+    vars(manifest)["document"] = document
     return manifest
 
 
-def _broken_rule(layout: _Layout) -> str | None:
+def _read_document(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        document: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataFault(f"{folder} holds no split: {MANIFEST} is missing.", remedy="cissod-bench make-splits") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise DataFault(f"{path} cannot be read: {error}.", remedy=_AGAIN) from None
+    return document
+
+
+def _broken_rule(manifest: Manifest) -> str | None:
     """Return the rule between keys that a manifest breaks, or None."""
-    named = [name for names in layout.groups.values() for name in names]
-    if absent := [key for key in ("labelled", "unlabelled") if key not in layout.counts]:
+    if absent := [key for key in ("labelled", "unlabelled") if key not in manifest.counts]:
         return f"counts lacks the key {absent[0]!r}"
-    if layout.files.keys() != set(FILES):
-        return f"files must name {', '.join(FILES)}, and names {', '.join(layout.files) or 'none'}"
-    if layout.split_sha256 != split_sha256(layout.files):
-        return f"split_sha256 must be the hash over files, {split_sha256(layout.files)}, and is {layout.split_sha256!r}"
-    if layout.inputs.get("val") != layout.val:
+    if manifest.files.keys() != set(FILES):
+        return f"files must name {', '.join(FILES)}, and names {', '.join(manifest.files) or 'none'}"
+    if manifest.split_sha256 != (right := split_sha256(manifest.files)):
+        return f"split_sha256 must be the hash over files, {right}, and is {manifest.split_sha256!r}"
+    if manifest.inputs.get("val") != manifest.val:
         return "inputs must hold under 'val' what val holds"
-    if len(set(layout.classes)) < len(layout.classes):
+    return _broken_class_rule(manifest)
+
+
+def _broken_class_rule(manifest: Manifest) -> str | None:
+    """Return the rule about classes and their groups that a manifest breaks, or None."""
+    classes = manifest.classes
+    named = [name for names in manifest.groups.values() for name in names]
+    if len(set(classes)) < len(classes):
         return "classes names a class twice"
-    if sorted(named) != sorted(layout.classes):
-        odd = sorted(set(named) ^ set(layout.classes)) or [name for name in layout.classes if named.count(name) > 1]
+    if sorted(named) != sorted(classes):
+        odd = sorted(set(named) ^ set(classes)) or [name for name in classes if named.count(name) > 1]
         return f"groups must hold every one of classes once; {odd[0]!r} breaks that"
-    if layout.minority and sorted(layout.minority) != sorted(layout.groups.get("min", [])):
+    if manifest.minority and sorted(manifest.minority) != sorted(manifest.groups.get("min", [])):
         return "groups.min must hold the names of minority"
-    if layout.per_class.keys() != set(layout.classes):
+    if manifest.per_class.keys() != set(classes):
         return "per_class must hold every one of classes"
     return None
 
@@ -311,16 +282,11 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     for name in FILES:
-        path = folder / name
+        path, drawn = folder / name, manifest.files[name]
         try:
-            found = file_sha256(path)
+            sha256 = file_sha256(path)
         except OSError as error:
-            raise DataFault(
-                f"{path} cannot be read ({error.strerror}).", remedy="cissod-bench make-splits --force"
-            ) from None
-        if found != manifest["files"][name]:
-            raise DataFault(
-                f"{path} has been changed: its sha256 is {found}, drawn was {manifest['files'][name]}.",
-                remedy="cissod-bench make-splits --force",
-            )
+            raise DataFault(f"{path} cannot be read ({error.strerror}).", remedy=_AGAIN) from None
+        if sha256 != drawn:
+            raise DataFault(f"{path} has been changed: its sha256 is {sha256}, drawn was {drawn}.", remedy=_AGAIN)
     return manifest

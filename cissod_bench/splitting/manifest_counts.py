@@ -2,79 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.annotations.reading import Bools
+from cissod_bench.splitting.manifest import BoxCounts, ClassCounts, GroupCounts
 from cissod_bench.splitting.split import Source, Split
 
 
-def counts_of(split: Split) -> dict[str, Any]:
+class SplitCounts(NamedTuple):
+    """The numbers of a split, as the fields of the same names in ``Manifest``."""
+
+    counts: dict[str, int]
+    left_out: dict[str, int]
+    boxes: BoxCounts
+    per_group: dict[str, GroupCounts]
+    imbalance: float | None
+    below_minimum: list[str]
+    per_class: dict[str, ClassCounts]
+
+
+def counts_of(split: Split) -> SplitCounts:
     """Return a manifest's numbers: images and boxes of D_l and D_u, in all, of each group and of each class.
 
     Crowd and ignore regions are no boxes.
     """
-    images = {"D_m": 0, "D_s": 0} if split.parted else {}
-    left_out: dict[str, int] = {}
+    per_class = _class_counts(split)
+    in_d_l = [counts.boxes for counts in per_class.values() if counts.boxes]
+    short = {name for name, counts in per_class.items() if counts.boxes < split.options.min_instances}
+    covered = split.groups.get("min", split.classes)  # D_l must hold enough of the minority, or of all
+    return SplitCounts(
+        counts=_image_counts(split),
+        left_out=_left_out(split),
+        boxes=BoxCounts(
+            labelled=sum(in_d_l),
+            ignored=sum(int(source.ignored.sum()) for source in split.sources),
+            hidden=sum(counts.unlabelled_boxes or 0 for counts in per_class.values()),
+        ),
+        per_group=_group_counts(split, per_class, short),
+        imbalance=round(max(in_d_l) / min(in_d_l), 2) if in_d_l else None,
+        below_minimum=[name for name in covered if name in short],
+        per_class=per_class,
+    )
+
+
+def _image_counts(split: Split) -> dict[str, int]:
+    """Return part -> its images, then those of D_l and D_u in all."""
+    images = {"D_m": 0, "D_s": 0}
     for source in split.sources:
         for name, rows in source.labelled.items() if split.parted else ():
             images[name] = images.get(name, 0) + len(rows)
-        for reason, rows in source.left_out.items():
-            left_out[reason] = left_out.get(reason, 0) + len(rows)
-    in_d_l = _per_class(split, _shown)
-    in_d_u = _per_class(split, _hidden)
-    others = {
-        "original_boxes": _per_class(split, _everything)[1],
-        "dropped_boxes": _per_class(split, _dropped)[1],
-        "ignored_boxes": _per_class(split, _ignored)[1],
+    return {
+        **images,
+        "labelled": sum(len(rows) for source in split.sources for rows in source.labelled.values()),
+        "unlabelled": sum(len(source.unlabelled) for source in split.sources),
     }
-    per_class = {
-        name: {
-            **_named(in_d_l[:, row], "images", "boxes"),
-            **_named(in_d_u[:, row], "unlabelled_images", "unlabelled_boxes"),
-            **{key: int(boxes[row]) for key, boxes in others.items()},
-        }
+
+
+def _left_out(split: Split) -> dict[str, int]:
+    """Return reason -> images that are in no part, where there are any."""
+    images: dict[str, int] = {}
+    for source in split.sources:
+        for reason, rows in source.left_out.items():
+            images[reason] = images.get(reason, 0) + len(rows)
+    return {reason: count for reason, count in images.items() if count}
+
+
+def _class_counts(split: Split) -> dict[str, ClassCounts]:
+    images, boxes = _per_class(split, _shown).tolist()
+    hidden_images, hidden_boxes = _per_class(split, _hidden).tolist()
+    _, original = _per_class(split, _everything).tolist()
+    _, dropped = _per_class(split, _dropped).tolist()
+    _, ignored = _per_class(split, _ignored).tolist()
+    return {
+        name: ClassCounts(
+            images=images[row],
+            boxes=boxes[row],
+            unlabelled_images=hidden_images[row],
+            unlabelled_boxes=hidden_boxes[row],
+            original_boxes=original[row],
+            dropped_boxes=dropped[row],
+            ignored_boxes=ignored[row],
+        )
         for row, name in enumerate(split.classes)
     }
-    held = in_d_l[1][in_d_l[1] > 0]
-    labelled = sum(len(rows) for source in split.sources for rows in source.labelled.values())
+
+
+def _group_counts(split: Split, per_class: Mapping[str, ClassCounts], short: Collection[str]) -> dict[str, GroupCounts]:
     return {
-        "counts": {
-            **(images or {"D_m": 0, "D_s": 0}),
-            "labelled": labelled,
-            "unlabelled": sum(len(source.unlabelled) for source in split.sources),
-        },
-        "left_out": {reason: count for reason, count in left_out.items() if count},
-        "boxes": {
-            "labelled": int(in_d_l[1].sum()),
-            "ignored": sum(int(source.ignored.sum()) for source in split.sources),
-            "hidden": int(in_d_u[1].sum()),
-        },
-        "per_group": {
-            group: {
-                "classes": len(names),
-                "labelled": sum(per_class[name]["boxes"] for name in names),
-                "hidden": sum(per_class[name]["unlabelled_boxes"] for name in names),
-                "below_minimum": [name for name in names if per_class[name]["boxes"] < split.options.min_instances],
-            }
-            for group, names in split.groups.items()
-        },
-        "imbalance": round(float(held.max() / held.min()), 2) if len(held) else None,
-        "below_minimum": [name for name in _covered(split) if per_class[name]["boxes"] < split.options.min_instances],
-        "per_class": per_class,
+        group: GroupCounts(
+            classes=len(names),
+            labelled=sum(per_class[name].boxes for name in names),
+            hidden=sum(per_class[name].unlabelled_boxes or 0 for name in names),
+            below_minimum=[name for name in names if name in short],
+        )
+        for group, names in split.groups.items()
     }
-
-
-def _covered(split: Split) -> Sequence[str]:
-    """Return the classes of which D_l must hold ``min_instances`` boxes: the minority, or all."""
-    return split.groups.get("min", split.classes)
-
-
-def _named(counts: npt.NDArray[np.int64], *names: str) -> dict[str, int]:
-    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _shown(source: Source, number: int) -> Bools:

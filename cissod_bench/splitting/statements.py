@@ -15,6 +15,7 @@ from typing import Any
 
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.hashing import file_sha256
+from cissod_bench.splitting.manifest import Manifest
 from cissod_bench.splitting.options import DRAW_OPTIONS, DrawOptions
 from cissod_bench.splitting.task import Task
 
@@ -41,7 +42,7 @@ def stated(task: Task) -> dict[str, Any]:
 
     That is every field of ``Task``, a future one too, that is not known to concern neither, and every option of a draw.
     """
-    facts = {one.name: getattr(task, one.name) for one in fields(task) if one.name not in _ELSEWHERE}
+    facts = {fact.name: getattr(task, fact.name) for fact in fields(task) if fact.name not in _ELSEWHERE}
     options = vars(DrawOptions(**default_options(task)))
     return _plain({**facts, **{name: options[name] for name in OPTIONS}})
 
@@ -57,7 +58,7 @@ def _plain(statement: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def changed(manifest: Mapping[str, Any], task: Task, options: DrawOptions) -> dict[str, tuple[Any, Any]]:
+def changed(manifest: Manifest, task: Task, options: DrawOptions) -> dict[str, tuple[Any, Any]]:
     """Return what the task stated when a split was made and states otherwise now: key -> (then, now).
 
     Args:
@@ -67,33 +68,33 @@ def changed(manifest: Mapping[str, Any], task: Task, options: DrawOptions) -> di
             these.
     """
     now = stated(task)
-    if "stated" in manifest:
-        usual = {one.name: one.default for one in fields(Task) if one.default is not MISSING}
-        then = {key: usual[key] for key in now if key in usual and key not in manifest["stated"]}
-        then = _plain({**then, **manifest["stated"]})
+    if manifest.stated:
+        usual = {fact.name: fact.default for fact in fields(Task) if fact.default is not MISSING}
+        then = {key: usual[key] for key in now if key in usual and key not in manifest.stated}
+        then = _plain({**then, **manifest.stated})
     else:
-        then = _plain({key: manifest[key] for key in _OLDER if key in manifest})
+        then = _plain(manifest.held(*_OLDER))
         now |= _plain({name: getattr(options, name) for name in OPTIONS})
-    if manifest.get("imported"):  # nothing was drawn
+    if manifest.imported:  # nothing was drawn
         then = {key: value for key, value in then.items() if key not in _OF_A_DRAW}
     return {key: (then[key], now[key]) for key in now if key in then and then[key] != now[key]}
 
 
-def chosen(manifest: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def chosen(manifest: Manifest) -> dict[str, tuple[Any, Any]]:
     """Return the options that a split was drawn with in place of its task's own: option -> (the split's, the task's).
 
     Manifests of older versions do not tell.
     """
-    if manifest.get("imported") or "stated" not in manifest:
+    if manifest.imported or not manifest.stated:
         return {}
-    there = _plain({name: manifest[name] for name in OPTIONS if name in manifest})
-    stated_then = _plain(manifest["stated"])
+    there = _plain(manifest.held(*OPTIONS))
+    stated_then = _plain(manifest.stated)
     return {name: (there[name], stated_then.get(name)) for name in there if there[name] != stated_then.get(name)}
 
 
 def check_described(
     folder: Path,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     task: Task,
     options: DrawOptions,
     files: Mapping[str, Path],
@@ -117,9 +118,9 @@ def check_described(
     parts = [f"{key} {_difference(then, now)}" for key, (then, now) in changed(manifest, task, options).items()]
     others = []
     for role, path in files.items():
-        was, now = manifest["inputs"].get(role, {}).get("sha256"), file_sha256(path)
-        if was not in (None, now):
-            others.append(f"it was drawn from another {path}: its sha256 was {was}, now it is {now}")
+        was, now = manifest.inputs.get(role), file_sha256(path)
+        if was is not None and was.sha256 != now:
+            others.append(f"it was drawn from another {path}: its sha256 was {was.sha256}, now it is {now}")
     message = f"{folder} is not the split that {task.named} describes now: {'; '.join([*parts, *others])}."
     if others:
         raise DataFault(message, remedy=remedy)
@@ -130,7 +131,10 @@ def check_described(
 def _difference(then: Any, now: Any) -> str:
     """Return two values in words; of lists only what is in one of them, for 40 names hide the two that differ."""
     if isinstance(then, list) and isinstance(now, list):
-        both = {"has lost": [one for one in then if one not in now], "has got": [one for one in now if one not in then]}
+        both = {
+            "has lost": [name for name in then if name not in now],
+            "has got": [name for name in now if name not in then],
+        }
         words = [f"{what} {', '.join(map(repr, names))}" for what, names in both.items() if names]
         return " and ".join(words) or f"was {then!r} and is {now!r}"
     if isinstance(then, dict) and isinstance(now, dict):
@@ -139,7 +143,7 @@ def _difference(then: Any, now: Any) -> str:
     return f"was {then!r} and is {now!r}"
 
 
-def make_again(task: Task, manifest: Mapping[str, Any], data_root: Path, work_dir: Path) -> str:
+def make_again(task: Task, manifest: Manifest, data_root: Path, work_dir: Path) -> str:
     """Return the remedy for a split that is not what its task describes: the command that makes such a split.
 
     Runs that were made on the split need it for their checkpoints; where there are any, it is left alone.
@@ -150,8 +154,8 @@ def make_again(task: Task, manifest: Mapping[str, Any], data_root: Path, work_di
         data_root: as the user gave it.
         work_dir: likewise.
     """
-    seed = manifest["split_seed"]
-    command = "splits import --labelled FILE --unlabelled FILE" if manifest.get("imported") else "make-splits"
+    seed = manifest.split_seed
+    command = "splits import --labelled FILE --unlabelled FILE" if manifest.imported else "make-splits"
     words = ["--task", task.named, "--split-seed", str(seed)]
     for name, (there, _) in chosen(manifest).items():
         words += [f"--{name.replace('_', '-')}", "FILE" if name == "minority" else str(there)]

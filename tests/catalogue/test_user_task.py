@@ -184,7 +184,7 @@ def test_tasks_lists_name_title_and_source(call: Callable[..., Any]) -> None:
 def test_the_example_draws_a_split_of_coco_mini(call: Callable[..., Any], test_data: Path, tmp_path: Path) -> None:
     done = call("make-splits", "--task", EXAMPLE, "--data-root", test_data, "--work-dir", tmp_path)
     assert done.code == 0, done.err
-    manifest = read_manifest(tmp_path / "splits/coco_mini/seed0")
+    manifest = read_manifest(tmp_path / "splits/coco_mini/seed0").document
     assert manifest["counts"]["D_m"] == 60  # 10 % of the 602 images that hold a majority box
     assert manifest["below_minimum"] == []
     assert len(manifest["groups"]["min"]) == 12

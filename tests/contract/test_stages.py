@@ -195,7 +195,7 @@ def test_a_promoted_image_is_a_labelled_one_with_its_pseudo_labels(tmp_path: Pat
 def test_images_that_may_be_promoted_are_none_of_d_l(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, PROMOTING)
     training = tiny_training(tmp_path, PROMOTING)
-    counts = plan.manifest["counts"]
+    counts = plan.manifest.counts
     assert training.detector.parts.labelled == counts["labelled"]
     assert training.sampler.sizes == (counts["labelled"] + counts["unlabelled"], counts["unlabelled"])
 

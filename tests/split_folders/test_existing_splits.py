@@ -184,7 +184,7 @@ def test_a_run_takes_a_split_of_any_options_but_not_of_other_inputs(
     with pytest.raises(UsageFault, match="holds a split with cover 'uniform'"):
         ensure_split(*arguments)
     drawn = ensure_split(*arguments, any_options=True)
-    assert (drawn.fresh, drawn.manifest["labelled_percent"]) == (False, 40.0)
+    assert (drawn.fresh, drawn.manifest.labelled_percent) == (False, 40.0)
     path = tiny_coco / "tiny/annotations/val.json"
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(DataFault, match="was drawn from another"):

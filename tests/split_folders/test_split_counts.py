@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from split_folders import content, folder
+from split_folders import content, folder, made_manifest
 
 from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.catalogue import load_task
 from cissod_bench.errors import UsageFault
 from cissod_bench.split_folders.counts import NAMED, count_lines, loss_lines, percent_lines, short_line
 from cissod_bench.splitting.drawing import images_of_percent, share_of_images, thinned
-from cissod_bench.splitting.manifest import read_manifest
+from cissod_bench.splitting.manifest import Manifest, read_manifest
 from cissod_bench.splitting.options import DrawOptions
 from cissod_bench.splitting.scenarios import draw_by_frequency
 
@@ -42,14 +42,14 @@ def test_every_box_of_every_class_is_kept_dropped_ignored_or_hidden(
     whole = counts_of(tiny_coco / "tiny/annotations/train.json")
     kept, _, hidden = (counts_of(folder(tmp_path) / name) for name in FILES)
     lost, none = ("dropped_boxes", "ignored_boxes") if rule == "drop" else ("ignored_boxes", "dropped_boxes")
-    for name, one in read_manifest(folder(tmp_path))["per_class"].items():
+    for name, one in read_manifest(folder(tmp_path)).document["per_class"].items():
         assert (one["original_boxes"], one["boxes"], one["unlabelled_boxes"]) == (whole[name], kept[name], hidden[name])
         assert (one[lost], one[none]) == (whole[name] - kept[name] - hidden[name], 0)
 
 
 def test_classes_that_lose_boxes_are_named_and_groups_say_where_their_boxes_are(split: Call, tmp_path: Path) -> None:
     text = split("--labelled-percent", 60).out
-    per_class = read_manifest(folder(tmp_path))["per_class"]
+    per_class = read_manifest(folder(tmp_path)).document["per_class"]
     losing = {name: one for name, one in per_class.items() if one["dropped_boxes"]}
     assert set(losing) == {"heart", "arrow"}
     for name, one in losing.items():
@@ -62,7 +62,7 @@ def test_classes_that_lose_boxes_are_named_and_groups_say_where_their_boxes_are(
 
 def test_every_class_has_a_line_with_v_and_columns_in_show(split: Call, call: Call, tmp_path: Path) -> None:
     text = split("--labelled-percent", 60, "-v").out
-    for name, one in read_manifest(folder(tmp_path))["per_class"].items():
+    for name, one in read_manifest(folder(tmp_path)).document["per_class"].items():
         numbers = (one[key] for key in ("original_boxes", "boxes", "dropped_boxes", "unlabelled_boxes"))
         assert re.search(rf"^    {name} +{' +'.join(map(str, numbers))}$", text, re.M)
     shown = call("splits", "show", "tiny", "--work-dir", tmp_path / "work").out
@@ -70,12 +70,12 @@ def test_every_class_has_a_line_with_v_and_columns_in_show(split: Call, call: Ca
     assert "2 classes with boxes dropped from D_m: " in shown
 
 
-def made(groups: dict[str, list[str]], boxes: dict[str, int], **more: dict[str, int]) -> dict[str, Any]:
+def made(groups: dict[str, list[str]], boxes: dict[str, int], **more: dict[str, int]) -> Manifest:
     per_class = {
         name: {"images": 1, "boxes": count, **{key: of[name] for key, of in more.items()}}
         for name, count in boxes.items()
     }
-    return {"groups": groups, "per_class": per_class, "classes": list(boxes), "min_instances": 10}
+    return made_manifest(groups=groups, per_class=per_class, classes=list(boxes), min_instances=10)
 
 
 def test_the_majority_below_the_minimum_is_named_beside_the_minority() -> None:
@@ -97,7 +97,7 @@ def test_a_drawn_majority_below_the_minimum_stands_in_summary_manifest_and_show(
     path.write_text(json.dumps(data), encoding="utf-8")
     text = split().out
     assert "classes below 3 boxes in D_l: maj 1 of 3 (circle 0), min none" in text
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert manifest["below_minimum"] == []  # of the classes that the draw covers
     assert {name: one["below_minimum"] for name, one in manifest["per_group"].items()} == {"maj": ["circle"], "min": []}
     shown = call("splits", "show", "tiny", "--work-dir", tmp_path / "work").out
@@ -193,7 +193,7 @@ def test_the_second_scenario_refuses_an_empty_part(tiny_coco: Path, percent: flo
 
 @pytest.mark.parametrize("percent", [0.25, 10])
 def test_a_percentage_below_one_is_told_how_it_was_read(percent: float) -> None:
-    manifest = {"labelled_percent": percent, "unlabelled_percent": 100.0}
+    manifest = made_manifest(labelled_percent=percent, unlabelled_percent=100.0)
     wanted = ["labelled_percent is 0.25 % of the images; a share of 0.25 is labelled_percent 25"]
     assert percent_lines(manifest) == (wanted if percent < 1 else [])
 

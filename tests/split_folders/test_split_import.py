@@ -63,7 +63,7 @@ def test_a_published_split_is_the_drawn_one_and_says_that_it_was_imported(
     assert "(imported)" in done.out
     mine, theirs = folder(tmp_path), folder(tmp_path, work="theirs")
     assert data_bytes(mine) == data_bytes(theirs)
-    imported, drawn = verify(mine), read_manifest(theirs)
+    imported, drawn = verify(mine).document, read_manifest(theirs).document
     files = {
         role: {"path": f"{role}.json", "sha256": drawn["files"][f"{role}.json"]} for role in ("labelled", "unlabelled")
     }
@@ -95,7 +95,7 @@ def test_an_imported_split_is_trained_on(take: Call, tmp_path: Path, tiny_coco: 
         preset_name="smoke",
     )
     assert plan.split == folder(tmp_path)
-    assert plan.manifest["imported"] is True
+    assert plan.manifest.imported is True
 
 
 def test_boxes_in_the_unlabelled_file_are_never_used(take: Call, tmp_path: Path, published: Path) -> None:
@@ -112,7 +112,7 @@ def test_hidden_boxes_may_be_given(take: Call, tmp_path: Path, tiny_coco: Path, 
     assert done.code == 0
     assert "it was not checked that the images are its own" in done.err
     assert data_bytes(folder(tmp_path)) == data_bytes(folder(tmp_path, work="theirs"))
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert (manifest["hidden_boxes"], list(manifest["inputs"])) == ("given", ["val"])
     assert manifest["imported_files"]["hidden"]["path"] == "hidden.json"
     assert not any("original_boxes" in one for one in manifest["per_class"].values())
@@ -132,7 +132,7 @@ def test_without_the_boxes_of_d_u_their_counts_are_unknown(
     assert "The boxes of D_u are not known" in done.err
     made = folder(tmp_path)
     assert content(made / "hidden.json")["annotations"] == []
-    manifest = read_manifest(made)
+    manifest = read_manifest(made).document
     assert manifest["hidden_boxes"] == "unknown"
     assert not any("unlabelled_boxes" in one for one in manifest["per_class"].values())
     assert "unknown hidden boxes" in call("splits", "show", made).out
@@ -157,7 +157,7 @@ def test_boxes_that_were_counted_anew_keep_their_ids_and_hidden_ones_are_lifted(
     made = folder(tmp_path)
     assert content(made / "labelled.json")["annotations"] == anew["annotations"]
     lifted = {box["id"] for box in content(made / "hidden.json")["annotations"]}
-    (offset,) = read_manifest(made)["offsets"].values()
+    (offset,) = read_manifest(made).document["offsets"].values()
     assert offset["images"] == 0
     assert lifted == {number + offset["annotations"] for number in hidden}
     assert call("splits", "verify", made).code == 0
@@ -166,9 +166,9 @@ def test_boxes_that_were_counted_anew_keep_their_ids_and_hidden_ones_are_lifted(
 def test_images_in_neither_file_are_counted(take: Call, tmp_path: Path, published: Path) -> None:
     edited(published / "unlabelled.json", lambda data: data.update(images=data["images"][3:]))
     assert take().code == 0
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert manifest["left_out"] == {"in neither of the imported files": 3}
-    drawn = read_manifest(folder(tmp_path, work="theirs"))
+    drawn = read_manifest(folder(tmp_path, work="theirs")).document
     assert manifest["counts"]["unlabelled"] == drawn["counts"]["unlabelled"] - 3
     assert manifest["per_class"]["circle"]["original_boxes"] == drawn["per_class"]["circle"]["original_boxes"]
 
@@ -317,7 +317,7 @@ def test_images_of_two_data_sets_keep_their_folders(call: Call, tmp_path: Path) 
     assert take(0).code == 0
     made = tmp_path / "work/splits/coco-o365/seed0"
     assert data_bytes(made) == data_bytes(theirs.folder)
-    assert read_manifest(made)["groups"] == theirs.manifest["groups"]
+    assert read_manifest(made).document["groups"] == theirs.manifest.groups
     assert call("splits", "verify", made).code == 0
     assert call("splits", "verify", theirs.folder).code == 0
     edited(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from split_folders import content, data_bytes, folder
+from split_folders import content, data_bytes, folder, made_manifest
 
 from cissod_bench.catalogue import list_tasks, load_task
 from cissod_bench.catalogue.task_files import find_task
@@ -252,13 +252,13 @@ def test_every_field_of_a_task_is_stated_or_known_to_concern_no_split(tiny_coco:
 @pytest.mark.parametrize("name", list_tasks())
 def test_a_task_states_the_same_after_json(name: str) -> None:
     task = load_task(name)
-    manifest = {"stated": json.loads(json.dumps(stated(task)))}
+    manifest = made_manifest(stated=json.loads(json.dumps(stated(task))))
     assert changed(manifest, task, draw_options(task)) == {}
 
 
 def test_the_manifest_holds_what_the_task_stated(split: Call, tiny_coco: Path, tmp_path: Path) -> None:
     split("--labelled-percent", "40")
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert manifest["stated"] == stated(find_task(str(tiny_coco / "tiny.toml")))
     assert (manifest["labelled_percent"], manifest["stated"]["labelled_percent"]) == (40.0, 20.0)
     assert str(tmp_path) not in json.dumps(manifest)

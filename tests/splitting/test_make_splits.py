@@ -25,7 +25,7 @@ def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco
     assert sorted(path.name for path in made.iterdir()) == sorted([*FILES, "manifest.json"])
     source = content(tiny_coco / "tiny/annotations/train.json")
     labelled, unlabelled, hidden = (content(made / name) for name in FILES)
-    manifest = read_manifest(made)
+    manifest = read_manifest(made).document
 
     parts = {image["id"]: image["part"] for image in labelled["images"]}
     ids = {image["id"] for image in unlabelled["images"]}
@@ -72,7 +72,7 @@ def test_four_files_are_written_and_agree(split: Call, tmp_path: Path, tiny_coco
 def test_the_manifest_holds_what_other_programs_rely_on(split: Call, tmp_path: Path, tiny_coco: Path) -> None:
     split()
     made = folder(tmp_path)
-    manifest = read_manifest(made)
+    manifest = read_manifest(made).document
     assert manifest["schema"] == 1
     assert (manifest["task"], manifest["title"]) == ("tiny", "Tiny shapes")
     assert (manifest["split_seed"], manifest["cover"], manifest["dm_minority"]) == (0, "useful", "drop")
@@ -118,7 +118,7 @@ def test_order_packing_and_layout_of_the_input_do_not_matter(split: Call, tmp_pa
     path.unlink()
     assert split(work="again").code == 0
     assert data_bytes(folder(tmp_path)) == data_bytes(folder(tmp_path, work="again"))
-    one, other = (read_manifest(folder(tmp_path, work=work)) for work in ("work", "again"))
+    one, other = (read_manifest(folder(tmp_path, work=work)).document for work in ("work", "again"))
     assert one["inputs"].pop("train") != other["inputs"].pop("train")
     assert one == other
 
@@ -132,12 +132,14 @@ def test_json_output_is_a_list_of_folders_with_manifests(split: Call, tmp_path: 
     done = split("--split-seed", 0, "--split-seed", 1, "--json")
     results = json.loads(done.out)
     assert [one["dir"] for one in results] == [str(folder(tmp_path, seed)) for seed in (0, 1)]
-    assert {key: value for key, value in results[1].items() if key != "dir"} == read_manifest(folder(tmp_path, 1))
+    assert {key: value for key, value in results[1].items() if key != "dir"} == read_manifest(
+        folder(tmp_path, 1)
+    ).document
 
 
 def test_the_summary_tells_what_was_drawn(split: Call, tmp_path: Path) -> None:
     text = split().out
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     for part in (
         f"D_m {manifest['counts']['D_m']} + D_s {manifest['counts']['D_s']}",
         f"{manifest['boxes']['hidden']} hidden boxes",
@@ -167,7 +169,7 @@ def test_ignored_minority_boxes_of_d_m_are_kept_as_ignore_regions(split: Call, t
     for box in ignored:
         assert parts[box["image_id"]] == "D_m"
         assert source[box["id"]] == {**box, "iscrowd": 0}
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert manifest["rewritten"]["ignored"] == sorted(box["id"] for box in ignored)
     assert manifest["boxes"]["ignored"] == len(ignored)
     assert manifest["boxes"]["labelled"] == len(labelled["annotations"]) - len(ignored)
@@ -184,7 +186,7 @@ def test_odd_boxes_are_dropped_or_clipped_and_counted(split: Call, tmp_path: Pat
     fourth["iscrowd"] = 1
     path.write_text(json.dumps(odd), encoding="utf-8")
     text = split().out
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert manifest["box_policy"] == {"degenerate": 1, "outside": 1, "clipped": 1, "crowd": 1}
     assert manifest["dropped"] == {"degenerate": [first["id"]], "outside": [second["id"]]}
     assert manifest["rewritten"]["clipped"] == [third["id"]]
@@ -215,7 +217,7 @@ def test_the_minority_can_be_named_in_a_file(split: Call, tmp_path: Path) -> Non
     assert "There is no class 'star-shaped'" in split("--minority", names).err
     names.write_text("square\n\ncircle\n", encoding="utf-8")
     assert split("--minority", names).code == 0
-    assert read_manifest(folder(tmp_path))["groups"]["min"] == ["circle", "square"]
+    assert read_manifest(folder(tmp_path)).document["groups"]["min"] == ["circle", "square"]
     names.write_text("\n", encoding="utf-8")
     assert split("--minority", names).code == 2
     assert split("--minority", tmp_path / "none.txt").code == 2
@@ -276,6 +278,6 @@ def test_coco_tools_read_the_files(split: Call, tmp_path: Path) -> None:
 
     split()
     labelled = COCO(str(folder(tmp_path) / "labelled.json"))
-    manifest = read_manifest(folder(tmp_path))
+    manifest = read_manifest(folder(tmp_path)).document
     assert len(labelled.getImgIds()) == manifest["counts"]["labelled"]
     assert [one["name"] for one in labelled.loadCats(sorted(labelled.getCatIds()))] == manifest["classes"]

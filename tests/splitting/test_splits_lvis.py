@@ -81,18 +81,18 @@ def test_groups_come_from_image_counts_in_d_l_and_the_official_ones_are_a_view(r
     split = drawn(root)
     labelled = content(split.folder / "labelled.json")
     images = Counter(kind for _, kind in {(one["image_id"], one["category_id"]) for one in labelled["annotations"]})
-    groups = split.manifest["groups"]
+    groups = split.manifest.groups
     for kind in range(1, CLASSES + 1):
         count = images[kind]
         group = "r" if count <= 10 else "c" if count <= 100 else "f"
         assert f"class {kind}" in groups[group]
-    assert split.manifest["views"]["official"] == {
+    assert split.manifest.views["official"] == {
         "f": [f"class {kind}" for kind in range(1, 5)],
         "c": [f"class {kind}" for kind in range(5, 20)],
         "r": [f"class {kind}" for kind in range(20, CLASSES + 1)],
     }
     unlabelled = 1500 - len(labelled["images"])
-    assert split.manifest["counts"] == {
+    assert split.manifest.counts == {
         "D_m": 0,
         "D_s": 0,
         "labelled": len(labelled["images"]),
@@ -149,8 +149,9 @@ def test_options_of_the_other_scenario_are_refused(root: Path, options: dict[str
 def test_the_toy_long_tail_has_one_tail_in_d_l_and_d_u(tmp_path: Path) -> None:
     task = load_task("toy-longtail")
     manifest = ensure_split(task, tmp_path, tmp_path, draw_options(task)).manifest
-    assert all(manifest["groups"][group] for group in ("f", "c", "r"))
-    assert manifest["imbalance"] > 50
-    counts = [(one["boxes"], one["unlabelled_boxes"]) for one in manifest["per_class"].values()]
+    assert all(manifest.groups[group] for group in ("f", "c", "r"))
+    assert manifest.imbalance is not None
+    assert manifest.imbalance > 50
+    counts = [(one.boxes, one.unlabelled_boxes) for one in manifest.per_class.values()]
     labelled, unlabelled = np.log10(np.array(counts)).T
     assert np.corrcoef(labelled, unlabelled)[0, 1] > 0.95

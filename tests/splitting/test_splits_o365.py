@@ -63,7 +63,7 @@ def content(split: SplitOnDisk, name: str) -> Any:
 
 def test_78_classes_are_the_majority_and_both_bears_are_one(root: Path) -> None:
     split = drawn(root)
-    groups = split.manifest["groups"]
+    groups = split.manifest.groups
     assert (len(groups["maj"]), len(groups["min"])) == (78, MINORITY)
     labelled = content(split, "labelled.json")
     assert [one["id"] for one in labelled["categories"]] == list(range(1, 366))
@@ -82,8 +82,8 @@ def test_images_of_sports_balls_alone_and_without_boxes_are_dropped_and_counted(
     names = {image["file_name"] for image in content(split, "labelled.json")["images"] if "root" in image}
     ball, empty = f"{COCO_IDS.index(SPORTS_BALL)}.jpg", f"{len(COCO_IDS)}.jpg"
     assert names == {f"{n}.jpg" for n in range(len(COCO_IDS) + 1)} - {ball, empty}
-    assert split.manifest["left_out"]["without a box of a common class"] == 2
-    assert split.manifest["counts"]["D_m"] == 79
+    assert split.manifest.left_out["without a box of a common class"] == 2
+    assert split.manifest.counts["D_m"] == 79
 
 
 def test_no_id_stands_twice_and_every_image_says_its_part_and_folder(root: Path) -> None:
@@ -92,7 +92,7 @@ def test_no_id_stands_twice_and_every_image_says_its_part_and_folder(root: Path)
     images = labelled["images"] + unlabelled["images"]
     assert len({image["id"] for image in images}) == len(images)
     assert len({one["id"] for one in labelled["annotations"]}) == len(labelled["annotations"])
-    offsets = split.manifest["offsets"]["coco"]
+    offsets = split.manifest.offsets["coco"]
     for image in labelled["images"]:
         assert image["part"] == ("D_m" if image.get("root") == "coco" else "D_s")
         assert (image["id"] > offsets["images"]) == (image["part"] == "D_m")
@@ -108,9 +108,9 @@ def test_minority_classes_have_their_boxes_and_d_s_shows_every_class(root: Path)
     in_d_s = {image["id"] for image in labelled["images"] if image["part"] == "D_s"}
     source = json.loads((root / TASK.inputs["train"]).read_bytes())
     counts = Counter(one["category_id"] for one in labelled["annotations"] if one["image_id"] in in_d_s)
-    minority = {number for number in range(1, 366) if f"class {number}" in split.manifest["groups"]["min"]}
+    minority = {number for number in range(1, 366) if f"class {number}" in split.manifest.groups["min"]}
     assert min(counts[number] for number in minority) >= 10
-    assert split.manifest["below_minimum"] == []
+    assert split.manifest.below_minimum == []
     assert sum(counts.values()) == sum(one["image_id"] in in_d_s for one in source["annotations"])
 
 
@@ -119,25 +119,25 @@ def test_missing_images_are_in_no_part_and_swapped_sizes_are_put_right(root: Pat
     images = content(split, "labelled.json")["images"] + content(split, "unlabelled.json")["images"]
     by_name = {image["file_name"]: image for image in images}
     assert MISSING not in by_name
-    assert split.manifest["left_out"]["missing in the release"] == 1
+    assert split.manifest.left_out["missing in the release"] == 1
     assert (by_name[SWAPPED]["width"], by_name[SWAPPED]["height"]) == (80, 100)
-    assert split.manifest["rewritten"]["swapped"] == [1]
+    assert split.manifest.rewritten["swapped"] == [1]
 
 
 def test_a_share_of_the_unlabelled_images_can_be_taken(root: Path) -> None:
     whole = drawn(root).manifest
     split = ensure_split(TASK, root, root / "other", draw_options(TASK, unlabelled_percent=10))
     part = split.manifest
-    assert part["counts"]["unlabelled"] == round(0.1 * whole["counts"]["unlabelled"])
-    assert part["left_out"]["not drawn into D_u"] == whole["counts"]["unlabelled"] - part["counts"]["unlabelled"]
-    assert part["files"]["labelled.json"] == whole["files"]["labelled.json"]
+    assert part.counts["unlabelled"] == round(0.1 * whole.counts["unlabelled"])
+    assert part.left_out["not drawn into D_u"] == whole.counts["unlabelled"] - part.counts["unlabelled"]
+    assert part.files["labelled.json"] == whole.files["labelled.json"]
     assert {image["id"] for image in content(split, "hidden.json")["images"]} == {
         image["id"] for image in content(split, "unlabelled.json")["images"]
     }
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order_of_records(root: Path) -> None:
-    files = drawn(root, 3).manifest["files"]
+    files = drawn(root, 3).manifest.files
     for role in ("train", "coco"):
         path = root / TASK.inputs[role]
         data = json.loads(path.read_bytes())
@@ -145,8 +145,8 @@ def test_the_same_seed_gives_the_same_bytes_in_any_order_of_records(root: Path) 
             data[key].reverse()
         path.write_text(json.dumps(data), encoding="utf-8")
     again = ensure_split(TASK, root, root / "again", draw_options(TASK, split_seed=3))
-    assert again.manifest["files"] == files
-    assert drawn(root, 4).manifest["files"] != files
+    assert again.manifest.files == files
+    assert drawn(root, 4).manifest.files != files
     assert verify(again.folder) == again.manifest
 
 

@@ -78,7 +78,7 @@ def test_objects365_images_come_from_two_roots_and_are_named_without_the_annotat
     labelled, unlabelled = sources(plan)
     files = {role: [one.file(row) for row in range(len(one))] for role, one in (("l", labelled), ("u", unlabelled))}
     parents = Counter(file.parent.relative_to(root).as_posix().split("/patch")[0] for file in files["l"])
-    counts = plan.manifest["counts"]
+    counts = plan.manifest.counts
     assert parents == {"coco/train2017": counts["D_m"], "objects365/train": counts["D_s"]}
     assert {file.relative_to(root / "objects365/train").parts[0][:5] for file in files["u"]} == {"patch"}
     named = {file.relative_to(root / "objects365/train").as_posix() for file in files["u"]}
@@ -86,7 +86,7 @@ def test_objects365_images_come_from_two_roots_and_are_named_without_the_annotat
     assert SWAPPED[0] in named
     assert MISSING[0] not in named
     of_coco = {row for row, file in enumerate(files["l"]) if "coco" in file.relative_to(root).parts}
-    shown = {plan.manifest["classes"][label] for row in of_coco for label in labelled.labels[labelled.box_rows(row)]}
+    shown = {plan.manifest.classes[label] for row in of_coco for label in labelled.labels[labelled.box_rows(row)]}
     assert shown == set(plan.groups["maj"])
     assert len(shown) == len(set(CLASSES.values())) == 78
 
@@ -103,7 +103,7 @@ def test_the_oracle_adds_the_hidden_boxes_of_objects365_to_images_from_both_root
     labelled, unlabelled = sources(plan)
     crowd = 1
     assert len(labelled) == sum(SIZES["coco-o365"])
-    assert len(labelled.boxes) == plan.manifest["boxes"]["labelled"] + plan.manifest["boxes"]["hidden"] + crowd
+    assert len(labelled.boxes) == plan.manifest.boxes.labelled + plan.manifest.boxes.hidden + crowd
     assert len(unlabelled.boxes) == 0
     assert all(labelled.file(row).is_file() for row in range(len(labelled)))
 

@@ -146,7 +146,7 @@ def test_a_hidden_file_that_is_not_sound_is_a_warning_and_not_the_end_of_the_run
     path = plan.split / "hidden.json"
     hidden = read_hidden(path, plan.classes)
     assert hidden is not None
-    assert len(hidden.boxes) == plan.manifest["boxes"]["hidden"]
+    assert len(hidden.boxes) == plan.manifest.boxes.hidden
     with pytest.warns(UserWarning, match=r"not judged.*hidden\.json has other classes"):
         assert read_hidden(path, plan.classes[::-1]) is None
     path.write_bytes(b"garbage")

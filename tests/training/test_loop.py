@@ -195,11 +195,9 @@ def test_every_method_trains_and_only_semi_supervised_ones_see_the_unlabelled_im
 def test_the_oracle_trains_on_all_images_with_all_boxes(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, "oracle", "iterations=1", "generations=1")
     training = prepare(plan, torch.device("cpu"))
-    counts = plan.manifest["counts"]
+    counts = plan.manifest.counts
     assert training.sampler.sizes[0] == counts["labelled"] + counts["unlabelled"]
-    assert (
-        len(training.dataset.sources[0].boxes) == plan.manifest["boxes"]["labelled"] + plan.manifest["boxes"]["hidden"]
-    )
+    assert len(training.dataset.sources[0].boxes) == plan.manifest.boxes.labelled + plan.manifest.boxes.hidden
     assert training.sampler.per_gpu == (3, 0)
 
 

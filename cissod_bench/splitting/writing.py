@@ -1,0 +1,162 @@
+"""A split becomes a folder: three data files and the manifest that says what was drawn from what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench import __version__
+from cissod_bench.annotations.reading import Bools
+from cissod_bench.files.json_objects import Progress
+from cissod_bench.files.whole_files import folder_appearing, json_bytes
+from cissod_bench.splitting.data_files import write_data_files
+from cissod_bench.splitting.drawing import ALGORITHM
+from cissod_bench.splitting.manifest import MANIFEST, SCHEMA, HashedFile, Manifest, Offset, split_sha256
+from cissod_bench.splitting.manifest_counts import counts_of
+from cissod_bench.splitting.split import Groups, Source, Split
+from cissod_bench.splitting.statements import stated
+from cissod_bench.splitting.task import Task
+
+
+@dataclass(frozen=True)
+class Input:
+    """An annotation file a split was drawn from.
+
+    Attributes:
+        path: relative to the data root.
+        sha256: hash of its bytes.
+        normalised: what was normalised when it was read (``lenient.WORDS``) -> in how many records.
+    """
+
+    path: str
+    sha256: str
+    normalised: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_split(
+    folder: Path, split: Split, task: Task, inputs: Mapping[str, Input], progress: Progress | None = None
+) -> Manifest:
+    """Write a split's folder, whole or not at all, in place of one that is there; return its manifest.
+
+    Args:
+        folder: the split's place, ``split_folder(...)``.
+        split: what was drawn.
+        task: the sub-task.
+        inputs: role -> annotation file.
+        progress: called every few thousand records.
+    """
+    with folder_appearing(folder) as hidden:
+        files = write_data_files(hidden, split, progress)
+        manifest = describe(split, task, inputs, files)
+        write_manifest(hidden, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into the folder that holds a split's data files; equal manifests give equal bytes."""
+    (folder / MANIFEST).write_bytes(json_bytes(manifest.document))
+
+
+def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mapping[str, str]) -> Manifest:
+    """Return the manifest of a split; it holds no time and no absolute path, so equal draws give equal manifests.
+
+    Args:
+        split: what was drawn.
+        task: the sub-task.
+        inputs: role -> annotation file.
+        files: data file -> sha256; empty for a split that is not written.
+    """
+    options, numbers = split.options, counts_of(split)
+    hashed = {role: HashedFile(given.path, given.sha256) for role, given in inputs.items()}
+    policies = [source.annotations.policy for source in split.sources]
+    return Manifest(
+        schema=SCHEMA,
+        task=task.name,
+        title=task.title,
+        split_seed=options.split_seed,
+        cover=options.cover,
+        labelled_percent=options.labelled_percent,
+        min_instances=options.min_instances,
+        minority=list(options.minority or ()),
+        dm_minority=options.dm_minority,
+        unlabelled_percent=options.unlabelled_percent,
+        stated=stated(task),
+        algorithm=ALGORITHM,
+        tool_version=__version__,
+        counts=numbers.counts,
+        left_out=numbers.left_out,
+        boxes=numbers.boxes,
+        per_group=numbers.per_group,
+        imbalance=numbers.imbalance,
+        below_minimum=numbers.below_minimum,
+        per_class=numbers.per_class,
+        groups=_listed(split.groups),
+        views={view: _listed(groups) for view, groups in split.views.items()},
+        classes=list(split.classes),
+        images=dict(task.images),
+        naming=task.naming,
+        doubtful_sizes=list(task.swapped),
+        metric=task.metric,
+        max_dets=task.max_dets,
+        inputs=hashed,
+        val=hashed["val"],
+        normalised={role: dict(given.normalised) for role, given in inputs.items() if given.normalised},
+        box_policy={rule: sum(policy.counts()[rule] for policy in policies) for rule in policies[0].counts()},
+        rewritten=_rewritten(split),
+        dropped={
+            "degenerate": sorted(number for policy in policies for number in policy.degenerate),
+            "outside": sorted(number for policy in policies for number in policy.outside),
+        },
+        offsets=_offsets(split),
+        ids_sha256=_ids_sha256(split),
+        files=dict(files),
+        split_sha256=split_sha256(files) if files else "",
+    )
+
+
+def _listed(groups: Groups) -> dict[str, list[str]]:
+    return {group: list(names) for group, names in groups.items()}
+
+
+def _rewritten(split: Split) -> dict[str, list[int]]:
+    """Return the ids of all records that are not the input's bytes.
+
+    Records of a further source are all rewritten: their ids are offset and their classes those of the first.
+    """
+    data = [source.annotations for source in split.sources]
+    return {
+        "clipped": sorted(number for annotations in data for number in annotations.policy.clipped),
+        "ignored": sorted(number for source in split.sources for number in _ids_of_boxes(source, source.ignored)),
+        "swapped": sorted(n for annotations in data for n in annotations.image_ids[annotations.swapped].tolist()),
+    }
+
+
+def _ids_of_boxes(source: Source, boxes: Bools) -> list[int]:
+    numbers: list[int] = source.annotations.box_ids[boxes].tolist()
+    return numbers
+
+
+def _offsets(split: Split) -> dict[str, Offset]:
+    return {
+        source.root: Offset(images=images, annotations=boxes)
+        for source, (images, boxes) in zip(split.sources, split.offsets(), strict=True)
+        if images or boxes
+    }
+
+
+def _ids_sha256(split: Split) -> dict[str, str]:
+    """Return part -> hash of its image ids, ascending, one a line."""
+    parts: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for source, (offset, _) in zip(split.sources, split.offsets(), strict=True):
+        for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
+            parts.setdefault(name, []).append(source.annotations.image_ids[rows] + offset)
+    hashes = {}
+    for name, ids in parts.items():
+        lines = "".join(f"{number}\n" for number in np.sort(np.concatenate(ids)).tolist())
+        hashes[name] = hashlib.sha256(lines.encode()).hexdigest()
+    return hashes
