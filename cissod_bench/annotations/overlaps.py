@@ -6,7 +6,7 @@ COCO's training images. Within LVIS all is well; a detector that has seen COCO h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from cissod_bench.annotations.columns import Ints
 from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import DataFault
 from cissod_bench.files.hashing import splitmix64
-from cissod_bench.splitting.task import Task
 
 Signatures = npt.NDArray[np.uint64]
 
@@ -37,15 +36,19 @@ def box_signatures(data: Annotations) -> Signatures:
     return signatures
 
 
-def check_roots(task: Task, data: Annotations) -> None:
-    """Refuse images that name a folder the task does not have.
+def check_roots(data: Annotations, folders: Collection[str]) -> None:
+    """Refuse images that name a folder their task does not have.
+
+    Args:
+        data: an annotation file of the task.
+        folders: roles of the task's image folders.
 
     Raises:
         DataFault: they do.
     """
     for root in data.roots:
-        if root and root not in task.images:
-            known = ", ".join(task.images)
+        if root and root not in folders:
+            known = ", ".join(folders)
             raise DataFault(
                 f"{data.path}: images name the root {root!r}; the task's image folders are {known}.",
                 remedy='make "root" of these image records one of them, or leave it out for images of the first',
@@ -79,10 +82,10 @@ def same_content(train: Annotations, val: Annotations, boxes: tuple[Signatures, 
     same = (boxes[0][first] == boxes[1][second]) & (boxes[0][first] != 0)
     same &= (train.widths[first] == val.widths[second]) & (train.heights[first] == val.heights[second])
     for row in np.flatnonzero(same):
-        one, other = train.file_names[first[row]], val.file_names[second[row]]
-        same[row] = one.rpartition("/")[2] == other.rpartition("/")[2]
-    found: Ints = ids[same]
-    return found
+        trained, scored = train.file_names[first[row]], val.file_names[second[row]]
+        same[row] = trained.rpartition("/")[2] == scored.rpartition("/")[2]
+    same_ids: Ints = ids[same]
+    return same_ids
 
 
 def trained_elsewhere(val: Sequence[str], trained: Mapping[str, Iterable[str]]) -> dict[str, tuple[int, list[str]]]:

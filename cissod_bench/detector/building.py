@@ -1,15 +1,15 @@
-"""Build mmdet's models and transforms from settings, without changing mmengine's global default scope."""
+"""Build mmdet's models from settings, without changing mmengine's global default scope."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cissod_bench.backbones.pretrained import load_backbone, read_weights
 from cissod_bench.quiet import quiet_imports
 
-_SCOPE = "mmdet"  # where bare names such as "ResNet" or "Resize" are looked up
+_SCOPE = "mmdet"  # where bare names such as "ResNet" are looked up
 
 
 @contextmanager
@@ -55,17 +55,3 @@ def build_model(config: dict[str, Any]) -> Any:
     if weights is not None:
         del model.backbone.init_weights
     return model
-
-
-def build_transforms(config: Sequence[dict[str, Any]]) -> Any:
-    """Return the composed transforms of these settings."""
-    with quiet_imports():
-        import mmdet.datasets.transforms  # noqa: F401  registers the transforms
-
-        import cissod_bench.loading.transforms  # noqa: F401  registers ours
-    from mmdet.registry import TRANSFORMS
-    from mmengine.dataset import Compose
-    from mmengine.registry import DefaultScope
-
-    with DefaultScope.overwrite_default_scope(_SCOPE):
-        return Compose([TRANSFORMS.build(one) for one in config])

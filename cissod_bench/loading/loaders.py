@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from cissod_bench.contract.parts import Promoted
 from cissod_bench.contract.settings import Settings
-from cissod_bench.detector.building import build_transforms
 from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.files.orientation import Reading
+from cissod_bench.loading.pipelines import build_transforms
 from cissod_bench.loading.sampler import Draw, Pieces, Positions, TwoSourceSampler
 from cissod_bench.loading.sources import Source
 from cissod_bench.loading.unread import UNREAD, Told, Unread, refuse

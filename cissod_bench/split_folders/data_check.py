@@ -185,7 +185,7 @@ class DataCheck:
             return Check(role=role, what="annotations", path=str(path), state="missing", missing=gone, source=source)
         try:
             found = self._read(task, role, path)
-            check_roots(task, found.data)
+            check_roots(found.data, task.images)
         except DataFault as fault:
             return Check(
                 role=role, what="annotations", path=str(path), state="broken", faults=(fault.message,), source=source

@@ -42,7 +42,7 @@ def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val:
         DataFault: there is one, or an image names a folder the task does not have.
     """
     for data in (labelled, unlabelled):
-        check_roots(task, data)
+        check_roots(data, task.images)
     shared = np.intersect1d(labelled.image_ids, unlabelled.image_ids)
     if len(shared):
         raise DataFault(

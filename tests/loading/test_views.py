@@ -12,8 +12,8 @@ import pytest
 
 from cissod_bench.contract.presets import MINI, SMOKE, preset
 from cissod_bench.contract.settings import FULL, Settings
-from cissod_bench.detector.building import build_transforms
 from cissod_bench.loading.loaders import seeded
+from cissod_bench.loading.pipelines import build_transforms
 from cissod_bench.loading.transforms import COLOURS, LevelledColour, UniformWarp, recoloured, warp_matrix
 from cissod_bench.loading.views import COLOUR, pipeline
 
