@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations.box_convention import TO_XYWH
+from cissod_bench.annotations.box_convention import TO_XYWH, BoxNumbers
 from cissod_bench.errors import DataFault
 
 Bools = npt.NDArray[np.bool_]
@@ -85,14 +85,54 @@ def _coordinates(boxes: Floats, sizes: Floats) -> tuple[Floats, Floats, Floats]:
     return columns[:2], columns[2:], np.ascontiguousarray(sizes.T)
 
 
-def corner_suspects(boxes: Floats, sizes: Floats, crowd: Bools) -> tuple[int, int]:
+@dataclass
+class ConventionCheck:
+    """Whether the boxes of a file are [x, y, width, height] in pixels, as every reader asks it, block by block.
+
+    Attributes:
+        numbers: what the boxes say by themselves.
+        reaching, corners, total: boxes as ``look_like_corners`` counts them.
+    """
+
+    numbers: BoxNumbers = field(default_factory=BoxNumbers)
+    reaching: int = 0
+    corners: int = 0
+    total: int = 0
+
+    def add(self, boxes: Floats, sizes: Floats) -> None:
+        """Count boxes that are no crowd regions.
+
+        Args:
+            boxes: as they stand in the file, (N, 4).
+            sizes: width and height of each box's image, pixels, (N, 2).
+        """
+        self.numbers.add(boxes, sizes)
+        reaching, corners = corner_suspects(boxes, sizes)
+        self.reaching, self.corners = self.reaching + reaching, self.corners + corners
+        self.total += len(boxes)
+
+    def check(self, where: str) -> None:
+        """Refuse boxes that are something else.
+
+        Args:
+            where: file and JSON path, for the message.
+
+        Raises:
+            DataFault: they are corners, centres or relative to their image.
+        """
+        fault = corner_fault(where, self.reaching, self.corners, self.total) or self.numbers.fault(where)
+        if fault is not None:
+            raise fault
+
+
+def corner_suspects(boxes: Floats, sizes: Floats) -> tuple[int, int]:
     """Return how many boxes reach out of their image to the right or below, and how many make sense as corner pairs.
 
-    The arguments are those of ``judge``.
+    The arguments are those of ``judge``, crowd regions left out.
     """
     low, other, limits = _coordinates(boxes, sizes + OUTSIDE_TOLERANCE)
-    reaching = (low + other > limits).any(axis=0) & ~crowd
-    corners = ((other > low) & (other <= limits)).all(axis=0) & ~crowd
+    reaching = (low + other > limits).any(axis=0)
+    corners = ((other > low) & (other <= limits)).all(axis=0)
     return int(reaching.sum()), int(corners.sum())
 
 

@@ -16,7 +16,7 @@ NaN and Infinity are no JSON and are refused, as are strings where numbers belon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.annotations.box_convention import BoxNumbers
-from cissod_bench.annotations.box_policy import BoxPolicy, Judged, corner_fault, corner_suspects, judge
+from cissod_bench.annotations.box_policy import BoxPolicy, ConventionCheck, Judged, judge
 from cissod_bench.annotations.columns import BoxColumns, ImageColumns, Ints, Spans, decode_categories
 from cissod_bench.annotations.file_names import ImageFolder
+from cissod_bench.annotations.ids import id_twice, row_finder
 from cissod_bench.annotations.lenient import IMAGE_LIST, ROOT_CLASSES, root_classes, shown_id
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.errors import DataFault
@@ -40,7 +40,6 @@ K = TypeVar("K", np.int16, np.int32)
 
 _BLOCK = 1 << 16  # the intermediate arrays of 25 million boxes at once would take gigabytes
 _MOST_CLASSES = 32_767
-_TABLE_PER_ID = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,16 +293,12 @@ def _sides(
 
 
 def _check_unique(file: JsonFile, key: str, ids: Ints) -> None:
-    if (np.diff(np.sort(ids)) > 0).all():
-        return
-    order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(np.diff(ids[order]) == 0)
-    first, second = (int(row) for row in order[twice[0] : twice[0] + 2])
-    raise DataFault(
-        f"{file.path}: {key}[{second}].id is {ids[second]}, as is {key}[{first}].id; an id must stand once. "
-        f"Records with such an id: {len(twice)}.",
-        remedy=f"leave out records of {key} that stand twice, and give the others ids of their own",
-    )
+    if (twice := id_twice(ids)) is not None:
+        raise DataFault(
+            f"{file.path}: {key}[{twice.second}].id is {twice.id}, as is {key}[{twice.first}].id; an id must stand "
+            f"once. Records with such an id: {twice.repeats}.",
+            remedy=f"leave out records of {key} that stand twice, and give the others ids of their own",
+        )
 
 
 _ARRAY_OF = {"image": "images", "category": "categories"}
@@ -311,16 +306,16 @@ _ARRAY_OF = {"image": "images", "category": "categories"}
 
 def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -> npt.NDArray[K]:
     """Return the row in ``ids`` of each wanted id."""
-    find = _finder(ids)
+    find = row_finder(ids)
     rows = np.empty(len(wanted), kind)
     first_orphan, orphans = -1, 0
     for start in range(0, len(wanted), _BLOCK):
-        found = find(wanted[start : start + _BLOCK])
-        unknown = np.flatnonzero(found < 0)
+        of_block = find(wanted[start : start + _BLOCK])
+        unknown = np.flatnonzero(of_block < 0)
         if len(unknown) and not orphans:
             first_orphan = start + int(unknown[0])
         orphans += len(unknown)
-        rows[start : start + _BLOCK] = found
+        rows[start : start + _BLOCK] = of_block
     if orphans:
         what = key.removesuffix("_id")
         place, number = f"annotations[{first_orphan}].{key}", shown_id(int(wanted[first_orphan]))
@@ -330,26 +325,6 @@ def _rows_of(file: JsonFile, key: str, wanted: Ints, ids: Ints, kind: type[K]) -
             remedy=f"add the {what} to {_ARRAY_OF[what]}, or leave out the annotations that name it",
         )
     return rows
-
-
-def _finder(ids: Ints) -> Callable[[Ints], npt.NDArray[np.signedinteger[Any]]]:
-    """Return a function from ids to their rows in ``ids``, -1 where there is none.
-
-    Ids are mostly dense, and a table is ten times as fast as a search; ids far apart would make it too long.
-    """
-    low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
-    if high - low < _TABLE_PER_ID * len(ids) + _BLOCK:
-        table = np.full(high - low + 2, -1, np.int32)  # the last place is that of all ids beyond
-        table[ids - low] = np.arange(len(ids))
-        return lambda wanted: table[np.where((wanted < low) | (wanted > high), high + 1, wanted) - low]
-    order = np.argsort(ids, kind="stable")
-    ascending = ids[order]
-
-    def search(wanted: Ints) -> Ints:
-        places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-        return np.where(ascending[places] == wanted, order[places], -1)
-
-    return search
 
 
 def _judge(
@@ -362,19 +337,13 @@ def _judge(
 ) -> Judged:
     """Clip ``boxes`` in place and return the policy's verdict on each."""
     degenerate, outside, clipped = (np.zeros(len(boxes), np.bool_) for _ in range(3))
-    reaching = corners = 0
-    numbers = BoxNumbers()
+    convention = ConventionCheck()
     for start in range(0, len(boxes), _BLOCK):
         rows = slice(start, start + _BLOCK)
         sizes = np.stack([widths[box_image[rows]], heights[box_image[rows]]], axis=1).astype(np.float64)
-        numbers.add(boxes[rows][~crowd[rows]], sizes[~crowd[rows]])
-        suspects = corner_suspects(boxes[rows], sizes, crowd[rows])
-        reaching, corners = reaching + suspects[0], corners + suspects[1]
+        convention.add(boxes[rows][~crowd[rows]], sizes[~crowd[rows]])
         judged = judge(boxes[rows], sizes, crowd[rows])
         degenerate[rows], outside[rows], clipped[rows] = judged.degenerate, judged.outside, judged.clipped
         boxes[rows] = judged.boxes
-    where = f"{file.path}: annotations[*].bbox"
-    fault = corner_fault(where, reaching, corners, int((~crowd).sum())) or numbers.fault(where)
-    if fault is not None:
-        raise fault
+    convention.check(f"{file.path}: annotations[*].bbox")
     return Judged(boxes, degenerate, outside, clipped)

@@ -36,6 +36,13 @@ _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]+")
 _PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*))?`)?$", re.DOTALL)
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What unpacking raises on a file that is cut off or damaged."""
+
+
+def is_gzipped(start: bytes) -> bool:
+    """Return whether a file that starts with these bytes is gzipped, whatever its name says."""
+    return start[:2] == b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class JsonFile:
         try:
             with _opened(path) as stream:
                 self._sha256 = self._hasher.submit(file_sha256, path)
-                packed = stream.read(2) == b"\x1f\x8b"
+                packed = is_gzipped(stream.read(2))
                 stream.seek(0)
                 with _unpacked(path, stream) if packed else stream as source:
                     self.size = source.seek(0, 2)
@@ -330,7 +337,7 @@ def _unpacked(path: Path, packed: IO[bytes]) -> IO[bytes]:
         with gzip.GzipFile(fileobj=packed) as stream:
             shutil.copyfileobj(stream, spool, 1 << 20)
         spool.flush()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except GZIP_ERRORS as error:
         spool.close()
         raise DataFault(f"{path} is a broken gzip file: {error}.", remedy="fetch the file again") from None
     except OSError as error:

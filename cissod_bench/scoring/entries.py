@@ -9,7 +9,6 @@ import gzip
 import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -21,9 +20,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from cissod_bench.annotations.ids import row_finder
 from cissod_bench.annotations.lenient import GREATEST_ID, shown_id
 from cissod_bench.errors import DataFault
-from cissod_bench.files.json_objects import BYTE_ORDER_MARKS
+from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, is_gzipped
 
 Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -59,10 +59,10 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return gzip.decompress(data) if is_gzipped(data) else data
     except FileNotFoundError:
         raise DataFault(f"{path}: there is no such file.", remedy=_READABLE) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except GZIP_ERRORS as error:
         raise DataFault(f"{path}: a damaged gzip file ({error}).", remedy="copy or write the file again") from None
     except OSError as error:
         raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=_READABLE) from None
@@ -152,13 +152,10 @@ def places(ids: NDArray[np.int64], known: NDArray[np.int64], where: str, kind: s
     Raises:
         DataFault: one is not there; names its entry.
     """
-    place = np.searchsorted(known, ids).astype(np.int64)
-    there = np.zeros(len(ids), dtype=np.bool_)
-    if len(known):
-        there[:] = known[np.minimum(place, len(known) - 1)] == ids
+    place = row_finder(known)(ids).astype(np.int64)
     told = f"is not in the validation file's {len(known)}"
     remedy = f"name each {kind} by its id in the validation file"
-    require(there, where, lambda i: f"the {kind} id {shown_id(int(ids[i]))} {told}", remedy)
+    require(place >= 0, where, lambda i: f"the {kind} id {shown_id(int(ids[i]))} {told}", remedy)
     return place
 
 

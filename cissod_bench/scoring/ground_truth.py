@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.annotations.box_convention import BoxNumbers
-from cissod_bench.annotations.box_policy import corner_fault, corner_suspects
+from cissod_bench.annotations.box_policy import ConventionCheck
+from cissod_bench.annotations.ids import id_twice
 from cissod_bench.annotations.lenient import RecordDecoder, root_classes
 from cissod_bench.errors import DataFault
 from cissod_bench.scoring.boxes import Federated, GroundTruth, areas
@@ -162,20 +162,20 @@ def _as_meant(raw: bytes, federated: bool, strict: msgspec.ValidationError) -> _
 
 def _without_roots(file: _AnyFile) -> list[_Category]:
     """Return the classes without a root category that bears the name of one of them."""
-    if len({one.name for one in file.categories}) == len(file.categories):
+    if len({category.name for category in file.categories}) == len(file.categories):
         return file.categories
-    roots = root_classes(file.categories, {one.category_id for one in file.annotations})
-    return [one for place, one in enumerate(file.categories) if place not in roots]
+    roots = root_classes(file.categories, {annotation.category_id for annotation in file.annotations})
+    return [category for place, category in enumerate(file.categories) if place not in roots]
 
 
 def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:
-    unique, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
-    if len(unique) < len(ids):
+    as_listed = np.array(ids, dtype=np.int64)
+    if (twice := id_twice(as_listed)) is not None:
         raise DataFault(
-            f"{where}: the id {unique[counts > 1][0]} stands twice.",
+            f"{where}: the id {twice.id} stands twice.",
             remedy="leave out records that stand twice, and give the others ids of their own",
         )
-    return unique
+    return np.sort(as_listed)
 
 
 def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
@@ -191,13 +191,9 @@ def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
 def _check_convention(boxes: NDArray[np.float64], sizes: NDArray[np.float64], path: Path) -> None:
     """Refuse boxes that are not [x, y, width, height] in pixels, as far as the images' sizes are stated."""
     known = np.isfinite(sizes).all(axis=1)
-    boxes, sizes = boxes[known], sizes[known]
-    numbers, where = BoxNumbers(), f"{path}: annotations[*].bbox"
-    numbers.add(boxes, sizes)
-    reaching, corners = corner_suspects(boxes, sizes, np.zeros(len(boxes), np.bool_))
-    fault = corner_fault(where, reaching, corners, len(boxes)) or numbers.fault(where)
-    if fault is not None:
-        raise fault
+    convention = ConventionCheck()
+    convention.add(boxes[known], sizes[known])
+    convention.check(f"{path}: annotations[*].bbox")
 
 
 def _federated(file: _FederatedFile, class_ids: NDArray[np.int64], boxes: NDArray[np.float64], path: Path) -> Federated:
@@ -208,8 +204,8 @@ def _federated(file: _FederatedFile, class_ids: NDArray[np.int64], boxes: NDArra
          for index, image in images]
         for key in ("neg_category_ids", "not_exhaustive_category_ids")
     )  # fmt: skip
-    own = (np.nan if annotation.area is None else annotation.area for annotation in file.annotations)
-    area = np.fromiter(own, np.float64, len(boxes))
+    annotated = (np.nan if annotation.area is None else annotation.area for annotation in file.annotations)
+    area = np.fromiter(annotated, np.float64, len(boxes))
     area = np.where(np.isnan(area), areas(boxes), area)
     remedy = "leave the area out, then it is the box's, or write it in square pixels"
     require(area >= 0, f"{path}: annotations", lambda i: f"the area is {area[i]}; it is 0 or more", remedy)
