@@ -17,7 +17,7 @@ from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.splitting.drawing import check_enough, cover_classes, share_of_images, thinned, visiting_order
 from cissod_bench.splitting.options import DrawOptions
 from cissod_bench.splitting.scenarios import NOT_DRAWN
-from cissod_bench.splitting.split import Source, Split
+from cissod_bench.splitting.split import Share, Split
 from cissod_bench.splitting.task import Task
 
 from .coco_split1 import COCO, TRAIN_IMAGES
@@ -69,15 +69,15 @@ def draw(task: Task, annotations: Mapping[str, Annotations], options: DrawOption
     objects, coco = annotations["train"], annotations["coco"]
     channels = _channels(coco, objects)
     minority = np.setdiff1d(np.arange(len(objects.classes)), channels)
-    sources = (_objects365(task, objects, minority, options), _coco(coco, channels, options))
+    shares = (_objects365(task, objects, minority, options), _coco(coco, channels, options))
     groups = {
         "maj": tuple(name for row, name in enumerate(objects.classes) if row not in minority),
         "min": tuple(objects.classes[row] for row in minority),
     }
-    return Split(options=options, sources=sources, groups=groups)
+    return Split(options=options, shares=shares, groups=groups)
 
 
-def _objects365(task: Task, data: Annotations, minority: Ints, options: DrawOptions) -> Source:
+def _objects365(task: Task, data: Annotations, minority: Ints, options: DrawOptions) -> Share:
     """Return D_s and D_u."""
     images = len(data.image_ids)
     absent = frozenset(task.absent)
@@ -100,7 +100,7 @@ def _objects365(task: Task, data: Annotations, minority: Ints, options: DrawOpti
     in_d_s[d_s] = True
     unlabelled, left = thinned(np.flatnonzero(~in_d_s & ~missing), data.image_ids, options)
     shown = in_d_s[data.box_image]
-    return Source(
+    return Share(
         annotations=data,
         labelled={"D_s": np.flatnonzero(in_d_s)},
         unlabelled=unlabelled,
@@ -110,7 +110,7 @@ def _objects365(task: Task, data: Annotations, minority: Ints, options: DrawOpti
     )
 
 
-def _coco(data: Annotations, channels: Ints, options: DrawOptions) -> Source:
+def _coco(data: Annotations, channels: Ints, options: DrawOptions) -> Share:
     """Return D_m; images that hold no box of a common class ("sports ball" alone) are in no part."""
     common = channels[data.box_class] >= 0
     holds = data.per_image(data.instances() & common) > 0
@@ -119,7 +119,7 @@ def _coco(data: Annotations, channels: Ints, options: DrawOptions) -> Source:
     in_d_m = np.zeros(len(holds), np.bool_)
     in_d_m[d_m] = True
     shown = in_d_m[data.box_image] & common
-    return Source(
+    return Share(
         annotations=data,
         labelled={"D_m": np.flatnonzero(in_d_m)},
         unlabelled=np.empty(0, np.int64),

@@ -172,12 +172,12 @@ def _read(file: JsonFile, images: ImageColumns, classes_of: Annotations | None) 
         else:
             texts[member.key] = member.value()
     is_list = classes_of is not None and not boxes.found
-    found = {
+    is_there = {
         "images": images.found,
         "annotations": boxes.found or is_list,
         "categories": "categories" in texts or is_list,
     }
-    if missing := [key for key, is_there in found.items() if not is_there]:
+    if missing := [key for key, there in is_there.items() if not there]:
         wanted = "an annotation file has images, annotations and categories."
         raise DataFault(
             f"{file.path}: the key {missing[0]!r} is missing; {wanted}",
@@ -202,12 +202,12 @@ def _classes(file: JsonFile, text: bytes, boxes: BoxColumns) -> _Classes:
     """Return the classes in the order of their ids, without a root that bears a class's name."""
     parsed, records, tally = decode_categories(file, text)
     boxes.tally.update(tally)
-    if len({one.name for one in parsed}) < len(parsed):
+    if len({category.name for category in parsed}) < len(parsed):
         used = frozenset(np.unique(boxes.look("category_id")).tolist())
         roots = root_classes(parsed, used)
         boxes.tally.update([ROOT_CLASSES] * len(roots))
-        parsed = [one for place, one in enumerate(parsed) if place not in roots]
-        records = [one for place, one in enumerate(records) if place not in roots]
+        parsed = [category for place, category in enumerate(parsed) if place not in roots]
+        records = [record for place, record in enumerate(records) if place not in roots]
     if not 1 <= len(parsed) <= _MOST_CLASSES:
         raise DataFault(
             f"{file.path}: categories must hold 1 to {_MOST_CLASSES} classes. Got {len(parsed)}.",

@@ -37,16 +37,16 @@ def print_list(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in table.columns[1:4]:
         column.justify = "right"
     table.columns[5].overflow = "fold"
-    for one in rows:
-        if not one["fault"]:
-            how = "imported" if one["imported"] else _options(one["options"])
-            numbers = (str(one["split_seed"]), f"{one['labelled']:,}", f"{one['unlabelled']:,}")
-            table.add_row(Text(one["task"]), *numbers, one["split_sha256"][:_HASH], Text(how))
+    for row in rows:
+        if not row["fault"]:
+            how = "imported" if row["imported"] else _options(row["options"])
+            numbers = (str(row["split_seed"]), f"{row['labelled']:,}", f"{row['unlabelled']:,}")
+            table.add_row(Text(row["task"]), *numbers, row["split_sha256"][:_HASH], Text(how))
     if table.row_count:
         console.print(table)
-    for one in rows:
-        if one["fault"]:
-            console.print(Text(f"broken: {one['fault']}", "bold red"), soft_wrap=True)
+    for row in rows:
+        if row["fault"]:
+            console.print(Text(f"broken: {row['fault']}", "bold red"), soft_wrap=True)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def _options(options: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(shown_name(str(one)) for one in value[:3]) + (
+        return ", ".join(shown_name(str(name)) for name in value[:3]) + (
             f" and {len(value) - 3} more" if len(value) > 3 else ""
         )
     return str(value)
@@ -165,30 +165,30 @@ def _print_classes(console: Console, manifest: Manifest) -> None:
     console.print(table)
 
 
-def print_difference(a: Path, b: Path, found: SplitsDiffer) -> None:
+def print_difference(a: Path, b: Path, difference: SplitsDiffer) -> None:
     """Print what two splits differ in, A left and B right; only what differs."""
     from cissod_bench.terminal import Console, Text
 
     console = Console()
-    if found.equal:
+    if difference.equal:
         console.print(Text(f"Equal: {a} and {b}."), soft_wrap=True)
         return
     console.print(Text(f"A  {a}\nB  {b}"), soft_wrap=True)
-    for title, pairs in (("differs", found.facts), ("count", found.counts)):
+    for title, pairs in (("differs", difference.facts), ("count", difference.counts)):
         if pairs:
             table = _table((title, "A", "B"))
-            for key, (one, other) in pairs.items():
-                table.add_row(Text(key), Text(_value(one)), Text(_value(other)))
+            for key, (of_a, of_b) in pairs.items():
+                table.add_row(Text(key), Text(_value(of_a)), Text(_value(of_b)))
             console.print(table)
-    sets: tuple[tuple[str, Mapping[str, tuple[Any, Any]]], ...] = (("input", found.inputs), ("", found.files))
+    sets: tuple[tuple[str, Mapping[str, tuple[Any, Any]]], ...] = (("input", difference.inputs), ("", difference.files))
     for what, hashes in sets:
-        for name, (one, other) in hashes.items():
+        for name, (of_a, of_b) in hashes.items():
             head = f"{what} {name}: sha256 ".lstrip()
-            console.print(Text(f"{head}A {_value(one)}\n{' ' * len(head)}B {_value(other)}"), soft_wrap=True)
-    for group, (one, other) in found.groups.items():
-        told = [f"{who} alone {_short(names)}" for who, names in (("A", one), ("B", other)) if names]
+            console.print(Text(f"{head}A {_value(of_a)}\n{' ' * len(head)}B {_value(of_b)}"), soft_wrap=True)
+    for group, (only_a, only_b) in difference.groups.items():
+        told = [f"{who} alone {_short(names)}" for who, names in (("A", only_a), ("B", only_b)) if names]
         console.print(Text(f"group {group}: {'; '.join(told)}"), soft_wrap=True)
-    _print_ids(console, {"images": found.images, "boxes": found.boxes})
+    _print_ids(console, {"images": difference.images, "boxes": difference.boxes})
 
 
 def _value(value: Any) -> str:

@@ -37,7 +37,7 @@ def list_command(output: Output, *, work_dir: Path) -> None:
     from cissod_bench.cli.split_tables import print_list
     from cissod_bench.split_folders.listing import find_splits, row
 
-    rows = [row(found) for found in find_splits(work_dir)]
+    rows = [row(split) for split in find_splits(work_dir)]
     output.result(rows)
     if not output.json:
         if rows:
@@ -83,7 +83,7 @@ def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, 
     from cissod_bench.split_folders.verify import split_faults
 
     folders = [folder for place in places for folder in splits_of(place, work_dir)]
-    folders = list(dict.fromkeys(folders)) or [found.folder for found in find_splits(work_dir)]
+    folders = list(dict.fromkeys(folders)) or [split.folder for split in find_splits(work_dir)]
     if not folders:
         raise DataFault(f"There is no split below {work_dir}.", remedy=_NONE)
     results: list[dict[str, Any]] = []
@@ -95,9 +95,9 @@ def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, 
         alone = "" if val else " (the validation file it was made for is not below --data-root: not compared)"
         output.tell(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}{alone}")
     output.result(results)
-    broken = [one for one in results if one["faults"]]
+    broken = [result for result in results if result["faults"]]
     if broken:
-        listed = "".join(f"\n  {fault}" for one in broken for fault in one["faults"])
+        listed = "".join(f"\n  {fault}" for result in broken for fault in result["faults"])
         raise DataFault(
             f"{len(broken)} of {len(results)} splits are broken:{listed}",
             remedy="cissod-bench make-splits --force draws a split again",
@@ -141,11 +141,11 @@ def diff_command(
     seeds = seeds or (0,)
     a, b = find_split(places[0], seeds[0], work_dir), find_split(places[-1], seeds[-1], work_dir)
     with shown_progress(output) as progress:
-        found = compare(a, b, progress)
-    output.result({"a": str(a), "b": str(b), "equal": found.equal, **asdict(found)})
+        difference = compare(a, b, progress)
+    output.result({"a": str(a), "b": str(b), "equal": difference.equal, **asdict(difference)})
     if not output.json:
-        print_difference(a, b, found)
-    ctx.exit(0 if found.equal else 1)
+        print_difference(a, b, difference)
+    ctx.exit(0 if difference.equal else 1)
 
 
 @command.command("plot", short_help="Boxes a class: in the data set, in D_l, hidden in D_u (Fig. 4).")

@@ -35,7 +35,7 @@ DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _READABLE = "name a file that is there and that you may read"
 
 
-class Entry(Protocol):
+class BoxEntry(Protocol):
     """What an annotation and a detection have in common."""
 
     image_id: int
@@ -43,7 +43,7 @@ class Entry(Protocol):
     bbox: Box
 
 
-class Columns(NamedTuple):
+class BoxEntryColumns(NamedTuple):
     """Entries as columns: int64 (N,), int64 (N,), float64 (N, 4)."""
 
     image_id: NDArray[np.int64]
@@ -117,10 +117,10 @@ def invalid(where: str, error: msgspec.ValidationError, rule: str) -> DataFault:
     return DataFault(f"{where}:{f' entry {index[1]}:' if index else ''} {error}.", remedy=rule)
 
 
-def columns_of(entries: Sequence[Entry]) -> Columns:
+def columns_of(entries: Sequence[BoxEntry]) -> BoxEntryColumns:
     """Return the columns of decoded entries."""
     count = len(entries)
-    return Columns(
+    return BoxEntryColumns(
         np.fromiter(map(attrgetter("image_id"), entries), np.int64, count),
         np.fromiter(map(attrgetter("category_id"), entries), np.int64, count),
         np.fromiter(chain.from_iterable(map(attrgetter("bbox"), entries)), np.float64, 4 * count).reshape(count, 4),
@@ -128,7 +128,7 @@ def columns_of(entries: Sequence[Entry]) -> Columns:
 
 
 def checked(
-    columns: Columns, image_ids: NDArray[np.int64], class_ids: NDArray[np.int64], where: str
+    columns: BoxEntryColumns, image_ids: NDArray[np.int64], class_ids: NDArray[np.int64], where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return image and channel of the entries, places in the ascending ids, int64 (N,) each.
 

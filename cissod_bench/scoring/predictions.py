@@ -23,7 +23,7 @@ from cissod_bench.scoring.boxes import Detections, GroundTruth
 from cissod_bench.scoring.entries import (
     DECODING_ERRORS,
     Box,
-    Columns,
+    BoxEntryColumns,
     Id,
     checked,
     columns_of,
@@ -89,8 +89,8 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _columns_of_text(raw: bytes, path: Path) -> tuple[Columns, NDArray[np.float64]]:
-    parts: list[tuple[Columns, NDArray[np.float64]]] = []
+def _columns_of_text(raw: bytes, path: Path) -> tuple[BoxEntryColumns, NDArray[np.float64]]:
+    parts: list[tuple[BoxEntryColumns, NDArray[np.float64]]] = []
     try:
         for entries in _pieces(raw):
             parts.append((columns_of(entries), _scores_of(entries)))
@@ -100,7 +100,7 @@ def _columns_of_text(raw: bytes, path: Path) -> tuple[Columns, NDArray[np.float6
         except DECODING_ERRORS as error:
             raise undecoded(path, raw, error, _RULE) from None
         parts = [(columns_of(entries), _scores_of(entries))]
-    columns = Columns(*map(np.concatenate, zip(*(part[0] for part in parts), strict=True)))
+    columns = BoxEntryColumns(*map(np.concatenate, zip(*(part[0] for part in parts), strict=True)))
     return columns, np.concatenate([part[1] for part in parts])
 
 

@@ -128,8 +128,8 @@ def _groups(
     a: Mapping[str, list[str]], b: Mapping[str, list[str]]
 ) -> Iterator[tuple[str, tuple[tuple[str, ...], tuple[str, ...]]]]:
     for group in {**a, **b}:
-        one, other = a.get(group, []), b.get(group, [])
-        alone = tuple(name for name in one if name not in other), tuple(name for name in other if name not in one)
+        of_a, of_b = a.get(group, []), b.get(group, [])
+        alone = tuple(name for name in of_a if name not in of_b), tuple(name for name in of_b if name not in of_a)
         if any(alone):
             yield group, alone
 
@@ -182,7 +182,7 @@ def _compare_ids(a: _Records, b: _Records) -> IdsDiffer:
     only_a, only_b = np.setdiff1d(a.ids, b.ids, assume_unique=True), np.setdiff1d(b.ids, a.ids, assume_unique=True)
     both, in_a, in_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
     pairs = zip(both.tolist(), in_a.tolist(), in_b.tolist(), strict=True)
-    changed = [number for number, one, other in pairs if not _same(a.text(one), b.text(other))]
+    changed = [number for number, place_a, place_b in pairs if not _same(a.text(place_a), b.text(place_b))]
     return IdsDiffer(
         both=len(both),
         only_a=len(only_a),

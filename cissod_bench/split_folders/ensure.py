@@ -192,8 +192,8 @@ def read_inputs(
     if shared := shared_inputs(task, annotations, root):
         raise fault_of(shared, task.named)
     inputs = {
-        role: Input(paths[role].relative_to(root).as_posix(), one.sha256, one.normalised)
-        for role, one in annotations.items()
+        role: Input(paths[role].relative_to(root).as_posix(), data.sha256, data.normalised)
+        for role, data in annotations.items()
     }
     return annotations, inputs
 
@@ -250,7 +250,7 @@ def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None
     """Refuse a split drawn with other options than the user chose."""
     for name, (there, asked) in refused.items():
         if isinstance(there, list):  # a list of 40 classes hides the two that differ
-            there, asked = [one for one in there if one not in asked], [one for one in asked if one not in there]
+            there, asked = [name for name in there if name not in asked], [name for name in asked if name not in there]
         raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=_REMEDY)
 
 
@@ -316,10 +316,10 @@ def check_still_described(
 
 def at_hand(task: Task, root: Path) -> dict[str, Path]:
     """Return role -> annotation file of the task's inputs that are there."""
-    found = {}
+    files = {}
     for role in task.inputs:
         try:
-            found[role] = input_path(task, role, root)
+            files[role] = input_path(task, role, root)
         except DataFault:
             continue
-    return found
+    return files

@@ -28,7 +28,7 @@ from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.manifest import UNKNOWN, ClassCounts, HashedFile, Manifest, split_folder
 from cissod_bench.splitting.parts import parts_of, stated_parts
 from cissod_bench.splitting.scenarios import boxes_of_classes, frequency_groups, images_of_classes, official_groups
-from cissod_bench.splitting.split import Groups, Source, Split
+from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.task import Task
 from cissod_bench.splitting.writing import Input, describe, write_manifest
 
@@ -46,7 +46,7 @@ class _ImportedSplit(Split):
 
     def offsets(self) -> list[tuple[int, int]]:
         """Lift the ids of hidden boxes above those of D_l if an id stands in both: some who publish count anew."""
-        labelled, hidden = (source.annotations.box_ids for source in self.sources)
+        labelled, hidden = (share.annotations.box_ids for share in self.shares)
         if not len(np.intersect1d(labelled, hidden)):
             return [(0, 0), (0, 0)]
         return [(0, 0), (0, 10 ** len(str(int(labelled.max()) - min(int(hidden.min()), 0))))]
@@ -117,15 +117,15 @@ def _split(task: Task, files: Files, split_seed: int) -> Split:
     none = np.zeros(0, np.int64)
     return _ImportedSplit(
         options=replace(options, cover=None, minority=minority),
-        sources=(
-            Source(
+        shares=(
+            Share(
                 annotations=labelled,
                 labelled=parts_of(task, labelled, groups.get("min", ())),
                 unlabelled=none,
                 shown=np.ones(len(labelled.box_ids), np.bool_),
                 ignored=np.zeros(len(labelled.box_ids), np.bool_),
             ),
-            Source(
+            Share(
                 annotations=hidden,
                 labelled={},
                 unlabelled=np.arange(len(hidden.image_ids)),
@@ -140,11 +140,11 @@ def _split(task: Task, files: Files, split_seed: int) -> Split:
 
 def _unmarked(split: Split) -> Split:
     """Return the split with one part where the records say their parts already, so that they keep their bytes."""
-    first, second = split.sources
+    first, second = split.shares
     if not all(stated_parts(first.annotations)):
         return split
     whole = replace(first, labelled={"D_l": np.arange(len(first.annotations.image_ids))})
-    return replace(split, sources=(whole, second))
+    return replace(split, shares=(whole, second))
 
 
 def class_groups(task: Task, labelled: Annotations) -> Groups:

@@ -23,7 +23,7 @@ _DRAW = "cissod-bench make-splits"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSplit:
     """A split's folder and its manifest, or what is wrong with that.
 
     Attributes:
@@ -37,7 +37,7 @@ class Found:
     fault: str = ""
 
 
-def find_splits(work_dir: Path) -> list[Found]:
+def find_splits(work_dir: Path) -> list[FoundSplit]:
     """Return every split below ``work_dir/splits``, by task and seed; broken ones too.
 
     Hidden folders are those of a writer that is at work or was killed; nothing reads them.
@@ -54,11 +54,11 @@ def _folders(place: Path) -> list[Path]:
     )
 
 
-def _found(folder: Path) -> Found:
+def _found(folder: Path) -> FoundSplit:
     try:
-        return Found(folder, read_manifest(folder))
+        return FoundSplit(folder, read_manifest(folder))
     except DataFault as fault:
-        return Found(folder, None, fault.message)
+        return FoundSplit(folder, None, fault.message)
 
 
 def find_split(place: str, split_seed: int, work_dir: Path) -> Path:
@@ -192,13 +192,13 @@ def other_options(manifest: Manifest) -> dict[str, Any]:
     return others
 
 
-def row(found: Found) -> dict[str, Any]:
+def row(split: FoundSplit) -> dict[str, Any]:
     """Return what ``splits list`` says of a split."""
-    manifest = found.manifest
+    manifest = split.manifest
     if manifest is None:
-        return {"dir": str(found.folder), "fault": found.fault}
+        return {"dir": str(split.folder), "fault": split.fault}
     return {
-        "dir": str(found.folder),
+        "dir": str(split.folder),
         "task": manifest.task,
         "split_seed": manifest.split_seed,
         "labelled": manifest.counts["labelled"],

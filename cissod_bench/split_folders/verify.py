@@ -111,14 +111,14 @@ def _changed(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in FILES:
         path, wanted = folder / name, manifest.files[name]
         try:
-            found = file_sha256(path)
+            sha256 = file_sha256(path)
         except FileNotFoundError:
             yield f"{path} does not exist."
         except OSError as error:
             yield f"{path} cannot be read: {error.strerror}."
         else:
-            if found != wanted:
-                yield f"{path} has been changed: its sha256 is {found}, drawn was {wanted}."
+            if sha256 != wanted:
+                yield f"{path} has been changed: its sha256 is {sha256}, drawn was {wanted}."
 
 
 def _read(folder: Path, manifest: Manifest, progress: Progress | None, root: Path, val: Path | None) -> _Files:
@@ -209,12 +209,12 @@ def _boxes_apart(files: _Files, manifest: Manifest) -> Iterator[str]:
 
 def _parts_kept(files: _Files, manifest: Manifest) -> Iterator[str]:
     parts = {name: count for name, count in manifest.counts.items() if name not in ("labelled", "unlabelled")}
-    found = {name: len(ids) for name, ids in files.parts.items()}
-    if set(found) - {""}:  # a task without parts names none
-        for name in sorted(parts.keys() | found.keys()):
-            if parts.get(name, 0) != found.get(name, 0):
+    held = {name: len(ids) for name, ids in files.parts.items()}
+    if set(held) - {""}:  # a task without parts names none
+        for name in sorted(parts.keys() | held.keys()):
+            if parts.get(name, 0) != held.get(name, 0):
                 what = f"in {name}" if name else "in no part"
-                yield _differs(f"{LABELLED}: images {what}", found.get(name, 0), parts.get(name, 0))
+                yield _differs(f"{LABELLED}: images {what}", held.get(name, 0), parts.get(name, 0))
     elif any(parts.values()):
         yield f"{LABELLED}: no image says whether it is in {' or '.join(parts)}."
     shown = files.minority_in_d_m
@@ -304,9 +304,9 @@ def _ids_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     known = {**files.parts, "D_l": files.labelled.image_ids, "unlabelled": files.unlabelled.image_ids}
     for name, stated in manifest.ids_sha256.items():
         ids = known.get(name, np.empty(0, np.int64))
-        found = hashlib.sha256("".join(f"{number}\n" for number in ids.tolist()).encode()).hexdigest()
-        if found != stated:
-            yield _differs(f"ids_sha256.{name}", found, stated)
+        sha256 = hashlib.sha256("".join(f"{number}\n" for number in ids.tolist()).encode()).hexdigest()
+        if sha256 != stated:
+            yield _differs(f"ids_sha256.{name}", sha256, stated)
 
 
 def _differs(place: str, found: object, stated: object) -> str:

@@ -21,7 +21,7 @@ from cissod_bench.annotations.columns import Ints, Spans
 from cissod_bench.annotations.lenient import ABSOLUTE_NAMES, BACKSLASHES, is_hashed
 from cissod_bench.annotations.reading import Annotations
 from cissod_bench.files.json_objects import Progress
-from cissod_bench.splitting.split import Source, Split
+from cissod_bench.splitting.split import Share, Split
 
 LABELLED, UNLABELLED, HIDDEN = "labelled.json", "unlabelled.json", "hidden.json"
 FILES = (LABELLED, UNLABELLED, HIDDEN)
@@ -35,7 +35,7 @@ _PAGES_AROUND = 64 << 10  # what the system maps around a byte that is read
 
 
 class _Rows(NamedTuple):
-    """Rows of the images and of the boxes of one source, each in ascending order of ids."""
+    """Rows of the images and of the boxes of one share, each in ascending order of ids."""
 
     images: Ints
     boxes: Ints
@@ -53,19 +53,18 @@ def write_data_files(folder: Path, split: Split, progress: Progress | None = Non
         progress: called every few thousand records.
     """
     return {
-        name: _write(folder / name, split, [_rows(source, name) for source in split.sources], progress)
-        for name in FILES
+        name: _write(folder / name, split, [_rows(share, name) for share in split.shares], progress) for name in FILES
     }
 
 
-def _rows(source: Source, name: str) -> _Rows:
-    """Return what a source gives to one of the files."""
-    data = source.annotations
+def _rows(share: Share, name: str) -> _Rows:
+    """Return what a share gives to one of the files."""
+    data = share.annotations
     if name == LABELLED:
-        images = np.concatenate([_NONE, *source.labelled.values()])
-        return _Rows(_by_id(data.image_ids, images), _by_id(data.box_ids, np.flatnonzero(source.shown)))
-    images = _by_id(data.image_ids, source.unlabelled)
-    boxes = np.flatnonzero(source.hidden) if name == HIDDEN and len(images) else _NONE
+        images = np.concatenate([_NONE, *share.labelled.values()])
+        return _Rows(_by_id(data.image_ids, images), _by_id(data.box_ids, np.flatnonzero(share.shown)))
+    images = _by_id(data.image_ids, share.unlabelled)
+    boxes = np.flatnonzero(share.hidden) if name == HIDDEN and len(images) else _NONE
     return _Rows(images, _by_id(data.box_ids, boxes))
 
 
@@ -74,8 +73,8 @@ def _by_id(ids: Ints, rows: Ints) -> Ints:
 
 
 def _write(path: Path, split: Split, rows: Sequence[_Rows], progress: Progress | None) -> str:
-    base = split.sources[0].annotations
-    total, done = sum(len(one.images) + len(one.boxes) for one in rows), 0
+    base = split.shares[0].annotations
+    total, done = sum(len(of_share.images) + len(of_share.boxes) for of_share in rows), 0
     offsets = split.offsets()
 
     def write(kind: str, blocks: Iterable[Iterable[tuple[int, bytes]]]) -> None:
@@ -94,17 +93,17 @@ def _write(path: Path, split: Split, rows: Sequence[_Rows], progress: Progress |
     with _HashedFile(path) as out:
         extras = b"".join(b'"%s":%s,\n' % (key.encode(), text) for key, text in base.extras.items())
         out.write(b"{" + extras)
-        together = list(zip(split.sources, rows, offsets, strict=True))
-        write("images", (_images(split, source, one.images, by) for source, one, by in together))
-        write("annotations", (_boxes(split, source, one.boxes, by) for source, one, by in together))
+        together = list(zip(split.shares, rows, offsets, strict=True))
+        write("images", (_images(split, share, of_share.images, by) for share, of_share, by in together))
+        write("annotations", (_boxes(split, share, of_share.boxes, by) for share, of_share, by in together))
         out.write(b'"categories":[\n' + b",\n".join(base.categories) + b"\n]}\n")
     return out.sha256
 
 
-def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+def _images(split: Split, share: Share, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
     """Yield (records, text) of the image records, with the part and folder each belongs to."""
-    data = source.annotations
-    part = {int(row): name for name, images in source.labelled.items() for row in images} if split.parted else {}
+    data = share.annotations
+    part = {int(row): name for name, images in share.labelled.items() for row in images} if split.parted else {}
     swapped = frozenset(data.swapped.tolist())
     odd = data.odd_images
 
@@ -115,35 +114,33 @@ def _images(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) 
             text = _replaced(text, width=int(data.widths[row]), height=int(data.heights[row]))
         if offsets[0]:
             text = _replaced(text, id=int(data.image_ids[row]) + offsets[0])
-        named = {"part": part.get(row), "root": source.root or None}
+        named = {"part": part.get(row), "root": share.root or None}
         return add_keys(text, {key: value for key, value in named.items() if value is not None})
 
-    changes = (
-        bool(offsets[0] or source.root) or odd is not None or not (part.keys() | swapped).isdisjoint(rows.tolist())
-    )
+    changes = bool(offsets[0] or share.root) or odd is not None or not (part.keys() | swapped).isdisjoint(rows.tolist())
     return _blocks(data, data.image_spans, rows, record if changes else None)
 
 
-def _boxes(split: Split, source: Source, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
+def _boxes(split: Split, share: Share, rows: Ints, offsets: tuple[int, int]) -> Iterator[tuple[int, bytes]]:
     """Yield (records, text) of the box records, rewritten where the policy, the classes or the ids ask for it."""
-    data = source.annotations
-    rewritten = data.clipped | source.ignored
-    category_ids = split.sources[0].annotations.category_ids
-    renumbered = source.channels is not None or any(offsets)
+    data = share.annotations
+    rewritten = data.clipped | share.ignored
+    category_ids = split.shares[0].annotations.category_ids
+    renumbered = share.channels is not None or any(offsets)
     odd = data.odd_boxes
 
     def record(row: int, text: bytes) -> bytes:
         if odd is not None and odd[row]:
             text = _plain_box(data, row, text)
         if rewritten[row]:
-            text = rewrite_box(text, data.boxes[row] if data.clipped[row] else None, ignore=bool(source.ignored[row]))
+            text = rewrite_box(text, data.boxes[row] if data.clipped[row] else None, ignore=bool(share.ignored[row]))
         if not renumbered:
             return text
         return _replaced(
             text,
             id=int(data.box_ids[row]) + offsets[1],
             image_id=int(data.image_ids[data.box_image[row]]) + offsets[0],
-            category_id=category_ids[source.box_class[row]],
+            category_id=category_ids[share.box_class[row]],
         )
 
     changes = bool(rewritten.any()) or renumbered or odd is not None
@@ -197,7 +194,7 @@ def _plain_box(data: Annotations, row: int, record: bytes) -> bytes:
         "iscrowd": data.crowd[row],
     }
     members = _members(record)
-    return msgspec.json.encode({**members, **{key: int(one) for key, one in numbers.items() if key in members}})
+    return msgspec.json.encode({**members, **{key: int(number) for key, number in numbers.items() if key in members}})
 
 
 def _replaced(record: bytes, **values: int) -> bytes:

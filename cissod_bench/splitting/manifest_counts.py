@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cissod_bench.annotations.reading import Bools
 from cissod_bench.splitting.manifest import BoxCounts, ClassCounts, GroupCounts
-from cissod_bench.splitting.split import Source, Split
+from cissod_bench.splitting.split import Share, Split
 
 
 class SplitCounts(NamedTuple):
@@ -39,7 +39,7 @@ def counts_of(split: Split) -> SplitCounts:
         left_out=_left_out(split),
         boxes=BoxCounts(
             labelled=sum(in_d_l),
-            ignored=sum(int(source.ignored.sum()) for source in split.sources),
+            ignored=sum(int(share.ignored.sum()) for share in split.shares),
             hidden=sum(counts.unlabelled_boxes or 0 for counts in per_class.values()),
         ),
         per_group=_group_counts(split, per_class, short),
@@ -52,21 +52,21 @@ def counts_of(split: Split) -> SplitCounts:
 def _image_counts(split: Split) -> dict[str, int]:
     """Return part -> its images, then those of D_l and D_u in all."""
     images = {"D_m": 0, "D_s": 0}
-    for source in split.sources:
-        for name, rows in source.labelled.items() if split.parted else ():
+    for share in split.shares:
+        for name, rows in share.labelled.items() if split.parted else ():
             images[name] = images.get(name, 0) + len(rows)
     return {
         **images,
-        "labelled": sum(len(rows) for source in split.sources for rows in source.labelled.values()),
-        "unlabelled": sum(len(source.unlabelled) for source in split.sources),
+        "labelled": sum(len(rows) for share in split.shares for rows in share.labelled.values()),
+        "unlabelled": sum(len(share.unlabelled) for share in split.shares),
     }
 
 
 def _left_out(split: Split) -> dict[str, int]:
     """Return reason -> images that are in no part, where there are any."""
     images: dict[str, int] = {}
-    for source in split.sources:
-        for reason, rows in source.left_out.items():
+    for share in split.shares:
+        for reason, rows in share.left_out.items():
             images[reason] = images.get(reason, 0) + len(rows)
     return {reason: count for reason, count in images.items() if count}
 
@@ -103,39 +103,39 @@ def _group_counts(split: Split, per_class: Mapping[str, ClassCounts], short: Col
     }
 
 
-def _shown(source: Source, number: int) -> Bools:
-    return source.shown & source.annotations.instances() & ~source.ignored
+def _shown(share: Share, number: int) -> Bools:
+    return share.shown & share.annotations.instances() & ~share.ignored
 
 
-def _dropped(source: Source, number: int) -> Bools:
+def _dropped(share: Share, number: int) -> Bools:
     """Return the boxes on images of D_l that D_l does not show."""
-    in_labelled = np.zeros(len(source.annotations.image_ids), np.bool_)
-    for rows in source.labelled.values():
+    in_labelled = np.zeros(len(share.annotations.image_ids), np.bool_)
+    for rows in share.labelled.values():
         in_labelled[rows] = True
-    on_labelled: Bools = in_labelled[source.annotations.box_image]
-    return on_labelled & ~source.shown & (source.box_class >= 0) & source.annotations.instances()
+    on_labelled: Bools = in_labelled[share.annotations.box_image]
+    return on_labelled & ~share.shown & (share.box_class >= 0) & share.annotations.instances()
 
 
-def _ignored(source: Source, number: int) -> Bools:
-    return source.shown & source.ignored & source.annotations.instances()
+def _ignored(share: Share, number: int) -> Bools:
+    return share.shown & share.ignored & share.annotations.instances()
 
 
-def _hidden(source: Source, number: int) -> Bools:
-    return source.hidden & source.annotations.instances()
+def _hidden(share: Share, number: int) -> Bools:
+    return share.hidden & share.annotations.instances()
 
 
-def _everything(source: Source, number: int) -> Bools:
+def _everything(share: Share, number: int) -> Bools:
     """Return all boxes of the data set that the split's classes are those of."""
-    return source.annotations.instances() if number == 0 else np.zeros(len(source.shown), np.bool_)
+    return share.annotations.instances() if number == 0 else np.zeros(len(share.shown), np.bool_)
 
 
-def _per_class(split: Split, chosen: Callable[[Source, int], Bools]) -> npt.NDArray[np.int64]:
+def _per_class(split: Split, chosen: Callable[[Share, int], Bools]) -> npt.NDArray[np.int64]:
     """Return images with, and number of, the chosen boxes of each class, (2, C)."""
     num = len(split.classes)
     total = np.zeros((2, num), np.int64)
-    for number, source in enumerate(split.sources):
-        boxes = chosen(source, number)
-        box_class = source.box_class[boxes].astype(np.int64)
-        pairs = np.unique(source.annotations.box_image[boxes].astype(np.int64) * num + box_class)
+    for number, share in enumerate(split.shares):
+        boxes = chosen(share, number)
+        box_class = share.box_class[boxes].astype(np.int64)
+        pairs = np.unique(share.annotations.box_image[boxes].astype(np.int64) * num + box_class)
         total += np.bincount(pairs % num, minlength=num), np.bincount(box_class, minlength=num)
     return total

@@ -23,7 +23,7 @@ from cissod_bench.splitting.drawing import (
     visiting_order,
 )
 from cissod_bench.splitting.options import DrawOptions
-from cissod_bench.splitting.split import Groups, Source, Split
+from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.task import Task
 
 NOT_DRAWN = "not drawn into D_u"
@@ -78,7 +78,7 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
     ignored = (box_part == 2) & of_minority
     shown = (box_part > 0) & ~ignored if options.dm_minority == "drop" else box_part > 0
     unlabelled, left = thinned(np.flatnonzero(part == 0), data.image_ids, options)
-    source = Source(
+    share = Share(
         annotations=data,
         labelled={"D_m": np.flatnonzero(part == 2), "D_s": np.flatnonzero(part == 1)},
         unlabelled=unlabelled,
@@ -88,7 +88,7 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
     )
     names = tuple(data.classes[row] for row in minority)
     groups = {"maj": tuple(name for name in data.classes if name not in names), "min": names}
-    return Split(options=replace(options, cover=cover, minority=names), sources=(source,), groups=groups)
+    return Split(options=replace(options, cover=cover, minority=names), shares=(share,), groups=groups)
 
 
 def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], options: DrawOptions) -> Split:
@@ -127,7 +127,7 @@ def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], option
 
     unlabelled, left = thinned(np.flatnonzero(~in_labelled), data.image_ids, options)
     shown = in_labelled[data.box_image]
-    source = Source(
+    share = Share(
         annotations=data,
         labelled={"D_l": np.flatnonzero(in_labelled)},
         unlabelled=unlabelled,
@@ -137,7 +137,7 @@ def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], option
     )
     groups = frequency_groups(data.classes, images_of_classes(data, shown & counts), task.frequency_bounds)
     official = official_groups(data)
-    return Split(options=options, sources=(source,), groups=groups, views={"official": official} if official else {})
+    return Split(options=options, shares=(share,), groups=groups, views={"official": official} if official else {})
 
 
 def refuse_minority_options(task: Task, options: DrawOptions) -> None:
@@ -185,7 +185,7 @@ def frequency_groups(classes: tuple[str, ...], images: Ints, bounds: tuple[int, 
 def official_groups(data: Annotations) -> Groups:
     """Return the groups by the "frequency" that LVIS states for each class; empty where one states none."""
     stated = [msgspec.json.decode(record, type=_Frequency).frequency for record in data.categories]
-    if not all(one in ("f", "c", "r") for one in stated):
+    if not all(group in ("f", "c", "r") for group in stated):
         return {}
     return {
         group: tuple(name for name, one in zip(data.classes, stated, strict=True) if one == group) for group in "fcr"

@@ -24,8 +24,8 @@ _DRAW_ANEW = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """What one annotation file gives to a split; all fields index its rows.
+class Share:
+    """What one annotation file gives to a split, its share of it; all fields index its rows.
 
     Attributes:
         annotations: the file.
@@ -70,7 +70,7 @@ class Split:
 
     Attributes:
         options: how it was drawn; every choice is made (no None left that the task leaves open).
-        sources: images and boxes, a source an annotation file; the first one's classes are the split's.
+        shares: images and boxes, one share per annotation file; the first one's classes are the split's.
         groups: group -> names of its classes in channel order.
         views: view -> other groups to score by, e.g. "official" -> LVIS's own frequencies.
 
@@ -80,43 +80,43 @@ class Split:
     """
 
     options: DrawOptions
-    sources: tuple[Source, ...]
+    shares: tuple[Share, ...]
     groups: Groups
     views: Mapping[str, Groups] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for source in self.sources:
-            _check_images(source)
-            _check_boxes(source)
+        for share in self.shares:
+            _check_images(share)
+            _check_boxes(share)
         for groups in (self.groups, *self.views.values()):
             _check_groups(groups, self.classes)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in channel order."""
-        return self.sources[0].annotations.classes
+        return self.shares[0].annotations.classes
 
     @property
     def parted(self) -> bool:
         """Whether D_l has several parts (D_m and D_s), so that each of its images must say which it is in."""
-        return len({name for source in self.sources for name in source.labelled}) > 1
+        return len({name for share in self.shares for name in share.labelled}) > 1
 
     def offsets(self) -> list[tuple[int, int]]:
-        """Return what is added to the ids of images and boxes of each source, so that no id stands twice.
+        """Return what is added to the ids of images and boxes of each share, so that no id stands twice.
 
-        It is 0 for the first source and a power of ten for the others: added ids stay legible.
+        It is 0 for the first share and a power of ten for the others: added ids stay legible.
 
         Raises:
             DataFault: the ids of the files are so large that there is no room above them.
         """
         result, top_image, top_box = [], 0, 0
-        for number, source in enumerate(self.sources):
-            images, boxes = source.annotations.image_ids, source.annotations.box_ids
+        for number, share in enumerate(self.shares):
+            images, boxes = share.annotations.image_ids, share.annotations.box_ids
             offset = (_power_above(top_image, images), _power_above(top_box, boxes)) if number else (0, 0)
             top_image = max(top_image, int(images.max(initial=0)) + offset[0])
             top_box = max(top_box, int(boxes.max(initial=0)) + offset[1])
             if max(top_image, top_box) > GREATEST_ID:
-                first, path = self.sources[0].annotations.path, source.annotations.path
+                first, path = self.shares[0].annotations.path, share.annotations.path
                 message = f"{path}: its ids are to be lifted above those of {first}, and would exceed {GREATEST_ID}."
                 raise DataFault(message, remedy="give the records of both files smaller ids")
             result.append(offset)
@@ -131,9 +131,9 @@ def _power_above(top: int, ids: Ints) -> int:
     return power
 
 
-def _check_images(source: Source) -> None:
-    ids = source.annotations.image_ids
-    parts = {**source.labelled, "D_u": source.unlabelled, **source.left_out}
+def _check_images(share: Share) -> None:
+    ids = share.annotations.image_ids
+    parts = {**share.labelled, "D_u": share.unlabelled, **share.left_out}
     uses = np.zeros(len(ids), np.int64)
     for rows in parts.values():
         np.add.at(uses, rows, 1)
@@ -144,20 +144,20 @@ def _check_images(source: Source) -> None:
         raise DataFault(message, remedy=_DRAW_ANEW)
 
 
-def _check_boxes(source: Source) -> None:
-    data = source.annotations
+def _check_boxes(share: Share) -> None:
+    data = share.annotations
     in_labelled = np.zeros(len(data.image_ids), np.bool_)
-    for rows in source.labelled.values():
+    for rows in share.labelled.values():
         in_labelled[rows] = True
-    leaked = source.shown & ~in_labelled[data.box_image]
+    leaked = share.shown & ~in_labelled[data.box_image]
     if leaked.any():
         box = int(np.argmax(leaked))
         image = data.image_ids[data.box_image[box]]
         raise DataFault(
             f"Box {data.box_ids[box]} on image {image} outside D_l is shown; only D_l's may be.", remedy=_DRAW_ANEW
         )
-    if source.channels is not None and (source.shown & (source.box_class < 0)).any():
-        box = int(np.argmax(source.shown & (source.box_class < 0)))
+    if share.channels is not None and (share.shown & (share.box_class < 0)).any():
+        box = int(np.argmax(share.shown & (share.box_class < 0)))
         raise DataFault(f"Box {data.box_ids[box]} is shown, but its class is none of the split's.", remedy=_DRAW_ANEW)
 
 

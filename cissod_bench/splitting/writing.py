@@ -18,7 +18,7 @@ from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.drawing import ALGORITHM
 from cissod_bench.splitting.manifest import MANIFEST, SCHEMA, HashedFile, Manifest, Offset, split_sha256
 from cissod_bench.splitting.manifest_counts import counts_of
-from cissod_bench.splitting.split import Groups, Source, Split
+from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.statements import stated
 from cissod_bench.splitting.task import Task
 
@@ -73,7 +73,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
     """
     options, numbers = split.options, counts_of(split)
     hashed = {role: HashedFile(given.path, given.sha256) for role, given in inputs.items()}
-    policies = [source.annotations.policy for source in split.sources]
+    policies = [share.annotations.policy for share in split.shares]
     return Manifest(
         schema=SCHEMA,
         task=task.name,
@@ -126,25 +126,25 @@ def _listed(groups: Groups) -> dict[str, list[str]]:
 def _rewritten(split: Split) -> dict[str, list[int]]:
     """Return the ids of all records that are not the input's bytes.
 
-    Records of a further source are all rewritten: their ids are offset and their classes those of the first.
+    Records of a further share are all rewritten: their ids are offset and their classes those of the first.
     """
-    data = [source.annotations for source in split.sources]
+    data = [share.annotations for share in split.shares]
     return {
         "clipped": sorted(number for annotations in data for number in annotations.policy.clipped),
-        "ignored": sorted(number for source in split.sources for number in _ids_of_boxes(source, source.ignored)),
+        "ignored": sorted(number for share in split.shares for number in _ids_of_boxes(share, share.ignored)),
         "swapped": sorted(n for annotations in data for n in annotations.image_ids[annotations.swapped].tolist()),
     }
 
 
-def _ids_of_boxes(source: Source, boxes: Bools) -> list[int]:
-    numbers: list[int] = source.annotations.box_ids[boxes].tolist()
+def _ids_of_boxes(share: Share, boxes: Bools) -> list[int]:
+    numbers: list[int] = share.annotations.box_ids[boxes].tolist()
     return numbers
 
 
 def _offsets(split: Split) -> dict[str, Offset]:
     return {
-        source.root: Offset(images=images, annotations=boxes)
-        for source, (images, boxes) in zip(split.sources, split.offsets(), strict=True)
+        share.root: Offset(images=images, annotations=boxes)
+        for share, (images, boxes) in zip(split.shares, split.offsets(), strict=True)
         if images or boxes
     }
 
@@ -152,9 +152,9 @@ def _offsets(split: Split) -> dict[str, Offset]:
 def _ids_sha256(split: Split) -> dict[str, str]:
     """Return part -> hash of its image ids, ascending, one a line."""
     parts: dict[str, list[npt.NDArray[np.int64]]] = {}
-    for source, (offset, _) in zip(split.sources, split.offsets(), strict=True):
-        for name, rows in {**source.labelled, "unlabelled": source.unlabelled}.items():
-            parts.setdefault(name, []).append(source.annotations.image_ids[rows] + offset)
+    for share, (offset, _) in zip(split.shares, split.offsets(), strict=True):
+        for name, rows in {**share.labelled, "unlabelled": share.unlabelled}.items():
+            parts.setdefault(name, []).append(share.annotations.image_ids[rows] + offset)
     hashes = {}
     for name, ids in parts.items():
         lines = "".join(f"{number}\n" for number in np.sort(np.concatenate(ids)).tolist())

@@ -18,7 +18,7 @@ from cissod_bench.files.hashing import splitmix64
 from cissod_bench.splitting.drawing import cover_classes, minority_rows, share_of_images, visiting_order
 from cissod_bench.splitting.options import DrawOptions, check_options
 from cissod_bench.splitting.scenarios import draw_by_minority
-from cissod_bench.splitting.split import Source, Split
+from cissod_bench.splitting.split import Share, Split
 from cissod_bench.splitting.task import Task
 
 
@@ -150,10 +150,10 @@ def drawn(path: Path, content: dict[str, Any], options: DrawOptions) -> tuple[Sp
     with read_annotations(path) as data:
         split = draw_by_minority(task, {"train": data}, options)
         ids, boxes = data.image_ids, data.box_ids
-        facts = {name: sorted(ids[rows].tolist()) for name, rows in split.sources[0].labelled.items()}
-        facts["D_u"] = sorted(ids[split.sources[0].unlabelled].tolist())
-        facts["shown"] = sorted(boxes[split.sources[0].shown].tolist())
-        facts["ignored"] = sorted(boxes[split.sources[0].ignored].tolist())
+        facts = {name: sorted(ids[rows].tolist()) for name, rows in split.shares[0].labelled.items()}
+        facts["D_u"] = sorted(ids[split.shares[0].unlabelled].tolist())
+        facts["shown"] = sorted(boxes[split.shares[0].shown].tolist())
+        facts["ignored"] = sorted(boxes[split.shares[0].ignored].tolist())
     return split, facts
 
 
@@ -263,14 +263,14 @@ def sound(tmp_path: Path) -> Split:
     path.write_text(json.dumps(content), encoding="utf-8")
     data = read_annotations(path)
     data.close()
-    source = Source(
+    share = Share(
         annotations=data,
         labelled={"D_m": np.array([1]), "D_s": np.array([0])},
         unlabelled=np.array([2, 3]),
         shown=np.array([True, True, False, False]),
         ignored=np.zeros(4, np.bool_),
     )
-    return Split(options=DrawOptions(), sources=(source,), groups={"maj": ("ant", "cat"), "min": ("bee", "dog")})
+    return Split(options=DrawOptions(), shares=(share,), groups={"maj": ("ant", "cat"), "min": ("bee", "dog")})
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def sound(tmp_path: Path) -> Split:
 )
 def test_a_split_that_leaks_cannot_be_made(sound: Split, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataFault, match=message):
-        replace(sound, sources=(replace(sound.sources[0], **changes),))
+        replace(sound, shares=(replace(sound.shares[0], **changes),))
 
 
 @pytest.mark.parametrize(

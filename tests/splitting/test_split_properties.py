@@ -63,7 +63,7 @@ def check_parts(data: Content, drawn: Drawn) -> tuple[set[int], set[int]]:
     assert in_d_l == sorted(set(in_d_l))
     assert in_d_u == sorted(set(in_d_u))
     assert not set(in_d_l) & set(in_d_u)
-    left = sum(len(rows) for source in drawn.split.sources for rows in source.left_out.values())
+    left = sum(len(rows) for share in drawn.split.shares for rows in share.left_out.values())
     assert len(in_d_l) + len(in_d_u) + left == len(data["images"])
     assert unlabelled["annotations"] == []  # nothing of D_u is shown
     assert {box["image_id"] for box in labelled["annotations"]} <= set(in_d_l)

@@ -38,10 +38,10 @@ def drawn(name: str, seed: int, coco: Annotations, **options: Any) -> Split:
 
 
 def boxes_a_class(split: Split, *, part: str | None = None) -> dict[str, int]:
-    data = split.sources[0].annotations
-    shown = split.sources[0].shown & data.instances()
+    data = split.shares[0].annotations
+    shown = split.shares[0].shown & data.instances()
     if part is not None:
-        shown &= np.isin(data.box_image, split.sources[0].labelled[part])
+        shown &= np.isin(data.box_image, split.shares[0].labelled[part])
     return dict(
         zip(data.classes, np.bincount(data.box_class[shown], minlength=len(data.classes)).tolist(), strict=True)
     )
@@ -51,11 +51,11 @@ def boxes_a_class(split: Split, *, part: str | None = None) -> dict[str, int]:
 @pytest.mark.parametrize("name", TASKS)
 def test_counts_are_those_of_the_released_splits(name: str, seed: int, coco: Annotations) -> None:
     split = drawn(name, seed, coco)
-    images = {part: len(rows) for part, rows in split.sources[0].labelled.items()}
+    images = {part: len(rows) for part, rows in split.shares[0].labelled.items()}
     assert images["D_m"] == NUM_D_M[name]
     low, high = NUM_D_S[name]
     assert low <= images["D_s"] <= high
-    assert sum(images.values()) + len(split.sources[0].unlabelled) == len(coco.image_ids)
+    assert sum(images.values()) + len(split.shares[0].unlabelled) == len(coco.image_ids)
 
     in_d_s, in_d_m = boxes_a_class(split, part="D_s"), boxes_a_class(split, part="D_m")
     low, high = MINORITY_BOXES[name]
@@ -72,10 +72,10 @@ def z_scores(name: str, split: Split) -> dict[str, float]:
     sum over D_m has variance m (1 - m/M) S^2, S^2 the variance of x over the M images: boxes come in clusters, so a
     binomial in boxes would be too narrow. Both counts are such draws, hence z = (n - released) / sqrt(2 variance).
     """
-    data, counts = split.sources[0].annotations, boxes_a_class(split)
+    data, counts = split.shares[0].annotations, boxes_a_class(split)
     minority = [data.classes.index(kind) for kind in split.groups["min"]]
     holds_majority = data.per_image(~np.isin(data.box_class, minority)) > 0
-    drawn_images, images = len(split.sources[0].labelled["D_m"]), int(holds_majority.sum())
+    drawn_images, images = len(split.shares[0].labelled["D_m"]), int(holds_majority.sum())
     scores = {}
     for kind, released in REFERENCE[name]["majority_boxes"].items():
         held = data.per_image(data.box_class == data.classes.index(kind))[holds_majority]
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str, seed: int, coco: Annotati
 
 
 def test_other_seeds_give_other_images(coco: Annotations) -> None:
-    parts = [set(drawn("coco-split1", seed, coco).sources[0].labelled["D_m"].tolist()) for seed in (0, 1)]
+    parts = [set(drawn("coco-split1", seed, coco).shares[0].labelled["D_m"].tolist()) for seed in (0, 1)]
     shared = len(parts[0] & parts[1]) / len(parts[0])
     assert 0.07 < shared < 0.13  # two independent tenths share a tenth
 
