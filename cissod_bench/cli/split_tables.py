@@ -26,7 +26,7 @@ def print_list(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of splits, and below it the folders that hold none.
 
     Args:
-        rows: from ``split_list.row``.
+        rows: from ``listing.row``.
     """
     from rich.table import Table
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from split_folders import FILES, content, folder
+from split_folders import FILES, content, folder, made_manifest
 from wrong_splits import rewrite
 
 from cissod_bench.catalogue import load_task
@@ -65,13 +65,13 @@ def test_the_list_names_task_seed_images_hash_and_other_options(splits: Call, sp
 def test_options_of_a_task_in_the_catalogue_are_compared_with_its_own() -> None:
     toy = load_task("toy")
     own = {**vars(draw_options(toy)), "task": "toy", "minority": sorted(toy.minority)}
-    assert other_options(own) == {}
+    assert other_options(made_manifest(**own)) == {}
     drawn = {**own, "cover": "uniform", "minority": ["circle", "star"]}
-    assert other_options(drawn) == {"cover": "uniform", "minority": ["circle", "star"]}
+    assert other_options(made_manifest(**drawn)) == {"cover": "uniform", "minority": ["circle", "star"]}
     del own["unlabelled_percent"]  # as in older manifests
-    assert other_options(own) == {}
+    assert other_options(made_manifest(**own)) == {}
     lvis = {**vars(draw_options(load_task("lvis"), labelled_percent=5)), "task": "lvis", "minority": []}
-    assert other_options(lvis) == {"labelled_percent": 5}
+    assert other_options(made_manifest(**lvis)) == {"labelled_percent": 5}
 
 
 def test_broken_folders_are_listed_with_their_fault(splits: Call, split: Call, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_no_id_stands_twice_and_every_image_says_its_part_and_folder(root: Path)
     images = labelled["images"] + unlabelled["images"]
     assert len({image["id"] for image in images}) == len(images)
     assert len({one["id"] for one in labelled["annotations"]}) == len(labelled["annotations"])
-    offsets = split.manifest.offsets["coco"]
+    offsets = split.manifest.document["offsets"]["coco"]
     for image in labelled["images"]:
         assert image["part"] == ("D_m" if image.get("root") == "coco" else "D_s")
         assert (image["id"] > offsets["images"]) == (image["part"] == "D_m")
