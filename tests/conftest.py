@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import Called
 
 from cissod_bench import cli
 from cissod_bench.splitting.toy_images import write_shapes
@@ -52,15 +52,6 @@ def tiny_coco(tmp_path: Path) -> Path:
     write_shapes(root / "tiny", {"train": 40, "val": 10}, weights, seed=7, most=4)
     (root / "tiny.toml").write_text(TINY_TASK, encoding="utf-8")
     return root
-
-
-@dataclass(frozen=True)
-class Called:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
-from import_graph import circles, import_graph, upward
+from import_graph import WINGS, circles, import_graph, upward
 
 from cissod_bench import catalogue
 from cissod_bench.errors import UsageFault
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("splits", "baselines", "method", "reports")
 CATALOGUE = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 CORE = sorted((ROOT / "cissod_bench").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = ("torch", "mmdet", "mmcv", "mmengine", "pandas", "matplotlib")
 CHEAP_COMMANDS = (["--help"], ["tasks"], ["methods"], ["make-splits", "--help"], ["report", "--help"])
 
@@ -41,6 +43,7 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -199,6 +202,38 @@ def test_an_import_that_runs_upward_or_in_a_circle_is_noticed(line: str, tmp_pat
     assert circles(graph) == [["cli.run", "files.images"]]
 
 
+def imports_of_tests(tree: ast.AST) -> list[str]:
+    """Imports of a module of tests or of conftest, also inside functions and in the scripts that tests run."""
+    scripts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    in_scripts = re.findall(r"^\s*(?:from|import) +(test_\w+|conftest|tests)\b", "\n".join(scripts), re.MULTILINE)
+    named = [module.split(".")[0] for _, module, _ in imports(tree)]
+    return [*(module for module in named if re.match(r"test_|conftest$|tests$", module)), *in_scripts]
+
+
+def test_tests_share_what_lies_in_support_alone() -> None:
+    wrong = {name(path): modules for path in TESTS if (modules := imports_of_tests(parse(path)))}
+    assert wrong == {}, "move what is shared to a module of tests/support"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line.replace("?", "test_")
+        for line in ("from ?gbr import batch", "import ?gbr", "if 1:\n    import ?gbr", "A = 'import ?gbr'")
+    ],
+)
+def test_an_import_of_a_module_of_tests_is_noticed(line: str) -> None:
+    assert len(imports_of_tests(ast.parse(line))) == 1
+
+
+def test_folders_of_tests_are_named_as_the_wings() -> None:
+    wings = {path.name for path in (ROOT / "cissod_bench").iterdir() if (path / "__init__.py").exists()}
+    assert wings <= set(WINGS)
+    assert {path.relative_to(ROOT / "tests").parts[0] for path in TESTS if path.parent.name != "tests"} <= {
+        *wings, "methods", "support",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("path", CATALOGUE, ids=name)
 def test_catalogue_files_keep_no_state_and_register_nothing(path: Path) -> None:
     assert mutable_state(parse(path)) == [], "take a tuple, a frozenset or a MappingProxyType; pass objects, not names"
@@ -268,7 +303,7 @@ def test_an_unknown_name_is_answered_with_near_matches() -> None:
         catalogue.load_method("soft-techer")
 
 
-@pytest.mark.parametrize("path", [*CORE, *CATALOGUE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
+@pytest.mark.parametrize("path", [*CORE, *CATALOGUE, *TESTS], ids=name)
 def test_no_module_is_longer_than_400_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 

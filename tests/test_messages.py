@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import Bomb
 from ranks import two_processes
-from test_loop import Bomb
 
 from cissod_bench.contract.parts import Promoted
 from cissod_bench.contract.pool import EMPTY, Pool, pool_of

@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from test_faults import execute
-from test_presets_train import _numbers, _wait_for_lines, run_words
+from checkpoints import same
+from short_runs import execute, numbers_of, run_words, wait_for_lines
 from tiny import tiny_plan
 
 from cissod_bench import signals as stopping
@@ -47,17 +45,6 @@ def interrupting(title: str, step: int, number: int, times: int = 1) -> type[Bar
                 send(number, times)
 
     return Interrupting
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints hold the same bits."""
-    if isinstance(one, torch.Tensor):
-        return bool(torch.equal(one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 def straight(work: Path) -> Plan:
@@ -123,7 +110,7 @@ def test_a_run_that_ctrl_c_ended_continues_bit_for_bit(
     assert runs.read_record(plan.folder).status == "interrupted"
     assert list(plan.folder.glob(".*.tmp")) == []
     execute(plan)
-    assert _numbers(plan.folder / runs.LOG) == _numbers(whole.folder / runs.LOG)
+    assert numbers_of(plan.folder / runs.LOG) == numbers_of(whole.folder / runs.LOG)
     states = [checkpoint.read(own.folder / runs.CHECKPOINT) for own in (whole, plan)]
     assert same(*states)
     for name in (runs.PREDICTIONS, runs.STUDENT_PREDICTIONS, runs.PSEUDO_LABELS):
@@ -138,7 +125,7 @@ def test_ctrl_c_in_a_terminal_reaches_run_and_workers_and_the_run_stops_with_a_c
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     log = tmp_path / "runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
-    _wait_for_lines(log, 3)
+    wait_for_lines(log, 3)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import Called
+from commands import Called
 
 from cissod_bench.annotations.box_convention import BoxNumbers
 from cissod_bench.annotations.reading import read_annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import exam_files as files
 import pytest
-from conftest import Called
+from commands import Called
 
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.errors import UsageFault

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import exam_files as files
 import pytest
-from conftest import Called
+from commands import Called
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue.entry_points import BrokenEntry

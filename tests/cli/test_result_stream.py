@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Called
+from commands import Called
 from fake_runs import SCHEMA1
 
 from cissod_bench.records.run_folder import RECORD, run_folder

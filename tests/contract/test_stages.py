@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from detectors import TINY, batch, tiny_detector
-from test_loop import losses_of, weights_of
 from tiny import tiny_plan, tiny_training
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.parts import Context, Copies, Detections, Parts, Promoted, Regions

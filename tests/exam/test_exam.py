@@ -12,7 +12,7 @@ import exam_files as files
 import numpy as np
 import pytest
 import torch
-from conftest import Called
+from commands import Called
 
 from cissod_bench.catalogue import load_method
 from cissod_bench.catalogue.method_files import find_method

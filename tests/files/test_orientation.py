@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Called
+from commands import Called
 from PIL import Image, ImageOps
 from tiny import CHANGES
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Called
+from commands import Called
 from tiny import CHANGES
 
 from cissod_bench import distributed

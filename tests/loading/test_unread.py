@@ -13,6 +13,7 @@ import pytest
 import torch
 from ranks import two_processes
 from tiny import tiny_plan, tiny_training
+from watched_trainings import drawn
 
 from cissod_bench.errors import DataFault
 from cissod_bench.loading.sources import Source
@@ -40,11 +41,6 @@ HEADER_BREAKS: dict[str, Callable[[Path], Any]] = {
     "another size": _other_size,
 }
 BREAKS = {**HEADER_BREAKS, "cut off": _cut_off}
-
-
-def drawn(training: Training, source: int, iteration: int) -> int:
-    """Return the row of the first image that an iteration draws from a source."""
-    return next(draw.index for draw in training.sampler.batch(iteration) if draw.source == source)
 
 
 def watch(training: Training) -> list[list[int]]:
@@ -280,14 +276,13 @@ def test_a_scored_image_that_breaks_since_the_start_keeps_the_training(
 TWO = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_unread import SHORT, drawn
+from watched_trainings import drawn
 from tiny import tiny_training
 from cissod_bench import distributed
 from cissod_bench.running import preflight
 distributed.start(torch.device("cpu"))
 told = []
-training = tiny_training(Path({folder!r}), "soft-teacher", *SHORT)
+training = tiny_training(Path({folder!r}), "soft-teacher", *{short!r})
 source = training.dataset.sources[1]
 training.unread.warn = told.append
 if distributed.rank() == 1:
@@ -310,7 +305,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_ranks_know_the_same_of_images_that_cannot_be_read(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
-    one, other = two_processes(TWO, tmp_path)
+    one, other = two_processes(TWO, tmp_path, short=SHORT)
     assert one["unread"] == other["unread"]
     assert one["skipped"] == other["skipped"]
     assert one["skipped"]["images"] == 2

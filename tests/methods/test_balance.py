@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_gbr import batch, close
+from gradient_rows import batch, close
 from torch import Tensor
 
 from method import gbr

@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector
-from test_loop import losses_of
-from test_ours import facts, rows
+from run_facts import facts, rows
 from tiny import tiny_task, tiny_training
 from torch import Tensor
+from watched_trainings import losses_of
 
 from baselines import c2am
 from baselines.c2am import METHOD, CategoryAwareMargins, CosineClassifier

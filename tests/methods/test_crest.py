@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ours import facts
+from run_facts import facts
 
 from baselines.crest import (
     METHOD,

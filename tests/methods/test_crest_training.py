@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from crest_trainings import SETTINGS, same, training_of
 from ranks import two_processes
-from test_loop import losses_of, weights_of
-from tiny import tiny_plan, tiny_training
+from tiny import tiny_plan
+from watched_trainings import losses_of
 
 from cissod_bench.training.loop import Training
-
-SETTINGS = ("iterations=6", "workers=0", "generations=3", "checkpoint_every=100", "lr=0.02", "warmup_iterations=0")
-
-
-def training_of(folder: Path, *changes: str, variant: str = "crest+") -> Training:
-    return tiny_training(folder, "crest", *SETTINGS, *changes, variant=variant)
 
 
 def labelled_views(training: Training) -> list[list[Any]]:
@@ -75,17 +70,6 @@ def test_promoted_images_are_drawn_as_labelled_ones_with_the_pools_boxes(tmp_pat
     assert set(np.flatnonzero(copies[first:]).tolist()) == chosen
 
 
-def same(one: Training, other: Training) -> None:
-    """Weights, state, pool, copies and promoted boxes are equal bit by bit."""
-    for name, value in weights_of(one).items():
-        assert torch.equal(value, weights_of(other)[name]), name
-    np.testing.assert_array_equal(one.position.copies[0], other.position.copies[0])
-    pools = [vars(training.detector.parts.keeper.share()) for training in (one, other)]
-    for columns in (pools, [vars(training.position.promoted) for training in (one, other)]):
-        for name, column in columns[0].items():
-            np.testing.assert_array_equal(column, columns[1][name])
-
-
 def test_half_and_resume_equals_the_whole_across_a_generation_with_promoted_images(tmp_path: Path) -> None:
     whole = training_of(tmp_path / "whole")
     expected = losses_of(whole)
@@ -114,9 +98,8 @@ def test_images_that_wait_are_not_promoted_and_leave_the_alignment_empty(tmp_pat
 TRAIN = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_crest_training import same, training_of
-from test_loop import losses_of
+from crest_trainings import same, training_of
+from watched_trainings import losses_of
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from daso_parts import daso, detections, iterate, regions
 from detectors import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ours import facts
 from tiny import tiny_task
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from baselines.daso import (
     window_for,
 )
 from cissod_bench.catalogue import list_methods, load_task
-from cissod_bench.contract.parts import Context, Detections, Regions
+from cissod_bench.contract.parts import Context, Regions
 from cissod_bench.contract.repeat_factors import labelled_copies
 
 # A worked example: two RoIs of three classes, background last.
@@ -160,35 +159,6 @@ def test_a_queue_keeps_the_last_features_of_its_class(steps: list[list[int]]) ->
 
 
 # The parts of a run, without a detector.
-
-
-def daso(iterations: int = 40, **fields: Any) -> Daso:
-    """Four classes, 32 features; windows of five iterations."""
-    own = {"settings": TINY, **fields}
-    return Daso(facts(iterations=iterations, **own))
-
-
-def regions(seed: int, labels: Sequence[int]) -> Regions:
-    random = torch.Generator().manual_seed(seed)
-    return Regions(torch.rand(len(labels), 32, generator=random), torch.tensor(labels, dtype=torch.int64))
-
-
-def detections(labels: Sequence[int], scores: Sequence[float] | None = None) -> Detections:
-    values = torch.tensor(scores if scores is not None else [0.7] * len(labels))
-    return Detections(0, 0, torch.zeros(len(labels), 4), torch.tensor(labels, dtype=torch.int64), values)
-
-
-def iterate(
-    parts: Daso, iteration: int, seen: Sequence[Regions] = (), found: Sequence[Detections] = (), iterations: int = 40
-) -> dict[str, Any]:
-    """Do what the detector and the loop do with the parts in an iteration; return its log."""
-    context = Context(iteration, iterations, branch="teacher", collect=True)
-    for one in seen:
-        parts.observe_labelled(one, context)
-    if found:
-        parts.observe_detections(found, context)
-    parts.after_iteration(context)
-    return context.logs
 
 
 def filled(**fields: Any) -> Daso:

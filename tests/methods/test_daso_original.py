@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from daso_parts import daso
 from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector
-from test_daso import daso
-from test_loop import losses_of
 from tiny import tiny_training
 from torch import Tensor
+from watched_trainings import losses_of
 
 from baselines.daso import METHOD
 from cissod_bench.contract.parts import Context, Regions

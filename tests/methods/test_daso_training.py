@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from daso_parts import daso, detections, iterate, regions
 from detectors import CLASSES, GROUPS, batch, tiny_detector
 from ranks import two_processes
-from test_daso import daso, detections, iterate, regions
-from test_loop import losses_of, weights_of
 from tiny import tiny_plan, tiny_training
 from torch import Tensor
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.parts import Context
 
@@ -78,10 +78,8 @@ def test_a_training_blends_and_resumes_exactly_within_a_window(tmp_path: Path) -
 TWO = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_daso import daso, detections, iterate, regions
-from test_daso_training import SHORT
-from test_loop import losses_of
+from daso_parts import daso, detections, iterate, regions
+from watched_trainings import losses_of
 from tiny import tiny_training
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
@@ -94,7 +92,7 @@ for iteration in range(6):
     found = [detections([0, 1], [0.7, 0.8]), detections([1], [0.9])][rank]
     iterate(parts, iteration, [own], [found])
 rows = torch.arange(2.0 * rank, dtype=torch.float16)[:, None] + torch.tensor([0.0, 10.0], dtype=torch.float16)
-training = tiny_training(Path({folder!r}), "daso", *SHORT)
+training = tiny_training(Path({folder!r}), "daso", *{short!r})
 losses_of(training, until=3)
 torch.save(
     {{
@@ -110,7 +108,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_two_processes_have_the_state_of_one_that_sees_all_in_the_order_of_the_ranks(tmp_path: Path) -> None:
     tiny_plan(tmp_path, "daso")  # draws the split before two processes ask for it
-    one, other = two_processes(TWO, tmp_path)
+    one, other = two_processes(TWO, tmp_path, short=SHORT)
     whole = daso()
     for iteration in range(6):
         iterate(whole, iteration, [regions(iteration, [0, 1, 2, 3, 1])], [detections([0, 1, 1])])

@@ -7,14 +7,14 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector
-from test_ours import facts
+from defrcn_parts import parts
+from detectors import TINY, batch, tiny_detector
+from run_facts import facts
 from torch import Tensor, nn
 
 from baselines.defrcn import (
@@ -23,7 +23,6 @@ from baselines.defrcn import (
     ROI_SHARES,
     RPN_SHARES,
     Decoupling,
-    DeFRCN,
     balanced_images,
     base_channels,
     base_images,
@@ -42,17 +41,6 @@ def decoupling(channels: int = 3, share: float = 0.75) -> Decoupling:
         layer.weight.copy_(torch.arange(channels) + 0.5)
         layer.bias.copy_(torch.arange(channels) - 1.0)
     return layer
-
-
-def parts(stage: int = 0, **fields: Any) -> DeFRCN:
-    """Parts of a run on the classes of the small detectors, three of which are base classes."""
-    own: dict[str, Any] = {
-        "classes": CLASSES, "groups": GROUPS, "settings": TINY, "labelled_boxes": (4, 5, 1, 2, 1),
-        "labelled_classes": ((0, 1), (1, 2), (2, 3), (4,)),
-    }  # fmt: skip
-    made = DeFRCN(facts(**{**own, **fields}))
-    made.stage = stage
-    return made
 
 
 def small(stage: int = 0) -> SemiSupervisedDetector:

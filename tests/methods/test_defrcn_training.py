@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from ranks import two_processes
-from test_loop import losses_of, weights_of
 from tiny import tiny_plan, tiny_training
 from torch import Tensor
+from watched_trainings import losses_of, weights_of
 
 from baselines.defrcn import METHOD, DeFRCN
 from cissod_bench.contract.method import RunFacts
@@ -132,12 +132,10 @@ def test_it_trains_where_every_image_holds_another_class(tmp_path: Path) -> None
 TWO = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_defrcn_training import THREE
 from tiny import tiny_training
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
-training = tiny_training(Path({folder!r}), "defrcn", *THREE)
+training = tiny_training(Path({folder!r}), "defrcn", *{three!r})
 training.run(until=1)
 frozen = [p.clone() for p in training.detector.student.roi_head.bbox_head.shared_fcs.parameters()]
 training.run()
@@ -152,7 +150,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_two_processes_end_with_equal_weights_and_frozen_layers(tmp_path: Path) -> None:
     tiny_plan(tmp_path, "defrcn")  # draws the split before two processes ask for it
-    one, other = two_processes(TWO, tmp_path)
+    one, other = two_processes(TWO, tmp_path, three=THREE)
     assert one["copies"] == other["copies"]
     for name, value in one["weights"].items():
         assert torch.equal(value, other["weights"][name]), name

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from eqlv2_parts import eql
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ours import facts, rows
+from run_facts import rows
 from torch import Tensor
 
 from baselines import eqlv2
@@ -78,11 +79,6 @@ def reference(logits: Tensor, labels: Tensor, v: Tensor, positive: Tensor, negat
             if j < n:
                 sums[0 if y else 1][j] += own * weight * abs(p - y)
     return total, sums
-
-
-def eql(**fields: Any) -> EqualisationLoss:
-    """The parts with four foreground classes."""
-    return EqualisationLoss(facts(**fields))
 
 
 def loss_of(parts: EqualisationLoss, data: tuple[Tensor, Tensor, Tensor], branch: Any = "sup", **own: Any) -> Tensor:

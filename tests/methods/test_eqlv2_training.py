@@ -10,33 +10,21 @@ import numpy as np
 import pytest
 import torch
 from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector
+from eqlv2_parts import eql, iterate
 from ranks import two_processes
-from test_eqlv2 import eql
-from test_loop import losses_of
-from test_ours import facts, rows
+from run_facts import facts
 from tiny import tiny_task, tiny_training
 from torch import Tensor
+from watched_trainings import losses_of
 
 from baselines.eqlv2 import METHOD, EqualisationLoss
 from cissod_bench.contract.parts import Context
 from cissod_bench.contract.repeat_factors import labelled_copies
 
-
-def iterate(parts: EqualisationLoss, iteration: int, place: slice) -> Context:
-    """Both branches of an iteration, on some of its rows."""
-    context = Context(iteration, 40, collect=True)
-    for seed, branch in enumerate(("sup", "unsup_cls")):
-        context.branch = branch  # type: ignore[assignment]
-        logits, labels, v = (part[place] for part in rows(2 * iteration + seed, 40))
-        parts.classification_loss(logits, labels, v, v.sum(), context)
-    return context
-
-
 STATE = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_eqlv2_training import eql, iterate
+from eqlv2_parts import eql, iterate
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
 parts = eql()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from gradient_rows import batch, close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -56,17 +57,6 @@ WORKED: dict[int, dict[str, Any]] = {
 FREE: dict[str, Any] = {"bounds": (-float("inf"), float("inf")), "background_bounds": (-float("inf"), float("inf"))}
 CLAMPED: dict[str, Any] = {"bounds": (1 / 3, 5.0), "background_bounds": (1 / 3, 1.0)}
 FLOOR: dict[str, Any] = {"bounds": (1e-3, float("inf")), "background_bounds": (1e-3, float("inf"))}
-
-
-def close(found: Tensor, expected: Any, tolerance: float = 2e-9) -> None:
-    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), rtol=0, atol=tolerance)
-
-
-def batch(seed: int, rows: int, channels: int, scale: float = 2.0) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(rows, channels, generator=generator, dtype=torch.float64)
-    labels = torch.randint(channels, (rows,), generator=generator)
-    return logits, labels, torch.rand(rows, generator=generator, dtype=torch.float64)
 
 
 def balancing_weights(matrix: Tensor) -> Tensor:

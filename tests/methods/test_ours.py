@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from ours_parts import choice, iterate, ours
+from run_facts import facts, rows
 from tiny import tiny_task
-from torch import Tensor
 
 from cissod_bench.catalogue import list_methods, load_method
-from cissod_bench.contract.method import RunFacts
 from cissod_bench.contract.parts import Context, Detections
 from cissod_bench.contract.settings import FULL, Settings
 from method import profiles, short_runs
 from method.ours import METHOD, Ours, Switches, resolve
-
-
-def facts(
-    profile: str = "default", iterations: int = 180_000, variant: Mapping[str, Any] | None = None, **fields: Any
-) -> RunFacts:
-    own: dict[str, Any] = {
-        "task": tiny_task(), "variant": variant or {}, "profile": profile, "classes": ("a", "b", "c", "d"),
-        "groups": {"maj": ("a", "b"), "min": ("c", "d")}, "settings": FULL, "iterations": iterations, "generations": 10,
-        "labelled_classes": ((0, 1), (1,), (2,), (3,)), "labelled_boxes": (4, 5, 1, 2), "num_unlabelled": 6, "seed": 0,
-    }  # fmt: skip
-    return RunFacts(**{**own, **fields})
-
-
-def choice(variant: str) -> Any:
-    return resolve(Switches(**METHOD.variants.get(variant, {})), profiles.DEFAULT, 0.9)
-
 
 # Table 4: loss, class weights, thresholds, D_l, D_u.
 TABLE_4 = {
@@ -170,44 +151,6 @@ def test_beta_1_weights_labelled_images_as_unlabelled_ones_and_is_recorded() -> 
 
 
 # The parts without a detector.
-
-
-def rows(seed: int, number: int, channels: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(number, channels, generator=generator, dtype=torch.float64)
-    return (
-        logits,
-        torch.randint(channels, (number,), generator=generator),
-        torch.rand(number, generator=generator).double(),
-    )
-
-
-def images(seed: int, number: int) -> list[Detections]:
-    rng = np.random.default_rng(seed)
-    return [
-        Detections(
-            i, i, torch.zeros(8, 4), torch.from_numpy(rng.integers(0, 4, 8)), torch.from_numpy(rng.uniform(0, 1, 8))
-        )
-        for i in range(number)
-    ]
-
-
-def iterate(parts: Ours, iteration: int, place: slice, generation: int = 0) -> Context:
-    """Do what the detector does with a method's parts, on some of an iteration's rows and images."""
-    context = Context(iteration, 40, generation, 4, collect=True)
-    for seed, branch in enumerate(("sup", "unsup_cls")):
-        context.branch = branch  # type: ignore[assignment]
-        logits, labels, v = (part[place] for part in rows(2 * iteration + seed, 40))
-        v = torch.ones_like(v) if branch == "sup" else v
-        parts.classification_loss(logits, labels, v, v.sum(), context)
-        if branch == "sup":
-            context.branch = "teacher"
-            parts.observe_detections(images(iteration, 4)[slice(place.start // 10, place.stop // 10)], context)
-    return context
-
-
-def ours(**fields: Any) -> Ours:
-    return Ours(facts(iterations=40, **fields)).double()
 
 
 @pytest.mark.parametrize("variant", ["", "labelmatch", "gbt"])

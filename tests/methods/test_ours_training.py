@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ours_parts import TASK, choice, iterate, ours, parts_of, same, training_of
 from ranks import two_processes
-from test_loop import losses_of, weights_of
-from test_ours import choice, iterate, ours
 from tiny import tiny_plan, tiny_task, tiny_training
 from torch import Tensor
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.parts import Context
 from cissod_bench.running.run import prepare
-from cissod_bench.training.loop import Training
-from method.ours import METHOD, Ours
+from method.ours import METHOD
 
 # Repeat factors large enough that a few pseudo labels repeat images within a few iterations.
-TASK = {"crs_gamma": 1000.0, "repeat_threshold": 1.0}
-
-
-def training_of(folder: Path, *changes: str, variant: str = "", **fields: Any) -> Training:
-    return tiny_training(folder, "ours", *changes, task=tiny_task(**TASK), variant=variant, **fields)
-
-
-def parts_of(training: Training) -> Ours:
-    parts = training.detector.parts
-    assert type(parts).__name__ == "Ours"
-    return parts  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("variant", METHOD.variants)
@@ -79,21 +66,6 @@ def test_a_full_pass_fills_the_pool_with_every_unlabelled_image(tmp_path: Path) 
     pool = parts_of(training).rebalancing.pool  # type: ignore[union-attr]
     assert pool.images.tolist() == list(range(len(training.dataset.sources[1])))
     assert set(pool.iterations.tolist()) == {2}
-
-
-def same(one: Training, other: Training) -> None:
-    """Weights, state, pool and copies are equal bit by bit."""
-    for name, value in weights_of(one).items():
-        assert torch.equal(value, weights_of(other)[name]), name
-    assert one.position.copies.keys() == other.position.copies.keys()
-    for source, copies in one.position.copies.items():
-        np.testing.assert_array_equal(copies, other.position.copies[source])
-    pools = [parts_of(training).rebalancing for training in (one, other)]
-    for pool in pools:
-        assert pool is not None
-        pool.share()
-    for name, column in vars(pools[0].pool).items():  # type: ignore[union-attr]
-        np.testing.assert_array_equal(column, vars(pools[1].pool)[name])  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -175,8 +147,7 @@ def test_the_regression_branch_of_an_iteration_leaves_the_state_untouched(tmp_pa
 STATE = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_ours import images, iterate, ours
+from ours_parts import images, iterate, ours
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
 parts = ours()
@@ -195,9 +166,8 @@ distributed.stop()
 TRAIN = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_loop import losses_of
-from test_ours_training import same, training_of
+from watched_trainings import losses_of
+from ours_parts import same, training_of
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from defrcn_parts import parts
 from detectors import CLASSES, batch, tiny_detector
-from test_defrcn import parts
 from tiny import tiny_plan
 from torch import Tensor
 

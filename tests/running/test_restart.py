@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from conftest import Called
+from commands import Called
 from tiny import CHANGES
 
 import cissod_bench

@@ -14,7 +14,7 @@ from typing import Any
 
 import fake_runs
 import pytest
-from conftest import Called
+from commands import Called
 from fake_runs import fake_cells, fake_sweep, record_of, starts
 from filelock import FileLock
 
@@ -334,7 +334,7 @@ def test_seeds_that_are_neither_are_refused(text: str, tmp_path: Path, call: Cal
     assert "--seed" in shown.err
 
 
-def _numbers(log: Path) -> list[dict[str, Any]]:
+def numbers_of(log: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
@@ -373,7 +373,7 @@ def test_a_sweep_that_is_killed_and_stopped_ends_as_if_it_had_not_been(tiny_coco
     assert "continues" in text
     one, other = (runs.read_record(tmp_path / work / place) for work in "ab")
     assert (other.status, other.ap, other.per_class) == ("done", one.ap, one.per_class)
-    assert _numbers(tmp_path / "a" / place / runs.LOG) == _numbers(log)
+    assert numbers_of(tmp_path / "a" / place / runs.LOG) == numbers_of(log)
     files = [(tmp_path / work / place / runs.PREDICTIONS).read_bytes() for work in "ab"]
     assert files[0] == files[1]
     assert other.command[:2] == ["cissod-bench", "run"]

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_loop import losses_of
-from test_presets_train import _numbers, _wait_for_lines
+from short_runs import execute, numbers_of, wait_for_lines
 from tiny import CHANGES, tiny_plan, tiny_task, tiny_training
+from watched_trainings import losses_of
 
 from cissod_bench import distributed
 from cissod_bench.cli.common import Output
@@ -33,7 +33,6 @@ from cissod_bench.loading import loaders as data
 from cissod_bench.loading import sources, workers
 from cissod_bench.records import run_folder as runs
 from cissod_bench.running import run
-from cissod_bench.running.plan import Plan
 from cissod_bench.running.progress import Bar
 from cissod_bench.training import checkpoint
 
@@ -70,13 +69,6 @@ def full_disk(name: str, number: int) -> Iterator[None]:
         yield
 
 
-def execute(plan: Plan, *, restart: bool = False) -> list[str]:
-    """Do what is left of a run; return what it says."""
-    said: list[str] = []
-    run.execute(plan, restart=restart, say=said.append, quiet=True)
-    return said
-
-
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_whatever_file_leaves_a_run_that_continues(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, "soft-teacher", *SHORT)
@@ -104,10 +96,10 @@ def test_a_disk_that_is_full_at_whatever_file_leaves_a_run_that_continues(tmp_pa
     execute(plan)
     record = runs.read_record(plan.folder)
     assert record.status == "done"
-    log = _numbers(plan.folder / runs.LOG)
+    log = numbers_of(plan.folder / runs.LOG)
     pseudo = (plan.folder / runs.PSEUDO_LABELS).read_bytes()
     execute(plan, restart=True)
-    assert _numbers(plan.folder / runs.LOG) == log
+    assert numbers_of(plan.folder / runs.LOG) == log
     assert (plan.folder / runs.PSEUDO_LABELS).read_bytes() == pseudo
     assert runs.read_record(plan.folder).ap == record.ap
 
@@ -335,7 +327,7 @@ def test_two_ranks_die_and_stop_as_one_run(
     log = tmp_path / "runs/tiny/split0/soft-teacher/smoke-default/seed0/log.jsonl"
 
     killed = started([*words, "--launcher", "pytorch", "--gpus", "2"])
-    _wait_for_lines(log, 6)
+    wait_for_lines(log, 6)
     rank = _pids(killed.pid)[1]
     os.kill(rank, signal.SIGKILL)
     begun = time.monotonic()
@@ -352,7 +344,7 @@ def test_two_ranks_die_and_stop_as_one_run(
     lines = len(log.read_bytes().splitlines())
     assert again.stdout is not None
     assert any("Continuing after iteration" in line for line in iter(again.stdout.readline, ""))
-    _wait_for_lines(log, lines + 2)
+    wait_for_lines(log, lines + 2)
     again.send_signal(signal.SIGTERM)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 5, errors

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Called
+from commands import Called
 from formats import write_coco, write_lvis, write_objects365
 from tiny import CHANGES
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_loop import losses_of, weights_of
 from tiny import tiny_training
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.parts import Parts

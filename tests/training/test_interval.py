@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from ranks import two_processes
-from test_loop import losses_of
 from tiny import tiny_plan, tiny_training
+from watched_trainings import losses_of
 
 from cissod_bench.errors import Interrupted
 from cissod_bench.loading.loaders import training_batches
@@ -112,13 +112,11 @@ def test_loader_workers_start_no_threads_of_opencv(tmp_path: Path, monkeypatch: 
 TWO = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_interval import SHORT
-from test_loop import losses_of
+from watched_trainings import losses_of
 from tiny import tiny_training
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
-training = tiny_training(Path({folder!r}), "soft-teacher", *SHORT, "log_every=3")
+training = tiny_training(Path({folder!r}), "soft-teacher", *{short!r}, "log_every=3")
 lines = []
 training.log = lines.append
 numbers = losses_of(training)
@@ -130,7 +128,7 @@ distributed.stop()
 @pytest.mark.slow
 def test_a_line_holds_means_over_two_ranks(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
-    one, other = two_processes(TWO, tmp_path)
+    one, other = two_processes(TWO, tmp_path, short=SHORT)
     for line, line_of_other, begin in zip(one["lines"], other["lines"], (0, 3), strict=True):
         own = [*one["numbers"][begin : begin + 3], *other["numbers"][begin : begin + 3]]
         assert line["loss"] == line_of_other["loss"] == pytest.approx(sum(numbers["loss"] for numbers in own) / 6)

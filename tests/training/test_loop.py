@@ -5,122 +5,25 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import Bomb
+from everything import EVERYTHING
 from ranks import two_processes
 from tiny import tiny_plan, tiny_task, tiny_training
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.method import Method
-from cissod_bench.contract.parts import Context, Copies, Detections, Parts
+from cissod_bench.contract.parts import Parts
 from cissod_bench.errors import DataFault, Interrupted, UsageFault
 from cissod_bench.running.run import prepare
 from cissod_bench.signals import stop_signals
 from cissod_bench.splitting.toy_images import write_shapes
-from cissod_bench.training.loop import Training, generation_start
-
-
-def losses_of(training: Training, until: int | None = None) -> list[dict[str, float]]:
-    """Train and return the losses of every iteration."""
-    lines: list[dict[str, float]] = []
-    step = training.step
-
-    def watched(batch: dict[str, Any], iteration: int) -> dict[str, Any]:
-        line = step(batch, iteration)
-        lines.append({name: float(value) for name, value in line.items()})
-        return line
-
-    training.step = watched  # type: ignore[method-assign]
-    training.run(until)
-    return lines
-
-
-def weights_of(training: Training) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in training.detector.state_dict().items()}
-
-
-class Everything(Parts):
-    """Uses all seven extension points, counts what it sees and resamples D_u every generation."""
-
-    total: torch.Tensor
-
-    def __init__(self, num_classes: int, num_unlabelled: int) -> None:
-        super().__init__(num_classes, 0.15)
-        self.num_unlabelled = num_unlabelled
-        self.register_buffer("total", torch.zeros(num_classes + 1))
-        self.pool: dict[int, float] = {}
-        self.calls: list[str] = []
-        self.batch_total: torch.Tensor | None = None
-
-    def score_transform(self, scores: torch.Tensor, features: torch.Tensor, context: Context) -> torch.Tensor:
-        assert context.branch == "teacher"
-        assert scores.shape == (features.shape[0], self.num_classes + 1)
-        assert features.shape[1] == 32
-        torch.testing.assert_close(scores.sum(dim=1), torch.ones(len(scores)))
-        self.calls.append("score_transform")
-        return scores.roll(1, dims=1)
-
-    def observe_detections(self, detections: Sequence[Detections], context: Context) -> None:
-        assert len(detections) == 2
-        for one in detections:
-            assert one.boxes.shape == (len(one.labels), 4)
-            assert len(one.labels) == len(one.scores)
-            assert 0 <= one.image_index < self.num_unlabelled
-            self.pool[one.image_index] = float(one.scores.sum())
-        self.calls.append("observe_detections")
-
-    def thresholds(self, context: Context) -> torch.Tensor:
-        self.calls.append("thresholds")
-        return super().thresholds(context)
-
-    def classification_loss(self, logits, labels, label_weights, normaliser, context):  # type: ignore[no-untyped-def]
-        assert logits.shape == (len(labels), self.num_classes + 1)
-        assert label_weights.shape == labels.shape
-        assert normaliser.shape == ()
-        assert context.collect
-        self.calls.append(f"loss {context.branch}")
-        counts = torch.bincount(labels, label_weights, minlength=self.num_classes + 1).detach()
-        self.batch_total = counts if self.batch_total is None else self.batch_total + counts
-        return super().classification_loss(logits, labels, label_weights, normaliser, context)
-
-    def activation(self, logits: torch.Tensor) -> torch.Tensor:
-        self.calls.append("activation")
-        return super().activation(logits)
-
-    def copies(self, context: Context) -> Copies:
-        self.calls.append(f"copies {context.generation}")
-        times = np.ones(self.num_unlabelled, np.int32)
-        for index, score in self.pool.items():
-            times[index] += int(score * 3) % 3
-        return {1: times}
-
-    def after_iteration(self, context: Context) -> None:
-        assert self.batch_total is not None
-        self.total += Context.sum_over_ranks(self.batch_total.float())
-        self.batch_total = None
-        self.calls.append("after_iteration")
-
-    def before_save_checkpoint(self, state: dict[str, Any]) -> None:
-        state["pool"] = torch.tensor(sorted(self.pool.items()), dtype=torch.float64).reshape(-1, 2)
-        self.calls.append("before_save")
-
-    def after_load_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self.pool = {int(index): score for index, score in state["pool"].tolist()}
-        self.calls.append("after_load")
-
-
-EVERYTHING = Method(
-    title="Everything",
-    source="tests",
-    citation="-",
-    parts=lambda facts: Everything(len(facts.classes), facts.num_unlabelled),
-    name="everything",
-)
+from cissod_bench.training.loop import generation_start
 
 
 def test_all_seven_extension_points_are_called_in_their_order(tmp_path: Path) -> None:
@@ -268,14 +171,6 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, content: bytes)
         training.resume()
 
 
-class Bomb:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.file,)
-
-
 def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, "supervised", "iterations=1", "generations=1")
     torch.save({"format": 1, "bomb": Bomb(tmp_path / "exploded")}, training.file)
@@ -306,8 +201,8 @@ def test_b7_images_of_one_orientation_do_not_hang(tmp_path: Path) -> None:
 TWO = """
 import sys, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_loop import EVERYTHING, losses_of
+from everything import EVERYTHING
+from watched_trainings import losses_of
 from tiny import tiny_plan, tiny_training
 from cissod_bench.errors import UsageFault
 from cissod_bench import distributed

@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from detectors import CLASSES, GROUPS, view
-from tiny import CHANGES
+from short_runs import numbers_of, run_words, wait_for_lines
 
 from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.contract.presets import preset
@@ -60,23 +58,6 @@ def test_full_makes_an_optimiser_step_at_full_image_size() -> None:
     assert {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"} <= set(moved)
 
 
-def run_words(work: Path, *more: str) -> list[str]:
-    sets = [word for change in CHANGES for word in ("--set", change)]
-    return [
-        "run",
-        "--task",
-        "toy",
-        "--method",
-        "soft-teacher",
-        "--preset",
-        "smoke",
-        "--work-dir",
-        str(work),
-        *sets,
-        *more,
-    ]
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path) -> None:
     sets = ("--set", "iterations=12", "--set", "generations=3", "--set", "checkpoint_every=2")
@@ -85,7 +66,7 @@ def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path
     words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path / "b", *sets)]
     killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = tmp_path / "b/runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
-    _wait_for_lines(log, 5)
+    wait_for_lines(log, 5)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert json.loads((log.parent / "run.json").read_text())["status"] == "running"
@@ -96,7 +77,7 @@ def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(tmp_path: Path
     assert other["status"] == "done"
     assert one["ap"] == other["ap"]
     assert one["per_class"] == other["per_class"]
-    lines = [_numbers(tmp_path / name / log.relative_to(tmp_path / "b")) for name in "ab"]
+    lines = [numbers_of(tmp_path / name / log.relative_to(tmp_path / "b")) for name in "ab"]
     assert lines[0] == lines[1]
     assert [line["iteration"] for line in lines[0]] == list(range(1, 13))
 
@@ -110,23 +91,12 @@ def test_sigterm_to_the_whole_process_group_ends_resumable(tmp_path: Path) -> No
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     log = tmp_path / "runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
-    _wait_for_lines(log, 2)
+    wait_for_lines(log, 2)
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 5, errors
     assert "repeat the same command to continue" in errors
     assert json.loads((log.parent / "run.json").read_text())["status"] == "interrupted"
-
-
-def _wait_for_lines(log: Path, lines: int) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_bytes().splitlines()) >= lines):
-        time.sleep(0.05)
-
-
-def _numbers(log: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
 @pytest.mark.slow

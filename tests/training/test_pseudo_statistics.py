@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from judged import CLASSES, GROUPS, detections_near, hidden_boxes, reference
+from judged_trainings import SETTINGS, plan_of, watched
 from ranks import two_processes
-from test_judging import CLASSES, GROUPS, detections_near, hidden_boxes, reference
-from test_loop import losses_of, weights_of
-from tiny import tiny_plan, tiny_task
+from tiny import tiny_plan
+from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.parts import Detections
 from cissod_bench.errors import Interrupted
 from cissod_bench.records import run_folder as runs
 from cissod_bench.running import run
-from cissod_bench.running.plan import Plan
-from cissod_bench.running.run import execute, prepare
-from cissod_bench.training.loop import Training
+from cissod_bench.running.run import execute
 from cissod_bench.training.pseudo_quality import Line, PseudoLabelStatistics
 
 
@@ -75,20 +74,6 @@ def test_detections_wait_in_blocks_and_none_is_lost() -> None:
 
 
 # In training.
-
-SETTINGS = ("iterations=8", "generations=4", "checkpoint_every=100", "lr=0.05", "warmup_iterations=0")
-TASK = {"crs_gamma": 1000.0, "repeat_threshold": 1.0}
-
-
-def plan_of(folder: Path, method: str = "ours", *changes: str) -> Plan:
-    plan = tiny_plan(folder, method, *SETTINGS, *changes, task=tiny_task(**TASK))
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    return plan
-
-
-def watched(plan: Plan) -> tuple[Training, list[Line]]:
-    lines: list[Line] = []
-    return prepare(plan, torch.device("cpu"), report=lines.append), lines
 
 
 def test_every_generation_is_reported_with_what_was_used_in_it(tmp_path: Path) -> None:
@@ -260,8 +245,7 @@ HALF = """
 import sys, json, torch
 import numpy as np
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_judging import CLASSES, GROUPS, detections_near, hidden_boxes
+from judged import CLASSES, GROUPS, detections_near, hidden_boxes
 from cissod_bench import distributed
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 distributed.start(torch.device("cpu"))
@@ -304,8 +288,7 @@ def test_two_processes_with_half_the_images_each_report_what_one_does(tmp_path: 
 TRAIN = """
 import sys, json, torch
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
-from test_pseudo_statistics import plan_of, watched
+from judged_trainings import plan_of, watched
 from cissod_bench import distributed
 distributed.start(torch.device("cpu"))
 folder = Path({folder!r})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import same
 from ranks import two_processes
-from test_stopping import same
 
 from cissod_bench.records import run_folder as runs
 from cissod_bench.training import checkpoint
@@ -20,7 +20,6 @@ START = """
 import sys, json, torch
 from contextlib import contextmanager
 from pathlib import Path
-sys.path[:0] = [{tests!r} + folder for folder in ("", "/../training", "/../methods")]
 from tiny import tiny_plan
 from cissod_bench.errors import BenchError
 from cissod_bench import distributed

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Called
+from commands import Called
 from fake_runs import SCHEMA1
 
 from cissod_bench.records import run_folder as runs
