@@ -5,7 +5,7 @@ TESTS := -n auto --maxprocesses 8  # a process a core; each takes about 1 GB
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format tables wheel clean
+.PHONY: help setup demo test quick check format tables docs wheel clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,9 +35,14 @@ format: setup  ## mend what ruff can mend
 tables: setup  ## fill the pages' tables and plots from the runs kept below results/
 	@$(BIN)/python scripts/tables.py
 
+docs: setup  ## the documentation site, in build/site
+	@$(BIN)/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c $(VENV)/constraints.txt -e ".[docs]"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
-clean:  ## remove caches and dist/, keep .venv and work/
-	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove caches, dist/ and build/, keep .venv and work/
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

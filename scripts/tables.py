@@ -2,8 +2,8 @@
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
 report ("Toy shapes"), "seconds of TITLE" (how long its runs took) or "pseudo labels of TITLE" (how good those of its
-runs were). What stands between is replaced. Tables are those of the runs on split seed 0, but for the spread over
-splits; the plots are the report's, of Soft Teacher and ours.
+runs were). "TITLE | rows: A, B" takes some rows of it. What stands between is replaced. Tables are those of the runs on
+split seed 0, but for the spread over splits; the plots are the report's, of Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from cissod_bench.reporting.tables import DASH, Report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
-_MARKED = re.compile(r"<!-- table: (?P<title>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
+_MARKED = re.compile(
+    r"<!-- table: (?P<title>[^>|]+?)(?: \| rows: (?P<rows>[^>]+?))? -->\n.*?<!-- end -->",
+    re.DOTALL,
+)
 PICTURES = {
     "docs/pictures/pseudo-labels-toy.svg": "pseudo_labels_toy_mini-default_split0.svg",
     "docs/pictures/state-toy.svg": "pseudo_labels_toy_mini-default_split0_ours.svg",
@@ -149,16 +152,31 @@ def filled(text: str, tables: Mapping[str, str]) -> str:
     """Return a page with its marked tables replaced.
 
     Raises:
-        KeyError: a marker names a table that the runs do not give.
+        KeyError: a marker names a table that the runs do not give, or a row that the table lacks.
     """
 
     def replaced(match: re.Match[str]) -> str:
-        title = match["title"]
+        title, rows = match["title"], match["rows"]
         if title not in tables:
             raise KeyError(f"no table {title!r}; there are {', '.join(sorted(tables))}")
-        return f"<!-- table: {title} -->\n{tables[title]}\n<!-- end -->"
+        table = only_rows(tables[title], rows.split(", ")) if rows else tables[title]
+        return f"{match[0].splitlines()[0]}\n{table}\n<!-- end -->"
 
     return _MARKED.sub(replaced, text)
+
+
+def only_rows(table: str, titles: Sequence[str]) -> str:
+    """Return a Markdown table with its heads and the rows of these titles, a note in brackets left out ("Oracle").
+
+    Raises:
+        KeyError: a title is that of no row.
+    """
+    lines = table.splitlines()
+    of_title = {line.strip("|").split("|")[0].strip(" *").split(" (")[0]: line for line in lines[2:]}
+    missing = [title for title in titles if title not in of_title]
+    if missing:
+        raise KeyError(f"no row {missing[0]!r}; there are {', '.join(of_title)}")
+    return "\n".join([*lines[:2], *(of_title[title] for title in titles)])
 
 
 def main() -> int:

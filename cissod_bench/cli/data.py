@@ -42,7 +42,7 @@ def command() -> None:
 @click.option(
     "--deep", is_flag=True, help="Decode the images instead of listing their folders; takes minutes to hours."
 )
-@click.option("--sample", type=click.IntRange(min=1), help="With --deep: only so many images a folder, spread evenly.")
+@click.option("--sample", type=click.IntRange(min=1), help="With --deep: so many images per folder, spread evenly.")
 @data_root_option
 @work_dir_option
 @global_options
@@ -52,8 +52,8 @@ def check(
 ) -> None:
     """Check the data of the sub-tasks: files there, JSON sound, images there, train and val apart.
 
-    What is missing is told with its official source; that is a failure (exit code 3) only for tasks named by --task.
-    What is there and broken always is. Images that one task scores and another one trains on are warned about.
+    Missing files are listed with their official source. They are a failure (exit code 3) only for tasks named by
+    --task; broken files always are. Images that one task scores and another one trains on give a warning.
     """
     from cissod_bench.catalogue import list_tasks, load_task
     from cissod_bench.catalogue.task_files import find_task

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-dets",
     type=int,
-    help="Scored detections, an image and class; by LVIS's rules an image.  [default: the split's]",
+    help="Scored detections per image and class; by LVIS's rules per image.  [default: the split's]",
 )
 @click.option(
     "--score-floor",
@@ -87,9 +87,9 @@ def command(
 ) -> None:
     """Score predictions against the validation file of a split: AP of all classes and of each group.
 
-    By COCO's or LVIS's rules, as the split's task has it; a split that is not what its task describes now is refused,
-    unless --ground-truth says what to score against. The paper's LVIS table keeps 100 detections an image above
-    .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
+    The split's task says whether COCO's or LVIS's rules count. If the task has changed since the split was drawn, the
+    split is refused, unless --ground-truth names the file to score against. The paper's LVIS table keeps 100 detections
+    per image above .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
     """
     from cissod_bench.scoring.evaluate import score
     from cissod_bench.splitting.manifest import read_manifest

@@ -29,7 +29,7 @@ _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squee
     metavar=",".join(FORMATS),
     help='What to make; "rich" is for the terminal, "latex" are booktabs tables, "png" and "svg" figures, for print.',
 )
-@click.option("--all-tables", is_flag=True, help="Also those of the paper's Tables 1-3 that nothing ran for.")
+@click.option("--all-tables", is_flag=True, help="Also the paper's Tables 1-3 for which nothing ran.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
 @work_dir_option
 @global_options

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
-@click.option("--gpus", default="1", show_default=True, metavar="N|auto", help="Processes, one a GPU (or CPU).")
+@click.option("--gpus", default="1", show_default=True, metavar="N|auto", help="Processes, one per GPU (or CPU).")
 @click.option(
     "--launcher",
     type=click.Choice(["none", "pytorch"]),

@@ -148,7 +148,7 @@ def diff_command(
     ctx.exit(0 if difference.equal else 1)
 
 
-@command.command("plot", short_help="Boxes a class: in the data set, in D_l, hidden in D_u (Fig. 4).")
+@command.command("plot", short_help="Boxes per class: in the data set, in D_l, hidden in D_u (Fig. 4).")
 @click.argument("places", metavar="[TASK|FOLDER]...", nargs=-1)
 @split_seed_option("Which split of each task.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: WORK_DIR/reports]")

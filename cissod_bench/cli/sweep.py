@@ -54,7 +54,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     default=("0",),
     callback=_seeds,
     metavar="N|N-M",
-    help="Of the draw; repeatable.",
+    help="Seeds of the draw; repeatable.",
 )
 @click.option(
     "--seed",
@@ -63,7 +63,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     default=("0",),
     callback=_seeds,
     metavar="N|N-M",
-    help="Of the training; repeatable.",
+    help="Seeds of the training; repeatable.",
 )
 @click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale; default: full, mini for toy tasks.")
 @click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
