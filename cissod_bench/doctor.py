@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -149,13 +149,16 @@ def check_versions(constraints: Path = ROOT / "constraints.txt") -> Check:
     What is missing or out of its range FAILs, another version than the pinned one is a WARNing. What is pinned and not
     installed departs from nothing, and outside a checkout nothing is pinned.
     """
+    versions, stated = _installed()
+    if DISTRIBUTION not in versions:
+        detail = f"{DISTRIBUTION} is not installed"
+        return Check("versions", "FAIL", detail, _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
     lines = constraints.read_text(encoding="utf-8").splitlines() if constraints.is_file() else []
     try:
-        versions, stated = _installed()
         needed = _in_force(stated)
         pinned = _in_force((DISTRIBUTION, text) for line in lines if (text := line.partition("#")[0].strip()))
-    except (ImportError, PackageNotFoundError) as error:
-        return Check("versions", "FAIL", _brief(error), _make_again(_pip("--no-build-isolation", DISTRIBUTION)))
+    except ImportError as error:
+        return Check("versions", "FAIL", _brief(error), _make_again(_pip("packaging")))
     pinned = {pin: owner for pin, owner in pinned.items() if _normal(pin.name) in versions}
     broken, moved = _departing(needed, versions), _departing(pinned, versions)
     command = _pip("--no-build-isolation", *dict.fromkeys((broken or moved).values()))
@@ -164,7 +167,11 @@ def check_versions(constraints: Path = ROOT / "constraints.txt") -> Check:
     if moved:
         return Check("versions", "WARN", "; ".join(moved), command)
     kept = f", {len(pinned)} as in {constraints.name}" if pinned else ""
-    return Check("versions", "PASS", f"{len({_normal(one.name) for one in needed})} packages within their ranges{kept}")
+    return Check(
+        "versions",
+        "PASS",
+        f"{len({_normal(requirement.name) for requirement in needed})} packages within their ranges{kept}",
+    )
 
 
 def _normal(name: str) -> str:
@@ -172,19 +179,13 @@ def _normal(name: str) -> str:
 
 
 def _installed() -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Return name -> version of all that is installed, and who requires what.
-
-    Raises:
-        PackageNotFoundError: this package is not installed.
-    """
+    """Return name -> version of all that is installed, and who requires what."""
     versions, stated = dict[str, str](), []
     for distribution in distributions():
         name = _normal(distribution.name or "")
         if name and name not in versions:  # of two with one name the first is imported
             versions[name] = distribution.version or ""
             stated += [(name, text) for text in distribution.requires or []]
-    if DISTRIBUTION not in versions:
-        raise PackageNotFoundError(DISTRIBUTION)
     return versions, stated
 
 
