@@ -143,11 +143,11 @@ class _Comparison(TablePlan):
             sum(map(len, groups.values())),
         )
         if not 0 < count <= CHART_CLASSES:
-            return Figure(title, scale, f"{count} classes: see the CSV file.", "", data)
+            return Figure(title, scale, f"{count} classes: see the CSV file.", data)
         measured = set(map(self.row, runs))
         drawing = class_bars([_panel(row, data) for row in self.rows() if row in measured], groups)
         caption = "Mean over training seeds; a whisker is one standard deviation."
-        return Figure(title, scale, caption, drawing, data, large=count > LARGE_CLASSES)
+        return Figure(title, scale, caption, data, drawing, large=count > LARGE_CLASSES)
 
 
 def _panel(row: Row, data: pd.DataFrame) -> Panel:

@@ -7,8 +7,8 @@ from typing import Any
 
 from cissod_bench.errors import DataFault
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.distribution_chart import distribution_chart
-from cissod_bench.rendering.distributions import Manifests, distribution_files, distribution_frame, panels, paper_order
+from cissod_bench.rendering.distributions import distribution_drawing
+from cissod_bench.reporting.box_counts import Manifests, distribution_frame, paper_order
 from cissod_bench.reporting.tables import Figure, Report
 
 CAPTION = (
@@ -54,8 +54,6 @@ def _figure(chosen: Manifests) -> Figure:
         "Figure 4: Boxes of every class",
         f"split seed {seeds[0]}" if len(seeds) == 1 else f"split seeds: {each}",
         CAPTION,
-        distribution_chart(panels(chosen)),
         distribution_frame(chosen),
-        stem="distributions",
-        files=lambda kind: distribution_files(chosen, kind),
+        drawing=distribution_drawing(chosen),
     )

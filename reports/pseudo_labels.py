@@ -15,8 +15,8 @@ from cissod_bench.errors import DataFault
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.curve_chart import curve_chart
-from cissod_bench.rendering.curves import BASELINE, CurvePanel, curve_files, looks
+from cissod_bench.rendering.curves import BASELINE, CurvePanel, curve_drawing, looks
+from cissod_bench.rendering.drawing import PAGE
 from cissod_bench.rendering.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words
 from cissod_bench.reporting.table_plan import by_split, method_place, method_title
@@ -129,17 +129,15 @@ def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
 def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:
     """Return Fig. 3 of so many groups, print in one row where there is room, and in a column with a row per group."""
     by_group = [panel for place in range(number) for panel in panels[place::number]]
-    drawn = {"": (panels, number if number > 2 else 2 * number), "_column": (by_group, 2)}
-    drawing = curve_chart(panels, number, "Precision and recall of pseudo labels")
-    return Figure(title, scale, QUALITY, drawing, frame, stem=stem, files=lambda kind: curve_files(stem, drawn, kind))
+    layouts = {"": (panels, number if number > 2 else 2 * number), "_column": (by_group, 2), PAGE: (panels, number)}
+    return Figure(title, scale, QUALITY, frame, curve_drawing("Precision and recall of pseudo labels", layouts, stem))
 
 
 def _state(panels: list[CurvePanel], title: str, scale: str, stem: str) -> Figure:
     """Return what a method's own state did; its numbers are among those of Fig. 3."""
-    drawn = {"": (panels, len(panels)), "_column": (panels, 2)}
-    drawing = curve_chart(panels, 2, "Weights, thresholds, copies and pool")
-    none = pd.DataFrame()
-    return Figure(title, scale, STATE, drawing, none, stem=stem, files=lambda kind: curve_files(stem, drawn, kind))
+    layouts = {"": (panels, len(panels)), "_column": (panels, 2), PAGE: (panels, 2)}
+    drawing = curve_drawing("Weights, thresholds, copies and pool", layouts, stem)
+    return Figure(title, scale, STATE, pd.DataFrame(), drawing)
 
 
 def _safe(text: str) -> str:

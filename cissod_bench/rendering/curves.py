@@ -1,10 +1,35 @@
-"""Panels of curves over generations: what print (``curve_figure``) and the page (``curve_chart``) draw alike."""
+"""Panels of curves over generations, in colour and in grey: Fig. 3 and what a method's own state did."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cissod_bench.rendering.drawing import WIDTHS, Drawing, show
+from cissod_bench.rendering.style import (
+    BROWN,
+    GREEN,
+    INK,
+    NAVY,
+    PLUM,
+    SKY,
+    SOFT,
+    VERMILLION,
+    fitted,
+    lettered,
+    symbols,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+_SHAPES: Mapping[str, str] = {"circle": "o", "triangle": "^", "square": "s", "diamond": "D"}
+_LEFT, _RIGHT, _GAP, _TITLE, _FOOT, _LEGEND_LINE = 0.28, 0.08, 0.3, 0.2, 0.32, 0.13  # inches
+_ROOMY = 2.5  # inches: a panel as wide has room for ten generations on its axis
 
 
 @dataclass(frozen=True)
@@ -12,7 +37,7 @@ class Look:
     """How a curve is told from the others, with and without colour.
 
     Attributes:
-        colour: for print; the page has its own, by the look's number.
+        colour: one of ``style.VARIABLES``.
         dashes: lengths of strokes and gaps, in line widths; () for a solid line.
         shape: "circle", "triangle", "square" or "diamond", at each point.
         filled: whether the shape is filled.
@@ -25,14 +50,14 @@ class Look:
 
 
 LOOKS = (
-    Look("#12406a", (), "circle", True),
-    Look("#d55e00", (), "triangle", False),
-    Look("#4aa3df", (), "square", False),
-    Look("#6e6e6e", (3.2, 1.6), "diamond", False),
-    Look("#007a5a", (5, 1.4, 1.2, 1.4), "triangle", True),
-    Look("#a3447f", (1.2, 1.4), "square", True),
-    Look("#8a5a00", (3.2, 1.6), "circle", False),
-    Look("#1a1a1a", (1.2, 1.4), "diamond", True),
+    Look(NAVY, (), "circle", True),
+    Look(VERMILLION, (), "triangle", False),
+    Look(SKY, (), "square", False),
+    Look(SOFT, (3.2, 1.6), "diamond", False),
+    Look(GREEN, (5, 1.4, 1.2, 1.4), "triangle", True),
+    Look(PLUM, (1.2, 1.4), "square", True),
+    Look(BROWN, (3.2, 1.6), "circle", False),
+    Look(INK, (1.2, 1.4), "diamond", True),
 )
 """The first three are those of a group's role (``groups.roles``); the fourth, dashed, is a baseline's."""
 
@@ -138,12 +163,12 @@ def generation_ticks(first: int, last: int) -> list[int]:
 
 def legend_curves(panels: Iterable[CurvePanel]) -> list[Curve]:
     """Return one curve of each look and title, for the one legend of all panels."""
-    found: dict[tuple[str, int], Curve] = {}
+    entries: dict[tuple[str, int], Curve] = {}
     for panel in panels:
         for curve in panel.curves:
             if curve.title:
-                found.setdefault((curve.title, curve.look), curve)
-    return list(found.values())
+                entries.setdefault((curve.title, curve.look), curve)
+    return list(entries.values())
 
 
 def looks(number: int, taken: Sequence[int] = ()) -> list[int]:
@@ -152,19 +177,101 @@ def looks(number: int, taken: Sequence[int] = ()) -> list[int]:
     return [free[place % len(free)] for place in range(number)]
 
 
-def curve_files(stem: str, drawn: Mapping[str, tuple[Sequence[CurvePanel], int]], kind: str) -> dict[str, bytes]:
-    """Return a figure for print, file name -> bytes; equal panels give equal bytes.
+def curve_drawing(label: str, layouts: Mapping[str, tuple[Sequence[CurvePanel], int]], stem: str) -> Drawing:
+    """Return panels of curves as a drawing.
 
     Args:
-        stem: the files' name without ending.
-        drawn: end of the name, of ``plotting.WIDTHS`` -> panels and how many stand beside each other.
-        kind: "png", "svg" or "pdf".
+        label: what it shows, for those who cannot see it.
+        layouts: place of ``drawing.WIDTHS`` -> its panels row by row, and how many stand beside each other.
+        stem: what its files are called, without place and ending.
     """
-    from cissod_bench.rendering.curve_figure import draw_curves
-    from cissod_bench.rendering.print_style import WIDTHS, figure_bytes, print_style
 
-    files = {}
-    with print_style():
-        for suffix, (panels, across) in drawn.items():
-            files[f"{stem}{suffix}.{kind}"] = figure_bytes(draw_curves(panels, WIDTHS[suffix], across), kind)
-    return files
+    def draw(place: str) -> Figure:
+        panels, across = layouts[place]
+        return draw_curves(panels, WIDTHS[place], across)
+
+    return Drawing(label, draw, stem)
+
+
+def draw_curves(panels: Sequence[CurvePanel], width: float, across: int) -> Figure:
+    """Return the figure.
+
+    Args:
+        panels: row by row.
+        width: inches.
+        across: panels beside each other.
+    """
+    from matplotlib.figure import Figure
+
+    entries = legend_curves(panels)
+    longest = max((len(curve.title) for curve in entries), default=0)
+    beside = max(1, min(len(entries), int((width - 0.1) / (0.45 + 0.053 * longest))))
+    head = math.ceil(len(entries) / beside) * _LEGEND_LINE + 0.08
+    wide = (width - _LEFT - _RIGHT - (across - 1) * _GAP) / across
+    tall = min(1.35, max(0.95, 0.8 * wide))
+    cell = _TITLE + tall + _FOOT
+    height = head + math.ceil(len(panels) / across) * cell
+    figure = Figure(figsize=(width, height))
+    titles, size = fitted(lettered([panel.title for panel in panels]), 72 * (wide + _RIGHT))
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, across)
+        left, bottom = _LEFT + column * (wide + _GAP), height - head - row * cell - _TITLE - tall
+        axes = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+        axes.set_title(symbols(titles[number]), loc="left", pad=3, fontsize=size)
+        _panel(axes, panel, roomy=wide >= _ROOMY)
+    handles = [_handle(curve) for curve in entries]
+    if handles:
+        figure.legend(handles=handles, loc="upper center", ncols=beside, borderaxespad=0.3)
+    return figure
+
+
+def _panel(axes: Axes, panel: CurvePanel, roomy: bool) -> None:
+    low, high = panel.ends
+    first, last = panel.across
+    for order, curve in enumerate(panel.curves):
+        _curve(axes, curve, curve.title or panel.title, panel.ends, zorder=4 + order)
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks(low, high))
+    margin = 0.04 * max(1, last - first)
+    axes.set_xlim(first - margin, last + margin)
+    places = generation_ticks(first, last)
+    few = places if len(places) <= 6 else [*places[:-1:2], places[-1]] if len(places) % 2 else places[1::2]
+    axes.set_xticks(places if roomy else few)
+    axes.set_xlabel("generation")
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def _curve(axes: Axes, curve: Curve, title: str, ends: tuple[float, float], zorder: int) -> None:
+    """Draw a curve with its bands, which end where the panel does, and note each point's value for the mouse."""
+    look, points = LOOKS[curve.look], {point.x: point for point in curve.points}
+    low, high = ends
+    for band in curve.bands:
+        x, *edges = zip(*band, strict=True)
+        under, over = ([min(max(y, low), high) for y in edge] for edge in edges)
+        axes.fill_between(x, under, over, color=look.colour, alpha=0.15, linewidth=0, zorder=2)
+    for piece in curve.pieces:
+        x, y = zip(*piece, strict=True)
+        (line,) = axes.plot(
+            x, y, color=look.colour, linewidth=1.0, dashes=look.dashes or (None, None), zorder=zorder,
+            marker=_SHAPES[look.shape], markersize=3.0, markeredgewidth=0.7, clip_on=False,
+            markerfacecolor=look.colour if look.filled else "white",
+        )  # fmt: skip
+        show(line, *(f"{title}, generation {place}: {_value(points[place])}" for place in x))
+
+
+def _value(point: Point) -> str:
+    """Return a point's value with the ends of its band, in words."""
+    spread = "" if point.low is None or point.high is None else f" ({point.low:.4g} to {point.high:.4g})"
+    return f"{point.y:.4g}{spread}"
+
+
+def _handle(curve: Curve) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    look = LOOKS[curve.look]
+    return Line2D(
+        [], [], color=look.colour, linewidth=1.0, dashes=look.dashes or (None, None), marker=_SHAPES[look.shape],
+        markersize=3.2, markeredgewidth=0.7, markerfacecolor=look.colour if look.filled else "white",
+        label=symbols(curve.title),
+    )  # fmt: skip

@@ -1,33 +1,44 @@
-"""Fig. 4: how many boxes each class has in the data set a task is named after, in D_l and, hidden, in D_u."""
+"""Fig. 4: how many boxes each class has in the original data set, in D_l and in D_u; a panel per split, one scale."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.errors import UsageFault
 from cissod_bench.files.whole_files import make_folder, write_bytes
-from cissod_bench.reporting.groups import WORDS, roles
-from cissod_bench.reporting.paper_tables import TABLES
-
-Manifests = Sequence[Mapping[str, Any]]
-
-PARTS: Mapping[str, str] = MappingProxyType(
-    {"original": "original_boxes", "labelled": "boxes", "unlabelled": "unlabelled_boxes"}
+from cissod_bench.rendering.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, check_kinds, show_around
+from cissod_bench.rendering.style import (
+    HAIR,
+    INK,
+    MARKS,
+    SHADE,
+    SOFT,
+    Mark,
+    fitted,
+    group_marks,
+    lettered,
+    printable,
+    symbols,
 )
-"""Part of the data -> its key among a class's counts in manifest.json."""
+from cissod_bench.reporting.box_counts import Manifests, distribution_frame, log10
+from cissod_bench.reporting.groups import WORDS, roles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
 NONE = -0.6
 """Where a count of 0, which has no logarithm, is shown: below log10(1) = 0, with a label of its own."""
-
-COLUMNS = ["task", "title", "split_seed", "split_sha256", "class", "group", "index", "part", "boxes", "log10"]
+_TOLD = 400  # classes up to which the mouse shows the counts of each
 
 
 @dataclass(frozen=True)
@@ -46,81 +57,14 @@ class Panel:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """A line a class, by its place: index from 1, columns "class", "group" and one a part with its boxes."""
-        parts = {part: own.set_index("index")["boxes"] for part, own in self.frame.groupby("part")}
+        """A line per class, by its place: index from 1, columns "class", "group" and one per part with its boxes."""
+        parts = {part: counts.set_index("index")["boxes"] for part, counts in self.frame.groupby("part")}
         names = self.frame[self.frame["part"] == "original"].set_index("index")[["class", "group"]]
         return names.assign(**parts)
 
 
-def log10(boxes: Sequence[int] | pd.Series) -> npt.NDArray[np.float64]:
-    """Return the logarithm of counts; NaN for 0, which has none."""
-    counts = np.asarray(boxes, np.float64)
-    return np.log10(counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-
-
-def distribution_frame(manifests: Manifests) -> pd.DataFrame:
-    """Return a tidy line a split, class and part of the data.
-
-    Args:
-        manifests: of the splits (``manifest.json``).
-
-    Returns:
-        A frame with ``COLUMNS``: "index" is the class's place by boxes in the original data set, 1 for the most;
-        "part" is of ``PARTS``; "log10" is NaN where there is no box.
-
-    Raises:
-        DataFault: a manifest lacks the counts, because an older version drew the split.
-    """
-    lines = [line for manifest in manifests for line in _lines(manifest)]
-    frame = pd.DataFrame(lines, columns=COLUMNS[:-1])
-    return frame.assign(log10=log10(frame["boxes"]))
-
-
-def _lines(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = manifest["per_class"]
-    for name, own in counts.items():
-        for key in PARTS.values():
-            if not isinstance(own.get(key), int) or own[key] < 0:
-                raise _fault(manifest, name, key)
-    group_of = {name: group for group, names in manifest["groups"].items() for name in names}
-    shared = {key: manifest[key] for key in ("task", "title", "split_seed", "split_sha256")}
-    order = sorted(counts, key=lambda name: -int(counts[name][PARTS["original"]]))  # stable: ties as in the manifest
-    return [
-        {**shared, "class": name, "group": group_of[name], "index": place, "part": part, "boxes": counts[name][key]}
-        for place, name in enumerate(order, start=1)
-        for part, key in PARTS.items()
-    ]
-
-
-def _fault(manifest: Mapping[str, Any], name: str, key: str) -> DataFault:
-    task, seed = manifest["task"], manifest["split_seed"]
-    who, remedy = (
-        "an older version wrote it",
-        f"cissod-bench make-splits --task {task} --split-seed {seed} --force  (the same split, with the counts)",
-    )
-    if manifest.get("imported"):
-        who = "it was imported without the task's own training file, which tells"
-        remedy = "cissod-bench splits import ... --force  (with that file below --data-root)"
-    return DataFault(
-        f"The manifest of {task}, split seed {seed}, has no count per_class[{name!r}].{key}, which Fig. 4 shows: "
-        f"{who}.",
-        remedy=remedy,
-    )
-
-
-def paper_order(manifests: Manifests) -> list[Mapping[str, Any]]:
-    """Return manifests in the order of the figure: the paper's tasks first, as it has them, then others by name."""
-    tasks = [task for table in TABLES for task in table.tasks]
-
-    def place(manifest: Mapping[str, Any]) -> tuple[int, str, int]:
-        task = manifest["task"]
-        return (tasks.index(task) if task in tasks else len(tasks)), task, manifest["split_seed"]
-
-    return sorted(manifests, key=place)
-
-
 def panels(manifests: Manifests) -> list[Panel]:
-    """Return a panel a split, in the same order.
+    """Return a panel per split, in the same order.
 
     Raises:
         DataFault: a manifest lacks the counts.
@@ -149,14 +93,210 @@ def class_ticks(count: int) -> list[int]:
     return sorted({1, count, *(place for place in range(step, count, step) if count - place > 0.7 * step)})
 
 
-def group_words(panels: Sequence[Sequence[str]]) -> dict[int, str]:
-    """Return role (see ``groups.roles``) -> the words for all groups that play it, for the one legend of all panels."""
+def group_words(panels: Sequence[Sequence[str]]) -> dict[Mark, str]:
+    """Return mark -> the words for all groups that have it, for the one legend of all panels."""
     words: dict[int, dict[str, None]] = {}
     for groups in panels:
         for group, role in roles(groups).items():
-            words.setdefault(role, {})[WORDS.get(group, group)] = None
+            words.setdefault(min(role, len(MARKS) - 1), {})[WORDS.get(group, group)] = None
     order = sorted(words, key=lambda role: (role == 1, role))  # the least frequent last
-    return {role: " / ".join(words[role]) for role in order}
+    return {MARKS[role]: " / ".join(words[role]) for role in order}
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where things stand, in inches: ``across`` panels beside each other, a legend above them all."""
+
+    width: float
+    number: int
+    across: int
+    legend_lines: int
+
+    left, right, gap, title, foot, strips, legend_line = 0.46, 0.12, 0.25, 0.2, 0.34, 0.2, 0.13
+
+    @property
+    def wide(self) -> float:
+        """A panel's width."""
+        return (self.width - self.left - self.right - (self.across - 1) * self.gap) / self.across
+
+    @property
+    def tall(self) -> float:
+        """A panel's height."""
+        return 1.25 if self.width < NARROW else {1: 1.8, 2: 1.6}.get(self.across, 1.4)
+
+    @property
+    def cell(self) -> float:
+        """Height from one row of panels to the next."""
+        return self.title + self.tall + self.strips + self.foot
+
+    @property
+    def height(self) -> float:
+        """The figure's height."""
+        return self.head + math.ceil(self.number / self.across) * self.cell
+
+    @property
+    def head(self) -> float:
+        """The legend's height."""
+        return self.legend_lines * self.legend_line + 0.08
+
+    def add(self, figure: Figure, number: int) -> tuple[Axes, Axes]:
+        """Return the axes of a panel and those of its groups' strips right below it."""
+        row, column = divmod(number, self.across)
+        left = self.left + column * (self.wide + self.gap)
+        middle = self.height - self.head - row * self.cell - self.title - self.tall
+        places = ((left, middle, self.wide, self.tall), (left, middle - self.strips, self.wide, self.strips))
+        first, second = (
+            figure.add_axes((x / self.width, y / self.height, wide / self.width, tall / self.height))
+            for x, y, wide, tall in places
+        )
+        return first, second
+
+
+def draw(panels: Sequence[Panel], width: float, most: int = 4) -> Figure:
+    """Return the figure, all panels on one scale.
+
+    Args:
+        panels: one per split, from left to right.
+        width: inches; a narrow figure has its panels one under another.
+        most: panels that may stand beside each other.
+    """
+    from matplotlib.figure import Figure
+
+    number, narrow = len(panels), width < NARROW
+    across = 1 if narrow else math.ceil(number / math.ceil(number / most))
+    handles = _legend(panels)
+    lines = math.ceil(len(handles) / 2) if narrow else 1
+    sheet = _Sheet(width, number, across, lines)
+    figure = Figure(figsize=(width, sheet.height))
+    titles, size = fitted(lettered([panel.title for panel in panels]), 72 * (sheet.wide + sheet.right))
+    top = max(float(np.nanmax(log10(panel.frame["boxes"]), initial=0)) for panel in panels)
+    empty = [bool((panel.frame["boxes"] == 0).any()) for panel in panels]
+    for place, panel in enumerate(panels):
+        marks = group_marks(panel.groups)
+        axes, strips = sheet.add(figure, place)
+        axes.set_title(symbols(titles[place]), loc="left", pad=3, fontsize=size)
+        _counts(axes, panel, marks, points=sheet.wide * 72)
+        _tell(axes, panel)
+        row = slice(place // across * across, (place // across + 1) * across)
+        _vertical(axes, top, any(empty[row]), first=place % across == 0)
+        _members(strips, panel, marks)
+    figure.legend(handles=handles, loc="upper center", ncols=math.ceil(len(handles) / lines), borderaxespad=0.3)
+    return figure
+
+
+def _counts(axes: Axes, panel: Panel, marks: Mapping[str, Mark], points: float) -> None:
+    """Draw the original data set as an area, D_u as a bar per class on it, D_l as a mark per class."""
+    classes = panel.classes
+    x = classes.index.to_numpy()
+    edges = np.append(x - 0.5, x[-1] + 0.5)
+    original = log10(classes["original"])
+    axes.stairs(np.nan_to_num(original), edges, fill=True, color=SHADE, zorder=1)
+    axes.stairs(np.nan_to_num(original), edges, baseline=None, color=SOFT, linewidth=0.5, zorder=2)
+    hidden = np.nan_to_num(log10(classes["unlabelled"]), nan=NONE)
+    bars = (np.column_stack([x - 0.5, x + 0.5, x]).ravel(), np.column_stack([hidden, hidden, hidden * np.nan]).ravel())
+    axes.plot(*bars, color=INK, linewidth=1.0, solid_capstyle="butt", zorder=3)
+    size = float(np.clip(2.2 * points / len(x), 1.3, 3.6))  # points across; neighbours may overlap by half
+    labelled = np.nan_to_num(log10(classes["labelled"]), nan=NONE)
+    for group, mark in marks.items():
+        members = (classes["group"] == group).to_numpy()
+        axes.plot(
+            x[members], labelled[members], linestyle="", marker=mark.shape, markersize=size, color=mark.colour,
+            markerfacecolor=mark.face, markeredgewidth=min(0.7, size / 4), zorder=4, clip_on=False,
+        )  # fmt: skip
+    axes.set_xlim(0.5, len(x) + 0.5)
+    axes.tick_params(bottom=False, labelbottom=False)
+
+
+def _tell(axes: Axes, panel: Panel) -> None:
+    """Note each class's counts for the mouse that rests above or below it, unless there are too many to aim at."""
+    classes = panel.classes
+    if len(classes) > _TOLD:
+        return
+    columns = (classes[key].tolist() for key in ("class", "group", "original", "labelled", "unlabelled"))
+    texts = [
+        f"{name} ({group}): {original:,} in the original data set, {labelled:,} in D_l, {unlabelled:,} hidden in D_u"
+        for name, group, original, labelled, unlabelled in zip(*columns, strict=True)
+    ]
+    show_around(axes, classes.index.tolist(), texts)
+
+
+def _vertical(axes: Axes, top: float, empty: bool, first: bool) -> None:
+    """Set the shared scale: whole powers of ten and, apart from them, "none"."""
+    powers = list(range(math.floor(top) + 1))
+    axes.set_ylim(NONE - 0.3 if empty else -0.15, top + 0.25)
+    axes.set_yticks([NONE, *powers] if empty else powers)
+    axes.set_yticklabels(["none", *map(str, powers)] if empty else list(map(str, powers)))
+    axes.grid(axis="y", zorder=0)
+    axes.set_axisbelow(True)
+    if empty:
+        axes.axhline(NONE / 2, color=HAIR, linewidth=0.6, linestyle=(0, (1, 1.5)))
+    if first:
+        _vertical_label(axes)
+    else:
+        axes.tick_params(left=False, labelleft=False)
+
+
+def _vertical_label(axes: Axes) -> None:
+    """Say what the scale shows, at one place whether its numbers are wide or not."""
+    from matplotlib.transforms import offset_copy
+
+    axes.set_ylabel("log₁₀ (instances)")
+    outside = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=-_Sheet.left + 0.13)  # inches
+    axes.yaxis.set_label_coords(0, 0.5, transform=outside)
+
+
+def _members(axes: Axes, panel: Panel, marks: Mapping[str, Mark]) -> None:
+    """Draw a strip per group that is dark where a class belongs to it, and the horizontal scale below."""
+    classes = panel.classes
+    for row, (group, mark) in enumerate(marks.items()):
+        members = classes.index[classes["group"] == group].tolist()
+        axes.broken_barh(
+            [(start - 0.5, length) for start, length in stretches(members)],
+            (row + 0.1, 0.8),
+            color=mark.colour,
+            lw=0,
+        )
+    count = len(classes)
+    axes.set_xlim(0.5, count + 0.5)
+    axes.set_ylim(len(marks), 0)
+    axes.set_yticks(np.arange(len(marks)) + 0.5, list(map(printable, marks)), parse_math=False)
+    axes.tick_params(axis="y", length=0, labelsize=5.5 if len(marks) < 3 else 5, pad=1.5)
+    axes.set_xticks(class_ticks(count))
+    axes.set_xlabel("class index, by frequency")
+    axes.spines["left"].set_visible(False)
+
+
+def _legend(panels: Sequence[Panel]) -> list[Patch | Line2D]:
+    """Return what stands for each part; groups that share a mark share an entry."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    groups = [panel.groups for panel in panels]
+    return [
+        Patch(facecolor=SHADE, edgecolor=SOFT, linewidth=0.5, label="original data set"),
+        Line2D([], [], color=INK, linewidth=1.2, label=symbols("D_u, hidden boxes")),
+        *(
+            Line2D(
+                [], [], linestyle="", marker=mark.shape, markersize=3.4, color=mark.colour,
+                markerfacecolor=mark.face, markeredgewidth=0.7, label=symbols(f"D_l, {words}"),
+            )
+            for mark, words in group_words(groups).items()
+        ),
+    ]  # fmt: skip
+
+
+def distribution_drawing(manifests: Manifests) -> Drawing:
+    """Return Fig. 4 of splits, a panel each from left to right; on the page two beside each other.
+
+    Raises:
+        DataFault: a manifest lacks the counts.
+    """
+    shown = panels(manifests)
+    return Drawing(
+        "Boxes of every class, log10",
+        lambda place: draw(shown, WIDTHS[place], most=2 if place == PAGE else 4),
+        stem="distributions",
+    )
 
 
 def distribution_files(manifests: Manifests, kind: str) -> dict[str, bytes]:
@@ -172,18 +312,11 @@ def distribution_files(manifests: Manifests, kind: str) -> dict[str, bytes]:
     if kind == "csv":
         text = distribution_frame(manifests).to_csv(index=False, lineterminator="\n")
         return {"distributions.csv": text.encode()}
-    from cissod_bench.rendering.distribution_figure import draw
-    from cissod_bench.rendering.print_style import WIDTHS, figure_bytes, print_style
-
-    files = {}
-    with print_style():
-        for suffix, width in WIDTHS.items():
-            files[f"distributions{suffix}.{kind}"] = figure_bytes(draw(panels(manifests), width), kind)
-    return files
+    return distribution_drawing(manifests).files(kind)
 
 
 def plot_distributions(manifests: Manifests, out: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write Fig. 4 of the splits into a folder and return the files: two widths a format, one file for "csv".
+    """Write Fig. 4 of the splits into a folder and return the files: two widths per format, one file for "csv".
 
     Args:
         manifests: of the splits, a panel each, from left to right.
@@ -195,8 +328,6 @@ def plot_distributions(manifests: Manifests, out: Path, formats: Sequence[str] =
         DataFault: a manifest lacks the counts.
         EnvironmentFault: the folder cannot be written.
     """
-    from cissod_bench.rendering.print_style import KINDS, check_kinds
-
     if not manifests:
         raise UsageFault("There is no split to draw.", remedy="cissod-bench make-splits")
     check_kinds(formats, (*KINDS, "csv"))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -147,6 +147,20 @@ class ScoreCell:
         return DASH if self.paper is None else f"{self.paper:.1f}"
 
 
+class Drawn(Protocol):
+    """What draws a figure when it is asked to."""
+
+    @property
+    def stem(self) -> str:
+        """What its files for print are called, without place and ending; "" where it is for the page alone."""
+
+    def page(self) -> str:
+        """Return it as an SVG element that is safe to embed."""
+
+    def files(self, kind: str) -> Mapping[str, bytes]:
+        """Return it for print in one format, file name -> bytes."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A drawing with the numbers behind it.
@@ -155,21 +169,32 @@ class Figure:
         title: what it shows.
         scale: preset, profile and split seed in words.
         caption: how to read it.
-        large: better folded away until it is asked for.
-        svg: the drawing, safe to embed: every name in it is escaped; "" where it would be too large to read.
         data: the tidy frame it was drawn from.
-        stem: what its files are called, without the ending.
-        files: draws it for print: "png" or "svg" -> file name -> bytes; None where there is only the page's drawing.
+        drawing: draws it (``rendering/drawing.py``); None where it would be too large to read.
+        large: better folded away until it is asked for.
     """
 
     title: str
     scale: str
     caption: str
-    svg: str
     data: pd.DataFrame
+    drawing: Drawn | None = None
     large: bool = False
-    stem: str = ""
-    files: Callable[[str], Mapping[str, bytes]] | None = None
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing for the page, safe to embed: every name in it is escaped; "" where there is none."""
+        return self.drawing.page() if self.drawing else ""
+
+    @property
+    def stem(self) -> str:
+        """What its files for print are called, without place and ending; "" where it has none."""
+        return self.drawing.stem if self.drawing else ""
+
+    @property
+    def files(self) -> Callable[[str], Mapping[str, bytes]] | None:
+        """What draws it for print: "png", "svg" or "pdf" -> file name -> bytes; None where only the page shows it."""
+        return self.drawing.files if self.drawing and self.drawing.stem else None
 
 
 @dataclass(frozen=True)

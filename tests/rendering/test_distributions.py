@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,20 +25,21 @@ from cissod_bench.catalogue import load_report
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run, write_record
-from cissod_bench.rendering.distribution_chart import distribution_chart
-from cissod_bench.rendering.distribution_figure import draw
 from cissod_bench.rendering.distributions import (
     NONE,
     class_ticks,
+    distribution_drawing,
     distribution_files,
-    distribution_frame,
+    draw,
     panels,
     plot_distributions,
     stretches,
 )
+from cissod_bench.rendering.drawing import PRINT, WIDTHS
 from cissod_bench.rendering.markdown import render_markdown
 from cissod_bench.rendering.page import render_html
-from cissod_bench.rendering.print_style import MARKS, WIDTHS, print_style, symbols
+from cissod_bench.rendering.style import MARKS, drawing_style, symbols
+from cissod_bench.reporting.box_counts import distribution_frame
 from cissod_bench.reporting.tables import Report, draw_figures
 from cissod_bench.splitting.manifest import MANIFEST
 
@@ -92,7 +94,7 @@ def report(*splits: Mapping[str, Any], runs: Sequence[RunRecord] = ()) -> Report
 
 
 def drawn(*splits: Mapping[str, Any], width: float = WIDTHS[""]) -> Figure:
-    with print_style():
+    with drawing_style():
         figure = draw(panels(splits), width)
         FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     return figure
@@ -135,7 +137,8 @@ def test_files_of_both_widths_have_their_size_in_print(tmp_path: Path) -> None:
         *("distributions.png", "distributions.svg", "distributions_column.png", "distributions_column.svg"),
     ]
     assert all(path.is_file() for path in files)
-    for suffix, inches in WIDTHS.items():
+    for suffix in PRINT:
+        inches = WIDTHS[suffix]
         with Image.open(tmp_path / "new" / "place" / f"distributions{suffix}.png") as picture:
             assert picture.width == pytest.approx(300 * inches, abs=1)
             assert picture.info["dpi"][0] == pytest.approx(300, abs=1)
@@ -199,26 +202,32 @@ def test_a_count_of_nothing_stands_at_none_below_one() -> None:
     assert NONE < 0 < figure.axes[0].get_ylim()[1]
     (bars,) = [line for line in figure.axes[0].lines if line.get_marker() == "None" and np.size(line.get_xdata()) == 9]
     assert np.asarray(bars.get_ydata())[3] == NONE
-    assert "none</text>" in distribution_chart(panels([without]))
+    assert ">none</text>" in distribution_drawing([without]).page()
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def test_on_the_page_a_count_of_nothing_stands_at_none_too() -> None:
     without = manifest(groups={"maj": {"a": (50, 5, 40)}, "min": {"b": (10, 0, 0)}})
-    root = ElementTree.fromstring(distribution_chart(panels([without])))
-    (label,) = [element for element in root.iter() if element.text == "none"]
-    none = float(label.attrib["y"]) - 4  # its letters stand on a line just below their middle
-    bars = [element.attrib["d"] for element in root.iter() if element.get("class") == "hidden"][-1]
-    heights = [float(bar.split("H")[0].split()[1]) for bar in bars.split("M")[1:]]
+    root = ElementTree.fromstring(distribution_drawing([without]).page())
+    (label,) = [element for element in root.iter(f"{SVG}text") if element.text == "none"]
+    places = [float(mark.attrib["y"]) for mark in root.iter(f"{SVG}use")]
+    ticks = [place for place in places if abs(place - float(label.attrib["y"])) < 4]
+    none = ticks[0]  # its letters stand on a line just below their middle
+    (bars,) = [path.attrib["d"] for path in root.iter(f"{SVG}path") if path.attrib.get("d", "").count("M") == 2]
+    heights = [float(NUMBERS.findall(bar)[1]) for bar in bars.split("M")[1:]]
     assert heights[1] == pytest.approx(none, abs=0.1)
     assert heights[0] < heights[1]
-    triangle = [element.attrib["d"] for element in root.iter() if element.get("class") == "mark1 g1"][-1]
-    assert float(triangle.split("l")[0].split()[1]) == pytest.approx(none, abs=5)
+    triangles = [use for use in root.iter(f"{SVG}use") if "var(--vermillion)" in use.get("style", "")]
+    assert float(triangles[0].attrib["y"]) == pytest.approx(none, abs=0.1)
 
 
 def test_nothing_is_said_of_none_where_every_class_has_boxes() -> None:
     full = manifest(groups={"maj": {"a": (50, 5, 40)}, "min": {"b": (10, 1, 9)}})
     assert "none" not in labels(drawn(full)).values()
-    assert "none</text>" not in distribution_chart(panels([full]))
+    assert ">none</text>" not in distribution_drawing([full]).page()
 
 
 def test_groups_differ_in_shape_or_fill_and_in_lightness() -> None:
@@ -272,19 +281,19 @@ def test_names_with_markup_are_shown_as_they_are() -> None:
     title = drawn(odd).axes[0].get_title(loc="left")
     assert title == symbols("$x_1$ <script>")
     assert not matplotlib.cbook.is_math_text(title)
-    page = distribution_chart(panels([odd]))
+    page = distribution_drawing([odd]).page()
     assert "<script>" not in page
     assert "<b>" not in page
     assert "&lt;b&gt; ($m$): 9 in the original data set, 3 in D_l, 6 hidden in D_u" in page
 
 
 def test_the_pages_drawing_is_sound_and_tells_each_class_of_a_few() -> None:
-    few, many = (distribution_chart(panels([manifest(groups=groups)])) for groups in (TWO, THREE))
+    few, many = (distribution_drawing([manifest(groups=groups)]).page() for groups in (TWO, THREE))
     for drawing in (few, many):
         ElementTree.fromstring(drawing)
     assert few.count("<title>") == 4
     crowd = {"maj": {f"c{place}": (9, 1, 8) for place in range(500)}, "min": {"b": (10, 1, 9)}}
-    assert distribution_chart(panels([manifest(groups=crowd)])).count("<title>") == 0
+    assert distribution_drawing([manifest(groups=crowd)]).page().count("<title>") == 0
 
 
 @pytest.mark.parametrize(
@@ -355,7 +364,7 @@ def test_a_report_is_drawn_in_every_format() -> None:
     assert markdown["figures/distributions.svg"].startswith("<?xml")
     page = render_html([built], ())
     assert "<h2>Figure 4: Boxes of every class</h2>" in page
-    assert 'class="area"' in page
+    assert "var(--area)" in page
     assert "url(" not in page
     assert len(built.frames["distributions_figures"]) == 12
 

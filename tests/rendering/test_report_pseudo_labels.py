@@ -22,21 +22,21 @@ from cissod_bench.errors import DataFault
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.pseudo_label_lines import Line, read_lines
 from cissod_bench.records.record import RunRecord
-from cissod_bench.rendering.curve_chart import curve_chart
-from cissod_bench.rendering.curve_figure import draw_curves
 from cissod_bench.rendering.curves import (
     BASELINE,
     LOOKS,
     Curve,
     CurvePanel,
     Point,
-    curve_files,
+    curve_drawing,
+    draw_curves,
     generation_ticks,
     ticks,
 )
+from cissod_bench.rendering.drawing import PAGE, PRINT, WIDTHS
 from cissod_bench.rendering.page import render_html
-from cissod_bench.rendering.print_style import WIDTHS, print_style
 from cissod_bench.rendering.pseudo_labels import averaged, line_frame, quality_panels, state_panels
+from cissod_bench.rendering.style import drawing_style
 from cissod_bench.reporting.tables import Figure, Report, draw_figures
 from cissod_bench.running.run import execute
 
@@ -292,8 +292,14 @@ def test_names_with_markup_are_shown_as_they_are_and_make_harmless_files(place: 
 def test_the_page_draws_sound_svg(place: Place) -> None:
     place.add(record(), every(line)).add(record("ours"), every(ours)).add(record("ours", 1), every(ours, recall=0.6))
     for figure in place.report().figures:
-        root = ElementTree.fromstring(figure.svg)
-        assert {element.get("class") for element in root.iter()} >= {"curve l0", "band l0", "dot l0"}
+        styles = [element.get("style", "") for element in ElementTree.fromstring(figure.svg).iter()]
+        curve, band, dot = (
+            "fill:none;stroke:var(--navy)",
+            "fill:var(--navy);fill-opacity:0.15",
+            "fill:var(--navy);stroke:",
+        )
+        for part in (curve, band, dot):
+            assert any(style.startswith(part) for style in styles)
     assert "url(" not in render_html([place.report()], place.runs)
 
 
@@ -311,10 +317,12 @@ def panels_of(number: int, curves: int) -> list[CurvePanel]:
     ]
 
 
-@pytest.mark.parametrize(("width", "across"), [(WIDTHS[""], 4), (WIDTHS[""], 3), (WIDTHS["_column"], 2)])
+@pytest.mark.parametrize(
+    ("width", "across"), [(WIDTHS[""], 4), (WIDTHS[""], 3), (WIDTHS["_column"], 2), (WIDTHS[PAGE], 2)]
+)
 @pytest.mark.parametrize("curves", [1, 2, 8])
 def test_everything_lies_on_the_page_and_panels_keep_apart(width: float, across: int, curves: int) -> None:
-    with print_style():
+    with drawing_style():
         figure = draw_curves(panels_of(6, curves), width, across)
         FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     box = figure.get_tightbbox()
@@ -339,8 +347,9 @@ def test_looks_differ_without_colour() -> None:
 
 def test_a_panel_without_a_value_is_drawn_empty() -> None:
     empty = CurvePanel("Precision", (Curve("m", 0, (Point(1, None), Point(2, None))),), (0, 100))
-    assert curve_chart([empty], 2, "nothing").count('class="curve l0"') == 1  # the legend's
-    assert set(curve_files("f", {"": ([empty], 2)}, "svg")) == {"f.svg"}
+    drawing = curve_drawing("nothing", dict.fromkeys((*PRINT, PAGE), ([empty], 2)), "f")
+    assert drawing.page().count("fill:none;stroke:var(--navy)") == 1  # the legend's
+    assert set(drawing.files("svg")) == {"f.svg", "f_column.svg"}
     alone = CurvePanel("w", (Curve("m", 0, (Point(1, 0.0),)),))
     assert alone.ends == (0.0, 1.0)
 

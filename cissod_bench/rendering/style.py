@@ -1,8 +1,7 @@
-"""Print style of the figures: widths, sizes of type, marks that differ without colour, files that are equal again."""
+"""Style of the figures: colours, sizes of type, marks that differ without colour, and how names become their text."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,20 +9,28 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from matplotlib import rc_context, rcdefaults, rcParams
-from matplotlib.figure import Figure
-
-from cissod_bench.errors import UsageFault, unknown_name
 from cissod_bench.reporting.groups import roles
 
-WIDTHS: Mapping[str, float] = MappingProxyType({"": 6.875, "_column": 3.25})
-"""End of a file's name -> width in inches: the text and one column of the paper's own venue (ICCV)."""
-DPI = 300
-KINDS = ("png", "svg", "pdf")
-
-INK, SOFT, HAIR, SHADE = "#1a1a1a", "#6e6e6e", "#d0d0d0", "#dedede"
+INK, SOFT, HAIR, SHADE, WHITE = "#1a1a1a", "#6e6e6e", "#d0d0d0", "#dedede", "#ffffff"
 # Navy, sky and vermillion stay apart for all common kinds of colour blindness, and in grey as dark, light and middle.
-_COLOURS = ("#12406a", "#4aa3df", "#d55e00")
+NAVY, VERMILLION, SKY, GREEN, PLUM, BROWN = "#12406a", "#d55e00", "#4aa3df", "#007a5a", "#a3447f", "#8a5a00"
+
+VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        INK: "--ink",
+        SOFT: "--soft",
+        HAIR: "--line",
+        SHADE: "--area",
+        WHITE: "--card",
+        NAVY: "--navy",
+        VERMILLION: "--vermillion",
+        SKY: "--sky",
+        GREEN: "--green",
+        PLUM: "--plum",
+        BROWN: "--brown",
+    }
+)
+"""Colour in print -> the variable of the page's style sheet that stands for it, with a value for light and for dark."""
 
 _STYLE: Any = MappingProxyType(
     {
@@ -61,14 +68,7 @@ _STYLE: Any = MappingProxyType(
         "svg.fonttype": "path",  # no font has to be there where it is shown
         "svg.hashsalt": "cissod-bench",  # ids are random otherwise
         "pdf.fonttype": 42,
-        "savefig.dpi": DPI,
-    }
-)
-_METADATA: Mapping[str, Mapping[str, None]] = MappingProxyType(
-    {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "savefig.dpi": 300,
     }
 )
 
@@ -94,21 +94,37 @@ class Mark:
 
 
 MARKS = (
-    Mark(_COLOURS[0], "o", True),  # majority, frequent
-    Mark(_COLOURS[2], "^", False),  # minority, rare
-    Mark(_COLOURS[1], "s", False),  # between them
+    Mark(NAVY, "o", True),  # majority, frequent
+    Mark(VERMILLION, "^", False),  # minority, rare
+    Mark(SKY, "s", False),  # between them
 )
 """Role of a group (``groups.roles``) -> its mark."""
 
+_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def mark_of(role: int) -> Mark:
+    """Return a role's mark; all groups between the most and the least frequent share one."""
+    return MARKS[min(role, len(MARKS) - 1)]
+
 
 def group_marks(groups: Sequence[str]) -> dict[str, Mark]:
-    """Return a mark a group, by its role."""
-    return {group: MARKS[min(role, 2)] for group, role in roles(groups).items()}
+    """Return group -> its mark, by its role."""
+    return {group: mark_of(role) for group, role in roles(groups).items()}
+
+
+def printable(text: str) -> str:
+    """Return text as an SVG file can hold it: a sign in place of every letter that no such file may have."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def symbols(text: str) -> str:
-    """Return text as matplotlib shows it: D_l and D_u as the paper sets them, all else as it is."""
-    return re.sub(r"\bD_([lmsu])\b", r"$D_\1$", text.replace("$", r"\$"))
+    """Return text as matplotlib shows it in the style in use: in print D_l as the paper sets it, all else as it is."""
+    from matplotlib import rcParams
+
+    if not rcParams["text.parse_math"]:
+        return printable(text)
+    return re.sub(r"\bD_([lmsu])\b", r"$D_\1$", printable(text).replace("$", r"\$"))
 
 
 def fitted(titles: Sequence[str], points: float) -> tuple[list[str], float]:
@@ -119,7 +135,7 @@ def fitted(titles: Sequence[str], points: float) -> tuple[list[str], float]:
         points: width that each has.
     """
     letter = 0.57  # width of a letter by its size, on average
-    size = min(7.5, max(5.0, points / (letter * max(map(len, titles)))))
+    size = min(7.5, max(5.0, points / (letter * max(1, *map(len, titles)))))
     most = int(points / (letter * size) + 1e-9)
     return [title if len(title) <= most else f"{title[: most - 1]}…" for title in titles], size
 
@@ -132,29 +148,18 @@ def lettered(titles: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def print_style() -> Iterator[None]:
-    """Draw in the style of print inside the block; a figure is to be drawn and saved in one block."""
+def drawing_style(*, text_as_text: bool = False) -> Iterator[None]:
+    """Draw in this style inside the block; a figure is to be drawn and saved in one block.
+
+    Args:
+        text_as_text: letters of an SVG file stay text, in whatever font its reader has and without formulas, whose
+            letters have places of their own; else they become outlines.
+    """
+    from matplotlib import rc_context, rcdefaults, rcParams
+
     with rc_context():
         rcdefaults()  # a user's matplotlibrc changes nothing
         rcParams.update(_STYLE)
+        if text_as_text:
+            rcParams.update({"svg.fonttype": "none", "text.parse_math": False})
         yield
-
-
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file of ``KINDS``; without a date or a version in it, equal figures are equal bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata=dict(_METADATA[kind]))
-    return stream.getvalue()
-
-
-def check_kinds(kinds: Sequence[str], known: Sequence[str] = KINDS) -> None:
-    """Refuse formats that are not drawn.
-
-    Raises:
-        UsageFault: a format is not known, or none is named.
-    """
-    if not kinds:
-        raise UsageFault(f"No format to draw is named. Known: {', '.join(known)}.", remedy="--format png,svg")
-    for kind in kinds:
-        if kind not in known:
-            raise unknown_name("format of figures", kind, known)

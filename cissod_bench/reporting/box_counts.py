@@ -1,0 +1,90 @@
+"""The numbers of Fig. 4: how many boxes each class has in the data set a task is named after, in D_l and in D_u."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cissod_bench.errors import DataFault
+from cissod_bench.reporting.paper_tables import TABLES
+
+Manifests = Sequence[Mapping[str, Any]]
+
+PARTS: Mapping[str, str] = MappingProxyType(
+    {"original": "original_boxes", "labelled": "boxes", "unlabelled": "unlabelled_boxes"}
+)
+"""Part of the data -> its key among a class's counts in manifest.json."""
+
+COLUMNS = ["task", "title", "split_seed", "split_sha256", "class", "group", "index", "part", "boxes", "log10"]
+
+
+def log10(boxes: Sequence[int] | pd.Series) -> npt.NDArray[np.float64]:
+    """Return the logarithm of counts; NaN for 0, which has none."""
+    counts = np.asarray(boxes, np.float64)
+    return np.log10(counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
+def distribution_frame(manifests: Manifests) -> pd.DataFrame:
+    """Return a tidy line per split, class and part of the data.
+
+    Args:
+        manifests: of the splits (``manifest.json``).
+
+    Returns:
+        A frame with ``COLUMNS``: "index" is the class's place by boxes in the original data set, 1 for the most;
+        "part" is of ``PARTS``; "log10" is NaN where there is no box.
+
+    Raises:
+        DataFault: a manifest lacks the counts, because an older version drew the split.
+    """
+    lines = [line for manifest in manifests for line in _lines(manifest)]
+    frame = pd.DataFrame(lines, columns=COLUMNS[:-1])
+    return frame.assign(log10=log10(frame["boxes"]))
+
+
+def _lines(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    counts = manifest["per_class"]
+    for name, class_counts in counts.items():
+        for key in PARTS.values():
+            if not isinstance(class_counts.get(key), int) or class_counts[key] < 0:
+                raise _fault(manifest, name, key)
+    group_of = {name: group for group, names in manifest["groups"].items() for name in names}
+    shared = {key: manifest[key] for key in ("task", "title", "split_seed", "split_sha256")}
+    order = sorted(counts, key=lambda name: -int(counts[name][PARTS["original"]]))  # stable: ties as in the manifest
+    return [
+        {**shared, "class": name, "group": group_of[name], "index": place, "part": part, "boxes": counts[name][key]}
+        for place, name in enumerate(order, start=1)
+        for part, key in PARTS.items()
+    ]
+
+
+def _fault(manifest: Mapping[str, Any], name: str, key: str) -> DataFault:
+    task, seed = manifest["task"], manifest["split_seed"]
+    who, remedy = (
+        "an older version wrote it",
+        f"cissod-bench make-splits --task {task} --split-seed {seed} --force  (the same split, with the counts)",
+    )
+    if manifest.get("imported"):
+        who = "it was imported without the task's own training file, which tells"
+        remedy = "cissod-bench splits import ... --force  (with that file below --data-root)"
+    return DataFault(
+        f"The manifest of {task}, split seed {seed}, has no count per_class[{name!r}].{key}, which Fig. 4 shows: "
+        f"{who}.",
+        remedy=remedy,
+    )
+
+
+def paper_order(manifests: Manifests) -> list[Mapping[str, Any]]:
+    """Return manifests in the order of the figure: the paper's tasks first, as it has them, then others by name."""
+    tasks = [task for table in TABLES for task in table.tasks]
+
+    def place(manifest: Mapping[str, Any]) -> tuple[int, str, int]:
+        task = manifest["task"]
+        return (tasks.index(task) if task in tasks else len(tasks)), task, manifest["split_seed"]
+
+    return sorted(manifests, key=place)
