@@ -7,7 +7,6 @@ missing. Neither is used here, and both frighten newcomers.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -44,14 +43,3 @@ def quiet_imports() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(stream):
         warnings.filterwarnings("ignore", message=WARNED, category=UserWarning)
         yield
-
-
-def load_mmdet() -> None:
-    """Import the parts of mmdet that speak, silently; later imports of mmdet are then silent too.
-
-    Raises:
-        ImportError: mmdet or something below it is missing.
-    """
-    with quiet_imports():
-        for module in ("mmdet.datasets", "mmdet.evaluation", "mmdet.models"):
-            importlib.import_module(module)

@@ -30,11 +30,6 @@ def shortened_count(count: float, iterations: int) -> float:
     return max(count * share_of_paper(iterations), min(count, LEAST_WINDOW))
 
 
-def response_time(rate: float, momentum: float, coefficient: float, channels: int) -> float:
-    """Return after how many iterations the class logits have come 63 % of the way: K (1 - mu) / (2 lr coefficient)."""
-    return channels * (1 - momentum) / (2 * rate * coefficient)
-
-
 def raised_rate(rate: float, momentum: float, coefficient: float, channels: int, iterations: int) -> float:
     """Return the class logits' learning rate lr 180 000 / T, lowered until they respond in no less than 100 iterations.
 

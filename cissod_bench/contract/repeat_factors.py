@@ -27,11 +27,6 @@ def images_with_class(classes_of_images: Sequence[Sequence[int]], num_classes: i
     return np.bincount(flat, minlength=num_classes)
 
 
-def class_frequency(counts: npt.ArrayLike, images: int) -> Floats:
-    """Return f_c, the share of the images that hold class c, shape (n,)."""
-    return np.asarray(counts, np.float64) / images
-
-
 def class_factors(counts: npt.ArrayLike, images: float, threshold: float) -> Floats:
     """Return r_c = max(1, sqrt(t / f_c)) with f_c = counts / images, shape (n,), each >= 1.
 

@@ -111,14 +111,19 @@ def test_constants_change_with_the_task_as_in_the_released_settings() -> None:
     assert [p.gbt_rule for p in official.values()] == ["gbt", "theta-c", "theta-c"]
 
 
+def response_time(rate: float, momentum: float, coefficient: float, channels: int) -> float:
+    """After how many iterations the class logits have come 63 % of the way: K (1 - mu) / (2 lr coefficient)."""
+    return channels * (1 - momentum) / (2 * rate * coefficient)
+
+
 @pytest.mark.parametrize("iterations", [20, 700, 5000, 100_000])
 @pytest.mark.parametrize("channels", [5, 11, 81, 1204])
 def test_short_runs_keep_the_windows_share_but_at_least_100_iterations(iterations: int, channels: int) -> None:
     share = iterations / 180_000
     own = profiles.profile_for("default", "toy", iterations, channels).gbr
     assert 1 / (1 - own.matrix_momentum) == pytest.approx(max(2000 * share, 100), rel=0.01, abs=1)
-    response = short_runs.response_time(own.rate, own.momentum, own.coefficient, channels)
-    paper = short_runs.response_time(0.01, 0.9, 1.0, channels)
+    response = response_time(own.rate, own.momentum, own.coefficient, channels)
+    paper = response_time(0.01, 0.9, 1.0, channels)
     assert response == pytest.approx(max(paper * share, 100))
     assert own.rate * own.coefficient * 2 / channels < 0.5
 

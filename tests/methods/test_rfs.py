@@ -14,7 +14,6 @@ from tiny import tiny_task, tiny_training
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.repeat_factors import (
     class_factors,
-    class_frequency,
     copies_of,
     image_factors,
     images_with_class,
@@ -57,14 +56,15 @@ def test_only_the_shares_matter(classes_of_images: list[tuple[int, ...]], thresh
     seen = counts > 0
     one, other = class_factors(counts, number, threshold), class_factors(counts * times, number * times, threshold)
     np.testing.assert_allclose(one[seen], other[seen], rtol=1e-12)
-    assert (one[seen & (class_frequency(counts, number) >= threshold)] <= 1 + 1e-12).all()
+    assert (one[seen & (counts / number >= threshold)] <= 1 + 1e-12).all()
 
 
 @given(images)
 def test_an_image_without_boxes_lowers_all_frequencies_by_one_ratio(classes_of_images: list[tuple[int, ...]]) -> None:
     number = len(classes_of_images)
-    before = class_frequency(images_with_class(classes_of_images, 5), number)
-    after = class_frequency(images_with_class([*classes_of_images, ()], 5), number + 1)
+    # With t = 1 a factor is 1 / sqrt(f_c).
+    before = class_factors(images_with_class(classes_of_images, 5), number, 1.0) ** -2
+    after = class_factors(images_with_class([*classes_of_images, ()], 5), number + 1, 1.0) ** -2
     np.testing.assert_allclose(after, before * number / (number + 1), rtol=1e-12)
 
 
