@@ -83,6 +83,8 @@ def stopped(words: str, *, on_all_ranks: bool = False) -> Interrupted:
     return fault
 
 
+FOLLOW_PARENT = "--follow-parent"
+"""First word of a command line of ``python -m cissod_bench`` that a parent gives its child: see `follow_parent`."""
 GRACE = 600.0  # seconds an orphan has for its checkpoint, or for the end of its scoring
 
 

@@ -62,8 +62,8 @@ def command(
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.restart import allow_restart
-    from cissod_bench.launching.launch import launch, process_count
     from cissod_bench.launching.launchers import rank_variables
+    from cissod_bench.launching.ranks import launch, process_count
     from cissod_bench.running.plan import make_plan
 
     os.environ.update(rank_variables(os.environ))

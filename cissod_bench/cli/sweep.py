@@ -16,8 +16,7 @@ from cissod_bench.errors import BenchError, Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cissod_bench.sweeping.cells import Folders, Seen
-    from cissod_bench.sweeping.queue import Cell
+    from cissod_bench.sweeping.cells import Cell, Folders, Seen
 
 
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
@@ -98,8 +97,7 @@ def command(
     """
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.split_folders.ensure import check_existing
-    from cissod_bench.sweeping.cells import Folders
-    from cissod_bench.sweeping.queue import cells_of
+    from cissod_bench.sweeping.cells import Folders, cells_of
     from cissod_bench.sweeping.sweep import Sweep
 
     cells = cells_of(methods, tasks, **options)
@@ -186,7 +184,7 @@ def _text(one: Seen) -> str:
 
 def _value(folders: Folders, cell: Cell, one: Seen) -> dict[str, Any]:
     """Return what --json prints of a cell."""
-    from cissod_bench.sweeping.queue import IDENTITY
+    from cissod_bench.sweeping.cells import IDENTITY
 
     facts = {name: getattr(cell, name) for name in IDENTITY}
     return {"dir": str(folders.run(cell)), **facts, "state": one.state, "ap": one.scores() or None, "note": one.note}

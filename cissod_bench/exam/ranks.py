@@ -21,6 +21,7 @@ from cissod_bench.exam.fingerprint import different, some
 from cissod_bench.exam.outcome import Broken, Outcome, judged, told
 from cissod_bench.exam.trained import Runs
 from cissod_bench.exam.watching import run, watch
+from cissod_bench.launching.ranks import launch
 from cissod_bench.files.whole_files import write_json
 
 PROCESSES = 2
@@ -80,8 +81,6 @@ def check_processes(named: Sequence[str], desk: Desk, words: Sequence[str]) -> l
 
 def _answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[list[list[Mapping[str, Any]]], str]:
     """Start the ranks; return both answers of every method up to the one that ended them, and how it ended them."""
-    from cissod_bench.launching.launch import launch
-
     places = [[_answer(desk, number, rank) for rank in range(PROCESSES)] for number in range(len(named))]
     for place in (one for both in places for one in both):
         place.parent.mkdir(parents=True, exist_ok=True)

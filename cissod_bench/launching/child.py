@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cissod_bench.launching.launchers import alone
-from cissod_bench.signals import follow_parent
+from cissod_bench.signals import FOLLOW_PARENT
 
 _POLL = 0.25  # seconds
 
@@ -42,7 +42,7 @@ def start(command: Sequence[str], output: Path, environment: Mapping[str, str]) 
 
 def run_command(words: Sequence[str]) -> list[str]:
     """Return the command line that runs ``cissod-bench`` with these words as a child of this process."""
-    return [sys.executable, "-m", "cissod_bench.launching.child", *words]
+    return [sys.executable, "-m", "cissod_bench", FOLLOW_PARENT, *words]
 
 
 def wait(
@@ -75,16 +75,3 @@ def wait(
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)  # with its loader workers, which would hold its lock
             tick()
-
-
-def main() -> None:
-    """Run ``cissod-bench`` with this process's words for as long as its parent lives."""
-    from cissod_bench.cli import entry
-
-    follow_parent()
-    sys.argv[0] = "cissod-bench"  # as the run's record shall name it
-    entry()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The ranks of a run as processes of this machine: started together, and ended together when one of them dies.
+"""The ranks of a run as processes of this machine: the same command line once a rank, ended together when one dies.
 
 torch's own launcher would do, but what a user is told is this project's business: which rank died and of what, with the
 exit code that the run would have alone. It also kills ranks 30 seconds after it was asked to stop, checkpoint or not.
@@ -14,14 +14,22 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
-from cissod_bench.errors import BenchError, Interrupted
-from cissod_bench.signals import CTRL_C
+from filelock import FileLock, Timeout
+
+from cissod_bench.errors import BenchError, Interrupted, UsageFault
+from cissod_bench.files.whole_files import remove_leftovers
+from cissod_bench.launching.child import run_command
+from cissod_bench.records import run_folder as runs
+from cissod_bench.signals import CTRL_C, stop_requests
 
 PATIENCE = 15.0  # seconds that ranks have to end after one of them has ended before its time
 STOPPED = (Interrupted.exit_code, CTRL_C)  # exit codes of runs that were asked to stop
 _POLL = 0.05  # seconds
+_OWN = ("--gpus", "--launcher")
+_UNLOCKING = 2.0  # seconds that a dead rank's workers may hold the run's lock
 
 
 def free_port() -> int:
@@ -193,3 +201,90 @@ def verdict(ended: Sequence[Ended]) -> BenchError | None:
             "The run was stopped before it had begun to train.", remedy="repeat the same command to continue"
         )
     return None
+
+
+def process_count(gpus: str) -> int:
+    """Return how many processes ``--gpus`` asks for: a number, or "auto" for every GPU there is, at least one.
+
+    Raises:
+        UsageFault: neither "auto" nor an integer >= 1.
+    """
+    if gpus == "auto":
+        import torch
+
+        return max(torch.cuda.device_count(), 1)
+    if not gpus.isdigit() or int(gpus) < 1:
+        message = f"--gpus must be 'auto' or an integer >= 1. Got {gpus!r} instead."
+        raise UsageFault(message, remedy="--gpus auto takes every GPU of this machine")
+    return int(gpus)
+
+
+def without_own_options(words: Sequence[str]) -> list[str]:
+    """Return a command line without --gpus and --launcher and their values."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in _OWN:
+            skip = True
+        elif not word.startswith(tuple(f"{option}=" for option in _OWN)):
+            kept.append(word)
+    return kept
+
+
+def launch(
+    processes: int,
+    words: Sequence[str],
+    folder: Path | None = None,
+    *,
+    output: IO[bytes] | None = None,
+    result: IO[str] | None = None,
+) -> None:
+    """Run ``cissod-bench`` with these words in several processes on this machine and wait for them.
+
+    Args:
+        processes: how many.
+        words: the command line behind the program's name.
+        folder: of the run, if it is one; its record is closed where its writer could not do it.
+        output: takes what the processes say; None shows it.
+        result: takes rank 0's standard output, which with --json holds the result alone; None leaves it where it is.
+
+    Raises:
+        BenchError: a rank was killed; names it.
+        KeyboardInterrupt: Ctrl-C; the ranks have written a checkpoint.
+        SystemExit: the ranks have failed or were stopped, and have said so.
+    """
+    # Threads are shared among the ranks.
+    threads = os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    ranks = Ranks(
+        run_command(without_own_options(words)), processes, {"OMP_NUM_THREADS": threads}, output=output, result=result
+    )
+    with stop_requests() as asked:
+        ranks.start()
+        fault = verdict(ranks.wait(asked))
+    if fault is None:
+        return
+    if folder is not None:
+        close_record(folder)
+    if signal.SIGINT in asked:
+        raise KeyboardInterrupt
+    if not fault.message:
+        raise SystemExit(fault.exit_code)
+    raise fault
+
+
+def close_record(folder: Path) -> None:
+    """Let the record of a run that nobody works on any more say "interrupted" where it says "running".
+
+    What its writers had begun when they were killed is removed.
+    """
+    lock = folder / runs.RUN_LOCK
+    if not lock.exists():
+        return
+    with suppress(BenchError, Timeout, OSError), FileLock(lock, timeout=_UNLOCKING):
+        remove_leftovers(folder)
+        record = runs.read_record(folder)
+        if record.status == "running":
+            record.status = "interrupted"
+            runs.write_record(folder, record)

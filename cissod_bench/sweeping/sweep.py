@@ -15,13 +15,13 @@ from pathlib import Path
 
 from cissod_bench.errors import Interrupted
 from cissod_bench.files.whole_files import write_bytes, write_json
-from cissod_bench.launching import child as sweep_child
+from cissod_bench.launching import child
 from cissod_bench.launching.ranks import STOPPED
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import RunRecord
 from cissod_bench.signals import stop_requests
-from cissod_bench.sweeping.cells import FAILURE, Folders, Seen, claimed, run_at_work
-from cissod_bench.sweeping.queue import Cell
+from cissod_bench.sweeping.cells import FAILURE, Cell, Folders, Seen
+from cissod_bench.sweeping.claims import claimed, run_at_work
 
 OUTPUT = "output.log"
 KEPT = (runs.PSEUDO_LABELS, runs.RECORD)  # the record last: where it lies, everything does
@@ -80,7 +80,7 @@ class Sweep:
     folders: Folders
     say: Callable[[str], None] = print
     tick: Callable[[Cell], None] = lambda cell: None
-    command: Callable[[Cell], list[str]] = lambda cell: sweep_child.run_command(cell.words())
+    command: Callable[[Cell], list[str]] = lambda cell: child.run_command(cell.words())
     environment: dict[str, str] = field(default_factory=dict)
     patience: float = 2.0
     seen: dict[Cell, Seen] = field(default_factory=dict, init=False)
@@ -143,9 +143,9 @@ class Sweep:
         self.say(f"[{number}/{len(self.cells)}] {cell.title}: {how}")
         (folder / FAILURE).unlink(missing_ok=True)
         begun = time.monotonic()
-        process = sweep_child.start(self.command(cell), folder / OUTPUT, self.environment)
+        process = child.start(self.command(cell), folder / OUTPUT, self.environment)
         try:
-            code = sweep_child.wait(process, self._asked, tick=lambda: self.tick(cell), stopping=self._say_stopping)
+            code = child.wait(process, self._asked, tick=lambda: self.tick(cell), stopping=self._say_stopping)
         finally:
             if process.stdin:
                 process.stdin.close()  # a child that is left behind stops by itself

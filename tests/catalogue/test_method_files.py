@@ -13,7 +13,7 @@ from commands import Called
 
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.errors import UsageFault
-from cissod_bench.sweeping.queue import cells_of
+from cissod_bench.sweeping.cells import cells_of
 
 VARIANTS = ', variants={"bold": {"scale": 2}}'
 

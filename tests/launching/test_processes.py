@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.errors import Interrupted
-from cissod_bench.launching.launch import without_own_options
-from cissod_bench.launching.ranks import Ended, Ranks, verdict
+from cissod_bench.launching.ranks import Ended, Ranks, verdict, without_own_options
 
 HEAD = """
 import os, signal, sys, time

@@ -22,12 +22,11 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a script's own path begins in its folder
 
 from cissod_bench.errors import BenchError
-from cissod_bench.launching import child as sweep_child
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import RUN_LOCK
-from cissod_bench.sweeping.cells import Folders
-from cissod_bench.sweeping.queue import IDENTITY, Cell, cells_of
+from cissod_bench.signals import follow_parent
+from cissod_bench.sweeping.cells import IDENTITY, Cell, Folders, cells_of
 from cissod_bench.sweeping.sweep import Sweep
 
 SCHEMA1 = Path(__file__).parents[1] / "data" / "run_schema1.json"
@@ -92,7 +91,7 @@ def _sweep(work: Path, seeds: str, seconds: float) -> None:
 if __name__ == "__main__":
     kind, place, what, how_long = sys.argv[1:]
     if kind == "run":
-        sweep_child.follow_parent()
+        follow_parent()
         _run(Path(place), msgspec.json.decode(what, type=RunRecord), float(how_long))
     else:
         _sweep(Path(place), what, float(how_long))

@@ -21,8 +21,8 @@ from filelock import FileLock
 from cissod_bench.errors import UsageFault
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.run_folder import RUN_LOCK
-from cissod_bench.sweeping.cells import CLAIM, FAILURE, Folders, claimed, worked_on
-from cissod_bench.sweeping.queue import IDENTITY, Cell, cells_of
+from cissod_bench.sweeping.cells import FAILURE, IDENTITY, Cell, Folders, cells_of
+from cissod_bench.sweeping.claims import CLAIM, claimed, worked_on
 from cissod_bench.sweeping.sweep import OUTPUT, duration, message_of
 
 
@@ -136,7 +136,7 @@ def test_a_claim_is_one_sweeps_alone_and_free_after_its_death(tmp_path: Path) ->
     code = f"""
 import sys
 from pathlib import Path
-from cissod_bench.sweeping.cells import claimed
+from cissod_bench.sweeping.claims import claimed
 with claimed(Path({str(tmp_path)!r})):
     print("mine", flush=True)
     sys.stdin.read()
