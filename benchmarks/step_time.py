@@ -17,16 +17,13 @@ lists the rest.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,14 +46,11 @@ from cissod_bench.contract.presets import preset
 from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
+from cissod_bench.exam.cost import Batch, Step, in_turns
 from cissod_bench.files.hashing import mix
 from cissod_bench.loading.sampler import TwoSourceSampler
 from cissod_bench.training.loop import Training, make_optimiser
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
-
-Batch: TypeAlias = dict[str, list[dict[str, Any]]]
-Step: TypeAlias = Callable[[Batch, int], Tensor]
-"""Does a step on a batch as the iteration of that number; returns the loss."""
 
 WANTED = {("ours", "soft-teacher"): 1.05, ("soft-teacher", "mmdet"): 1.03}
 ITERATIONS, FIRST = 100_000, 50_000  # far behind every warm-up
@@ -255,25 +249,12 @@ def seeded(step: Step, batch: Batch, iteration: int) -> Tensor:
 
 def pairs(sides: tuple[str, str], settings: Settings, classes: int, device: torch.device, number: int) -> Any:
     """Return wall and processor seconds of every step, shape (2, number, 2), and by how much losses differ at most."""
-    steps = [step_of(side, settings, classes, device)[0] for side in sides]
-    seconds = np.zeros((2, number + WARM_UP, 2))
-    losses = np.zeros((number + WARM_UP, 2))
-    for pair in range(number + WARM_UP):
-        drawn = draw_batch(pair, settings, classes)
-        for side in (0, 1) if pair % 2 else (1, 0):
-            batch = copy.deepcopy(drawn)
-            _wait(device)
-            wall, processor = time.perf_counter(), time.process_time()
-            loss = seeded(steps[side], batch, FIRST + pair)
-            _wait(device)
-            seconds[:, pair, side] = time.perf_counter() - wall, time.process_time() - processor
-            losses[pair, side] = float(loss)
+    first, second = (partial(seeded, step_of(side, settings, classes, device)[0]) for side in sides)
+    drawn = lru_cache(1)(lambda pair: draw_batch(pair, settings, classes))
+    seconds, losses = in_turns(
+        (first, second), lambda side, pair: (drawn(pair), FIRST + pair), number + WARM_UP, device
+    )
     return seconds[:, WARM_UP:], float(np.abs(losses[:, 0] / losses[:, 1] - 1).max())
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_memory(side: str, settings: Settings, classes: int, device: torch.device, number: int) -> dict[str, float]:
@@ -307,7 +288,7 @@ def memory_of(side: str, settings: Settings, options: argparse.Namespace, classe
 def compare(sides: tuple[str, str], settings: Settings, options: argparse.Namespace, classes: int) -> None:
     """Time and print one comparison."""
     seconds, difference = pairs(sides, settings, classes, torch.device(options.device), options.steps)
-    wall, processor = (statistics.median(one[:, 0] / one[:, 1]) for one in seconds)
+    wall, processor = (float(np.median(kind[:, 0] / kind[:, 1])) for kind in seconds)
     medians = 1000 * np.median(seconds[0], axis=0)
     wanted = f" (wanted: <= {WANTED[sides]})" if sides in WANTED else ""
     print(f"{classes} classes, {sides[0]} against {sides[1]}, {options.steps} pairs{wanted}")

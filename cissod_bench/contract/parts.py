@@ -26,9 +26,9 @@ Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
 """Source (0 labelled, 1 unlabelled) -> how often each of its images is drawn a pass, shape (its images,)."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Context:
-    """Where in the training a part is called.
+    """Where in the training a part is called. It never changes: `at` makes the one of another branch.
 
     Attributes:
         iteration: optimiser steps done before this one, 0 <= iteration < iterations.
@@ -37,10 +37,10 @@ class Context:
         generations: N_t.
         stage: number of the running stage, 0 where a method has one only.
         branch: "sup" (labelled images), "unsup_cls" and "unsup_reg" (student on unlabelled images), "teacher" (the
-            teacher on the weak views) or "predict" (scoring).
+            teacher on the weak views) or "predict" (scoring). No part is asked in "unsup_reg", the box loss.
         collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
         student: the student detector, e.g. for the weights of its classifier.
-        logs: numbers a part wants in ``log.jsonl``.
+        logs: numbers a part wants in ``log.jsonl``, one dictionary for all branches of an iteration.
         detect_unlabelled: only in `Parts.promoted` and `Parts.copies`: runs the teacher over this rank's share of D_u,
             for methods that want pseudo labels of all images at once.
     """
@@ -55,6 +55,10 @@ class Context:
     student: nn.Module | None = None
     logs: dict[str, Tensor | float] = field(default_factory=dict)
     detect_unlabelled: Callable[[], Iterable[Detections]] | None = None
+
+    def at(self, branch: Branch, *, collect: bool = False) -> Context:
+        """Return the context of another branch of the same iteration; its ``logs`` are these."""
+        return replace(self, branch=branch, collect=collect)
 
     @staticmethod
     def sum_over_ranks(values: Tensor) -> Tensor:
@@ -189,7 +193,10 @@ class Parts(nn.Module):
 
     # 2
     def thresholds(self, context: Context) -> Tensor:
-        """Return theta, shape (n,): a pseudo label of class i supervises the classifier if score > theta[i]."""
+        """Return theta, shape (n,): a pseudo label of class i supervises the classifier if score > theta[i].
+
+        In training the branch is "teacher".
+        """
         return self.theta_fixed
 
     # 3

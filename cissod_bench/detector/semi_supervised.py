@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,7 +20,6 @@ from cissod_bench.detector.building import build_model
 from cissod_bench.detector.formulas import (
     box_uncertainty,
     jitter,
-    large_enough,
     nms_per_class,
     project,
     teacher_momentum,
@@ -27,11 +27,34 @@ from cissod_bench.detector.formulas import (
     without_negative_sides,
 )
 from cissod_bench.detector.precision import float_outputs, pooled
-from cissod_bench.detector.teacher_pass import Compared, Found, PseudoLabels, TeacherPass, homography, supervise
+from cissod_bench.detector.teacher_pass import (
+    Compared,
+    Found,
+    PseudoLabels,
+    TeacherPass,
+    homography,
+    pseudo_label_counts,
+    supervise,
+)
 
 Losses = dict[str, Tensor]
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
 """Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
+
+
+@dataclass
+class StudentPass:
+    """What the student's losses on unlabelled images share.
+
+    Attributes:
+        features: of the strong views, (B, C, H, W) a level.
+        samples: the strong views; `supervise` puts into them what a loss takes for truth.
+        proposals: of every view, without a gradient.
+    """
+
+    features: tuple[Tensor, ...]
+    samples: list[DetDataSample]
+    proposals: list[InstanceData]
 
 
 class SemiSupervisedDetector(nn.Module):
@@ -59,8 +82,8 @@ class SemiSupervisedDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.group_names = tuple(groups)
-        place = {name: number for number, members in enumerate(groups.values()) for name in members}
-        self.register_buffer("group_of", torch.tensor([place[name] for name in classes]), persistent=False)
+        number_of = {name: number for number, members in enumerate(groups.values()) for name in members}
+        self.register_buffer("group_of", torch.tensor([number_of[name] for name in classes]), persistent=False)
         self.student = build_model(parts.model_config(copy.deepcopy(model)))
         self.student.rpn_head.register_forward_hook(float_outputs)
         parts.change_model(self.student)
@@ -86,7 +109,7 @@ class SemiSupervisedDetector(nn.Module):
 
     def forward(self, batch: dict[str, Any], context: Context) -> Losses:
         """Return the losses of one iteration, weighted, to be summed and differentiated."""
-        context.student = self.student
+        context = replace(context, student=self.student)
         losses: Losses = {}
         if batch.get("sup"):
             losses.update(self.supervised_losses(batch["sup"], context))
@@ -110,7 +133,7 @@ class SemiSupervisedDetector(nn.Module):
         logits, deltas = self.student.roi_head.bbox_head.fc_cls(shared), self.student.roi_head.bbox_head.fc_reg(shared)
         labels, weights, box_targets, box_weights = self._targets(sampled)
         normaliser = weights.new_tensor(max(len(labels), 1))
-        context.branch, context.collect = "sup", True
+        context = context.at("sup", collect=True)
         losses["loss_cls"] = self.parts.classification_loss(logits.float(), labels, weights, normaliser, context)
         losses["loss_bbox"] = self._box_loss(rois, deltas, labels, box_targets, box_weights)
         return losses
@@ -118,95 +141,89 @@ class SemiSupervisedDetector(nn.Module):
     @torch.no_grad()
     def observe_labelled(self, views: Sequence[dict[str, Any]], context: Context) -> None:
         """Show the method the teacher's features of the labelled boxes."""
-        context.branch, context.collect = "teacher", True
         inputs, samples = self._prepare(self.teacher, views)
         truths = [sample.gt_instances for sample in samples]
         _, shared = self._shared(self.teacher, self.teacher.extract_feat(inputs), [t.bboxes for t in truths])
-        self.parts.observe_labelled(Regions(shared, torch.cat([t.labels for t in truths])), context)
+        regions = Regions(shared, torch.cat([t.labels for t in truths]))
+        self.parts.observe_labelled(regions, context.at("teacher", collect=True))
 
     # Steps 2-5: the teacher on the weak views.
     @torch.no_grad()
     def teach(self, weak: Sequence[dict[str, Any]], strong: Sequence[dict[str, Any]], context: Context) -> TeacherPass:
         """Return the teacher's pseudo labels for unlabelled images, moved to the strong views."""
-        context.branch, context.collect = "teacher", True
+        context = context.at("teacher", collect=True)
         inputs, views = self._prepare(self.teacher, weak)
         features = self.teacher.extract_feat(inputs)
         weak_features = self.student.extract_feat(inputs) if self.parts.STUDENT_SEES_WEAK else None
-        found = self._detect(self.teacher, features, views, context, weak_features)
-        originals = []
-        for sample, own in zip(views, found, strict=True):
-            height, width = sample.ori_shape
-            boxes = project(own.boxes, torch.linalg.inv(homography(sample, own.boxes.device)), height, width)
-            originals.append(Detections(sample.img_id, sample.img_index, boxes, own.labels, own.scores))
+        detected = self._detect(self.teacher, features, views, context, weak_features)
+        originals = [in_view.in_original(view) for in_view, view in zip(detected, views, strict=True)]
         self.parts.observe_detections(originals, context)
-        confident = [own.scores > self.settings.initial_threshold for own in found]
-        kept = [own.kept(keep) for own, keep in zip(found, confident, strict=True)]
-        uncertainties = self._uncertainties(features, views, kept)
-        pseudo, sure = [], [one.kept(keep) for one, keep in zip(originals, confident, strict=True)]
-        for one, own, u, view in zip(sure, kept, uncertainties, strong, strict=True):
-            sample = view["data_samples"]
-            boxes = project(one.boxes, homography(sample, u.device), *sample.img_shape)
-            inside = large_enough(boxes)
-            pseudo.append(
-                PseudoLabels(
-                    boxes[inside], own.labels[inside], own.scores[inside], u[inside], own.features[inside].detach()
-                )
-            )
-        compared: Sequence[Compared | PseudoLabels] = pseudo
-        if self.parts.COMPARES_PROPOSALS:
-            trios = zip(found, views, strong, strict=True)
-            compared = [
-                own.proposals.moved(sample, view["data_samples"])
-                for own, sample, view in trios
-                if own.proposals is not None
-            ]
+        keep = [in_view.scores > self.settings.initial_threshold for in_view in detected]
+        confident = [in_view.kept(mask) for in_view, mask in zip(detected, keep, strict=True)]
+        sure = [original.kept(mask) for original, mask in zip(originals, keep, strict=True)]
+        uncertainties = self._uncertainties(features, views, confident)
+        samples = [view["data_samples"] for view in strong]
+        columns = zip(sure, confident, uncertainties, samples, strict=True)
+        pseudo = [PseudoLabels.of(*of_image) for of_image in columns]
+        compared = self._proposals_in(samples, detected, views) if self.parts.COMPARES_PROPOSALS else pseudo
         return TeacherPass(features, views, pseudo, sure, compared)
+
+    @staticmethod
+    def _proposals_in(
+        strong: Sequence[DetDataSample], detected: Sequence[Found], weak: Sequence[DetDataSample]
+    ) -> list[Compared]:
+        """Return all proposals of the teacher in the strong views."""
+        views = zip(detected, weak, strong, strict=True)
+        return [in_view.proposals.moved(old, new) for in_view, old, new in views if in_view.proposals is not None]
 
     # Steps 6-8: the student on the strong views.
     def unsupervised_losses(self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, context: Context) -> Losses:
         """Return RPN, classification and box losses of the student on unlabelled images, before their weight."""
         inputs, samples = self._prepare(self.student, strong)
         features = self.student.extract_feat(inputs)
-        limits = self.settings
-        supervise(samples, [p.instances(p.scores > limits.rpn_threshold) for p in teacher.pseudo])
+        supervise(samples, [p.instances(p.scores > self.settings.rpn_threshold) for p in teacher.pseudo])
         losses, proposals = self._rpn_losses(features, samples)
-        theta = self.parts.thresholds(context)
+        student = StudentPass(features, samples, proposals)
+        theta = self.parts.thresholds(context.at("teacher", collect=True))
         if self.observer is not None:
             self.observer(teacher.confident, theta)
         supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
-        losses["loss_cls"] = self._unsupervised_classification(features, proposals, samples, teacher, context)
+        context = context.at("unsup_cls", collect=True)
+        losses["loss_cls"] = self._unsupervised_classification(student, teacher, context)
         if self.parts.COMPARES_VIEWS:
             _, shared = self._shared(self.student, features, [c.boxes for c in teacher.compared])
             losses.update(self.parts.extra_losses(teacher.regions(), shared, context))
-        supervise(samples, [p.instances(p.uncertainty < limits.box_threshold) for p in teacher.pseudo])
-        sampled = self._sample(proposals, samples)
-        context.branch, context.collect = "unsup_reg", False
-        rois, shared = self._shared(self.student, features, [s.priors for s in sampled])
-        deltas = self.student.roi_head.bbox_head.fc_reg(shared)
-        labels, _, box_targets, box_weights = self._targets(sampled)
-        losses["loss_bbox"] = self._box_loss(rois, deltas, labels, box_targets, box_weights)
-        context.logs.update(self._pseudo_label_counts(teacher.pseudo, theta))
+        losses["loss_bbox"] = self.unsupervised_box_loss(student, teacher)
+        limit = self.settings.box_threshold
+        context.logs.update(pseudo_label_counts(teacher.pseudo, theta, self.group_of, self.group_names, limit))
         return losses
 
-    def _unsupervised_classification(
-        self,
-        features: tuple[Tensor, ...],
-        proposals: list[InstanceData],
-        samples: list[DetDataSample],
-        teacher: TeacherPass,
-        context: Context,
-    ) -> Tensor:
+    def _unsupervised_classification(self, student: StudentPass, teacher: TeacherPass, context: Context) -> Tensor:
         """Step 7: background RoIs count as much as the teacher takes them for background."""
-        sampled = self._sample(proposals, samples)
+        sampled = self._sample(student.proposals, student.samples)
         priors = [s.priors for s in sampled]
-        _, shared = self._shared(self.student, features, priors)
+        _, shared = self._shared(self.student, student.features, priors)
         logits = self.student.roi_head.bbox_head.fc_cls(shared)
         labels, weights, _, _ = self._targets(sampled)
-        background = labels == self.parts.num_classes
-        weights = torch.where(background, self._teacher_background(priors, samples, teacher).to(weights), weights)
-        context.branch, context.collect = "unsup_cls", True
+        as_background = self._teacher_background(priors, student.samples, teacher).to(weights)
+        weights = torch.where(labels == self.parts.num_classes, as_background, weights)
         normaliser = unsupervised_normaliser(weights)
         return self.parts.classification_loss(logits.float(), labels, weights, normaliser, context)
+
+    def unsupervised_box_loss(self, student: StudentPass, teacher: TeacherPass) -> Tensor:
+        """Step 8: the box loss on unlabelled images, in which no part of the method is asked anything.
+
+        Args:
+            student: its samples are supervised anew, by the boxes the teacher is sure of.
+            teacher: with the uncertainty of its boxes.
+        """
+        limit = self.settings.box_threshold
+        supervise(student.samples, [p.instances(p.uncertainty < limit) for p in teacher.pseudo])
+        sampled = self._sample(student.proposals, student.samples)
+        rois, shared = self._shared(self.student, student.features, [s.priors for s in sampled])
+        deltas = self.student.roi_head.bbox_head.fc_reg(shared)
+        labels, _, box_targets, box_weights = self._targets(sampled)
+        return self._box_loss(rois, deltas, labels, box_targets, box_weights)
 
     @torch.no_grad()
     def _teacher_background(
@@ -228,14 +245,14 @@ class SemiSupervisedDetector(nn.Module):
         """Step 4: u of every kept detection, a tensor (M,) an image."""
         times = self.settings.jitter_times
         scale = self.settings.jitter_scale
-        jittered = [without_negative_sides(jitter(own.boxes, times, scale).flatten(0, 1)) for own in kept]
+        jittered = [without_negative_sides(jitter(in_view.boxes, times, scale).flatten(0, 1)) for in_view in kept]
         rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []
-        for number, (view, own) in enumerate(zip(views, kept, strict=True)):
+        for number, (view, in_view) in enumerate(zip(views, kept, strict=True)):
             rows = (rois[:, 0] == number).nonzero()[:, 0]
-            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, own.labels.repeat(times))
-            result.append(box_uncertainty(refined.reshape(times, len(own.boxes), 4)))
+            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, in_view.labels.repeat(times))
+            result.append(box_uncertainty(refined.reshape(times, len(in_view.boxes), 4)))
         return result
 
     def _detect(
@@ -255,20 +272,21 @@ class SemiSupervisedDetector(nn.Module):
             _, shared = self._shared(self.student, student, proposals)
         if context.branch == "teacher":
             scores = self.parts.score_transform(scores, shared, context)
-        found = []
+        detected = []
         for number, sample in enumerate(samples):
-            own = rois[:, 0] == number
+            of_image = rois[:, 0] == number
             boxes, labels, values, rows = nms_per_class(
-                scores[own],
-                partial(self._decode, model, rois[own], deltas[own], sample.img_shape),
+                scores[of_image],
+                partial(self._decode, model, rois[of_image], deltas[of_image], sample.img_shape),
                 score_floor=self.settings.score_floor,
                 nms_iou=self.settings.nms_iou,
                 max_per_image=self.settings.max_dets,
             )
-            found.append(Found(boxes, labels, values, shared[own.nonzero()[:, 0][rows]]))
+            detected.append(Found(boxes, labels, values, shared[of_image.nonzero()[:, 0][rows]]))
             if self.parts.COMPARES_PROPOSALS:
-                found[-1].proposals = Compared(rois[own, 1:], scores[own, :-1].argmax(dim=1), shared[own])
-        return found
+                best = scores[of_image, :-1].argmax(dim=1)
+                detected[-1].proposals = Compared(rois[of_image, 1:], best, shared[of_image])
+        return detected
 
     def _proposals(
         self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
@@ -277,25 +295,25 @@ class SemiSupervisedDetector(nn.Module):
         as_trained = context.branch == "teacher" and self.settings.teacher_proposals == "train"
         limits = model.train_cfg.rpn_proposal if as_trained else model.test_cfg.rpn
         shapes = [sample.metainfo for sample in samples]
-        found = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
-        return [one.bboxes for one in found]
+        proposals = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
+        return [of_image.bboxes for of_image in proposals]
 
     @torch.no_grad()
     def predict(
         self, views: Sequence[dict[str, Any]], context: Context, *, teacher: bool
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return boxes (xyxy, original pixels), labels and scores of every image, by teacher or student."""
-        context.branch, context.collect = "predict", False
         model = self.teacher if teacher else self.student
         training = model.training
         model.eval()
         inputs, samples = self._prepare(model, views)
-        found = self._detect(model, model.extract_feat(inputs), samples, context)
+        detected = self._detect(model, model.extract_feat(inputs), samples, context.at("predict"))
         model.train(training)
         result = []
-        for view, sample, own in zip(views, samples, found, strict=True):
-            scores = self.parts.final_scores(view["inputs"], own.boxes, own.labels, own.scores)
-            result.append((own.boxes / own.boxes.new_tensor(sample.scale_factor).repeat(2), own.labels, scores))
+        for view, sample, in_view in zip(views, samples, detected, strict=True):
+            boxes, labels = in_view.boxes, in_view.labels
+            scores = self.parts.final_scores(view["inputs"], boxes, labels, in_view.scores)
+            result.append((boxes / boxes.new_tensor(sample.scale_factor).repeat(2), labels, scores))
         return result
 
     @torch.no_grad()
@@ -322,11 +340,10 @@ class SemiSupervisedDetector(nn.Module):
         """Return the class-agnostic RPN losses and the proposals, which carry no gradient."""
         agnostic = []
         for sample in samples:
-            own = copy.copy(sample)
-            own.gt_instances = InstanceData(
-                bboxes=sample.gt_instances.bboxes, labels=torch.zeros_like(sample.gt_instances.labels)
-            )
-            agnostic.append(own)
+            truth = sample.gt_instances
+            without_classes = copy.copy(sample)
+            without_classes.gt_instances = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
+            agnostic.append(without_classes)
         proposal_cfg = self.student.train_cfg.rpn_proposal
         losses, proposals = self.student.rpn_head.loss_and_predict(features, agnostic, proposal_cfg=proposal_cfg)
         total = {f"rpn_{name}": torch.stack(list(levels)).sum() for name, levels in losses.items()}
@@ -335,8 +352,8 @@ class SemiSupervisedDetector(nn.Module):
     def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
         """Assign proposals to the samples' boxes and sample RoIs, an mmdet SamplingResult an image."""
         head, sampled = self.student.roi_head, []
-        for own, sample in zip(proposals, samples, strict=True):
-            priors = InstanceData(priors=own.bboxes)
+        for proposed, sample in zip(proposals, samples, strict=True):
+            priors = InstanceData(priors=proposed.bboxes)
             ignored = sample.get("ignored_instances")
             assigned = head.bbox_assigner.assign(priors, sample.gt_instances, ignored)
             sampled.append(head.bbox_sampler.sample(assigned, priors, sample.gt_instances))
@@ -361,11 +378,11 @@ class SemiSupervisedDetector(nn.Module):
     def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
         foreground = labels < self.parts.num_classes
-        own = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
-        if not len(own):
+        of_class = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
+        if not len(of_class):
             return deltas.float().sum() * 0.0  # half precision could overflow
         loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
-            own, targets[foreground], weights[foreground], avg_factor=len(rois)
+            of_class, targets[foreground], weights[foreground], avg_factor=len(rois)
         )
         return loss
 
@@ -373,18 +390,6 @@ class SemiSupervisedDetector(nn.Module):
         self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
     ) -> Tensor:
         """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
-        own = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
-        boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], own, max_shape=shape)
+        of_class = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
+        boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], of_class, max_shape=shape)
         return boxes
-
-    def _pseudo_label_counts(self, pseudo: Sequence[PseudoLabels], theta: Tensor) -> dict[str, Tensor | float]:
-        """Return pseudo labels an image, of the classifier a group and of the regressor, and the thresholds' range."""
-        scores, labels = torch.cat([p.scores for p in pseudo]), torch.cat([p.labels for p in pseudo])
-        uncertainty = torch.cat([p.uncertainty for p in pseudo])
-        groups = self.group_of[labels[scores > theta[labels]]]
-        counts = torch.bincount(groups, minlength=len(self.group_names)) / len(pseudo)
-        numbers: dict[str, Tensor | float] = {
-            f"pseudo_cls_{name}": value for name, value in zip(self.group_names, counts, strict=True)
-        }
-        numbers["pseudo_reg"] = (uncertainty < self.settings.box_threshold).sum() / len(pseudo)
-        return {**numbers, "theta_min": theta.min(), "theta_max": theta.max()}

@@ -60,6 +60,12 @@ class Found:
         """Return the chosen ones, bool (M,)."""
         return Found(self.boxes[keep], self.labels[keep], self.scores[keep], self.features[keep])
 
+    def in_original(self, view: DetDataSample) -> Detections:
+        """Return them in pixels of the original image, given their view."""
+        height, width = view.ori_shape
+        boxes = project(self.boxes, torch.linalg.inv(homography(view, self.boxes.device)), height, width)
+        return Detections(view.img_id, view.img_index, boxes, self.labels, self.scores)
+
 
 @dataclass
 class PseudoLabels:
@@ -78,6 +84,21 @@ class PseudoLabels:
     scores: Tensor
     uncertainty: Tensor
     features: Tensor
+
+    @classmethod
+    def of(cls, original: Detections, in_view: Found, uncertainty: Tensor, strong: DetDataSample) -> PseudoLabels:
+        """Return an image's detections as pseudo labels, those that are large enough in the strong view.
+
+        Args:
+            original: in pixels of the original image.
+            in_view: the same in the weak view.
+            uncertainty: u of each, shape (M,).
+            strong: the student's view.
+        """
+        boxes = project(original.boxes, homography(strong, uncertainty.device), *strong.img_shape)
+        inside = large_enough(boxes)
+        labels, scores = in_view.labels[inside], in_view.scores[inside]
+        return cls(boxes[inside], labels, scores, uncertainty[inside], in_view.features[inside].detach())
 
     def instances(self, keep: Tensor) -> InstanceData:
         """Return the kept ones as mmdet ground truth."""
@@ -111,5 +132,26 @@ def homography(sample: DetDataSample, device: torch.device) -> Tensor:
 
 def supervise(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:
     """Put ground truth into samples."""
-    for sample, own in zip(samples, instances, strict=True):
-        sample.gt_instances = own
+    for sample, truth in zip(samples, instances, strict=True):
+        sample.gt_instances = truth
+
+
+def pseudo_label_counts(
+    pseudo: Sequence[PseudoLabels], theta: Tensor, group_of: Tensor, groups: Sequence[str], box_threshold: float
+) -> dict[str, Tensor | float]:
+    """Return pseudo labels per image, of the classifier per group and of the regressor, and the thresholds' range.
+
+    Args:
+        pseudo: of every unlabelled image of the iteration, one or more.
+        theta: thresholds of the classes, shape (n,).
+        group_of: number of every class's group, int64, shape (n,).
+        groups: names of the groups.
+        box_threshold: the regressor learns from boxes with u below it.
+    """
+    scores, labels = torch.cat([p.scores for p in pseudo]), torch.cat([p.labels for p in pseudo])
+    uncertainty = torch.cat([p.uncertainty for p in pseudo])
+    used = group_of[labels[scores > theta[labels]]]
+    counts = torch.bincount(used, minlength=len(groups)) / len(pseudo)
+    numbers: dict[str, Tensor | float] = {f"pseudo_cls_{name}": n for name, n in zip(groups, counts, strict=True)}
+    numbers["pseudo_reg"] = (uncertainty < box_threshold).sum() / len(pseudo)
+    return {**numbers, "theta_min": theta.min(), "theta_max": theta.max()}

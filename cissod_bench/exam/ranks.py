@@ -17,12 +17,11 @@ from cissod_bench import distributed
 from cissod_bench.catalogue.method_files import find_method
 from cissod_bench.errors import BenchError
 from cissod_bench.exam.desk import CPU, Desk
-from cissod_bench.exam.fingerprint import different, some
+from cissod_bench.exam.fingerprint import different, run, some, watch
 from cissod_bench.exam.outcome import Broken, Outcome, judged, told
 from cissod_bench.exam.trained import Runs
-from cissod_bench.exam.watching import run, watch
-from cissod_bench.launching.ranks import launch
 from cissod_bench.files.whole_files import write_json
+from cissod_bench.launching.ranks import launch
 
 PROCESSES = 2
 PATIENCE = 900  # seconds until ranks that wait for each other are ended

@@ -12,10 +12,10 @@ from cissod_bench.contract.method import Method
 from cissod_bench.exam import cost
 from cissod_bench.exam.declaration import check_declaration
 from cissod_bench.exam.desk import Desk, trained
+from cissod_bench.exam.fingerprint import Watched
 from cissod_bench.exam.outcome import CHECKS, Outcome, judged, left_out, told
 from cissod_bench.exam.ranks import check_processes
 from cissod_bench.exam.trained import Runs, check_training
-from cissod_bench.exam.watching import Watched
 from cissod_bench.training.loop import Training
 
 REFERENCE = "soft-teacher"

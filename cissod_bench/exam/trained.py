@@ -13,9 +13,8 @@ from cissod_bench.contract.method import USES_UNLABELLED, Method
 from cissod_bench.contract.parts import Branch, Context
 from cissod_bench.contract.settings import Settings
 from cissod_bench.exam.desk import Desk, garbage, opened, trained
-from cissod_bench.exam.fingerprint import buffers_of, different, some
+from cissod_bench.exam.fingerprint import Watched, buffers_of, different, run, some, watch
 from cissod_bench.exam.outcome import Broken, Outcome, judged, left_out, told
-from cissod_bench.exam.watching import Watched, run, watch
 from cissod_bench.running.plan import Plan
 from cissod_bench.training.loop import Training
 
@@ -219,7 +218,7 @@ def _dry_loss(training: Training, branch: Branch) -> None:
     head = training.detector.student.roi_head.bbox_head
     features = torch.linspace(-1, 1, len(labels) * head.shared_fcs[-1].out_features).reshape(len(labels), -1)
     total = training.settings.iterations
-    context = Context(total - 1, total, place.generation, training.settings.generations, place.stage, branch)
-    context.student = training.detector.student
+    generations, student = training.settings.generations, training.detector.student
+    context = Context(total - 1, total, place.generation, generations, place.stage, branch, student=student)
     weights = torch.ones(len(labels))
     parts.classification_loss(head.fc_cls(features).float(), labels, weights, weights.sum(), context)

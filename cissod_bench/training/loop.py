@@ -11,6 +11,7 @@ import inspect
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cissod_bench.files.hashing import mix
 from cissod_bench.loading.loaders import ViewsDataset, training_batches
 from cissod_bench.loading.sampler import TwoSourceSampler
 from cissod_bench.loading.unread import UnreadImages, most_replaced
+from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.signals import stopped
 from cissod_bench.training import checkpoint, guards
 from cissod_bench.training.interval import Interval
@@ -178,8 +180,7 @@ class Training:
     def _choose_images(self) -> None:
         """Ask the method which images are drawn how often from now on; rank 0's answer counts."""
         self.position.start = self.position.iteration
-        context = self._context(self.position.iteration)
-        context.detect_unlabelled = self._detect_unlabelled
+        context = replace(self._context(self.position.iteration), detect_unlabelled=self._detect_unlabelled)
         parts = self.detector.parts
         self.position.promoted = distributed.broadcast(parts.promoted(context))
         copies = parts.copies(context)
@@ -303,7 +304,10 @@ class Training:
 
     def _context(self, iteration: int) -> Context:
         place, settings = self.position, self.settings
-        return Context(iteration, settings.iterations, place.generation, settings.generations, place.stage)
+        student = self.detector.student
+        return Context(
+            iteration, settings.iterations, place.generation, settings.generations, place.stage, student=student
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type) if self.amp else nullcontext()

@@ -19,7 +19,7 @@ def iterate(parts: EqualisationLoss, iteration: int, place: slice) -> Context:
     """Both branches of an iteration, on some of its rows."""
     context = Context(iteration, 40, collect=True)
     for seed, branch in enumerate(("sup", "unsup_cls")):
-        context.branch = branch  # type: ignore[assignment]
+        context = context.at(branch, collect=True)  # type: ignore[arg-type]
         logits, labels, v = (part[place] for part in rows(2 * iteration + seed, 40))
         parts.classification_loss(logits, labels, v, v.sum(), context)
     return context

@@ -35,13 +35,13 @@ def iterate(parts: Ours, iteration: int, place: slice, generation: int = 0) -> C
     """Do what the detector does with a method's parts, on some of an iteration's rows and images."""
     context = Context(iteration, 40, generation, 4, collect=True)
     for seed, branch in enumerate(("sup", "unsup_cls")):
-        context.branch = branch  # type: ignore[assignment]
+        context = context.at(branch, collect=True)  # type: ignore[arg-type]
         logits, labels, v = (part[place] for part in rows(2 * iteration + seed, 40))
         v = torch.ones_like(v) if branch == "sup" else v
         parts.classification_loss(logits, labels, v, v.sum(), context)
         if branch == "sup":
-            context.branch = "teacher"
-            parts.observe_detections(images(iteration, 4)[slice(place.start // 10, place.stop // 10)], context)
+            seen = images(iteration, 4)[slice(place.start // 10, place.stop // 10)]
+            parts.observe_detections(seen, context.at("teacher", collect=True))
     return context
 
 
