@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cissod_bench.catalogue import load_task
 from cissod_bench.catalogue.method_files import find_method
 from cissod_bench.records.run_folder import read_record
+from cissod_bench.running.assembly import pick_device, prepare, scored_images
 from cissod_bench.running.plan import Plan, make_plan
-from cissod_bench.running.run import pick_device, prepare, scored_images
 from cissod_bench.scoring import evaluate
 from cissod_bench.training.predict import predict, write_predictions
 

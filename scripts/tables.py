@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cissod_bench.catalogue import list_methods, list_reports, load_report
 from cissod_bench.files.whole_files import write_bytes
-from cissod_bench.records.pseudo_label_lines import Line, read_lines
+from cissod_bench.records.pseudo_label_lines import PseudoLabelLine, read_lines
 from cissod_bench.records.run_folder import Run, find_runs
 from cissod_bench.rendering.markdown import column_rules, grid_text, listing_text, table_text
 from cissod_bench.reporting.groups import WORDS
@@ -105,14 +105,14 @@ def pseudo_labels_of(runs: Sequence[Run]) -> dict[str, str]:
     return texts
 
 
-def _last_lines(folder: Path) -> list[Line]:
+def _last_lines(folder: Path) -> list[PseudoLabelLine]:
     """Return a run's lines of its last fifth of generations."""
     lines = read_lines(folder)
     last = max((line.generation for line in lines), default=0)
     return [line for line in lines if line.generation > last - max(1, last // 5)]
 
 
-def _quality(lines: Sequence[Line]) -> list[str]:
+def _quality(lines: Sequence[PseudoLabelLine]) -> list[str]:
     """Return the cells of a method and group."""
     detected, correct, boxes = (sum(getattr(line, name) or 0 for line in lines) for name in _COUNTED)
     shares = [f"{100 * correct / of:.1f}" if of else DASH for of in (detected, boxes)]

@@ -94,8 +94,9 @@ def _train(output: Output, plan: Plan, *, restart: bool, yes: bool) -> None:
     from cissod_bench import distributed
     from cissod_bench.cli.restart import allow_restart
     from cissod_bench.running import run
+    from cissod_bench.running.assembly import pick_device
 
-    distributed.start(run.pick_device())
+    distributed.start(pick_device())
     interval, may_ask = plan.settings.checkpoint_every, not distributed.is_distributed()
     try:
         if restart:

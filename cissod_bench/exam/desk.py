@@ -16,8 +16,8 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.contract.method import USES_UNLABELLED, Method
 from cissod_bench.contract.parts import Context
 from cissod_bench.contract.settings import Settings
+from cissod_bench.running.assembly import prepare
 from cissod_bench.running.plan import Plan, make_plan
-from cissod_bench.running.run import prepare
 from cissod_bench.split_folders import ensure as tasks
 from cissod_bench.splitting.task import Task
 from cissod_bench.splitting.toy_images import write_shapes

@@ -1,17 +1,28 @@
-"""Lines of pseudo_labels.jsonl: what training's pseudo labels were worth, per generation."""
+"""A line of pseudo_labels.jsonl: what training's pseudo labels were worth, per generation and group."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 
 from cissod_bench.errors import DataFault
 from cissod_bench.records.run_folder import PSEUDO_LABELS
 
+QUANTITIES = (
+    "iteration", "images", "detected", "boxes", "correct", "precision", "recall", "theta", "theta_min", "theta_max",
+    "w", "w_min", "w_max", "copies_labelled", "copies_labelled_max", "copies_unlabelled", "copies_unlabelled_max",
+    "pool", "pool_coverage",
+)  # fmt: skip
+"""What reports tell of a line, in this order."""
 
-class Line(msgspec.Struct, kw_only=True):
-    """A line of the file: one group in one generation.
+Written: TypeAlias = dict[str, float | int | str | None]
+
+
+class PseudoLabelLine(msgspec.Struct, kw_only=True):
+    """A line of the file: one group in one generation. Training makes it, the run's log holds it, reports read it.
 
     Attributes:
         generation: from 1.
@@ -28,32 +39,46 @@ class Line(msgspec.Struct, kw_only=True):
         copies_labelled: mean copies of an image of D_l, copies_labelled_max: the most; None without resampling.
         copies_unlabelled: likewise of D_u.
         pool: images of D_u whose pseudo labels are pooled; pool_coverage: their share of D_u, 0-1.
+        more: numbers of a method's own, which the file holds among the others and no reader takes.
     """
 
     generation: int
     iteration: int
     group: str
     images: int
-    detected: int
     boxes: int | None = None
+    detected: int
     correct: int | None = None
     precision: float | None = None
     recall: float | None = None
     theta: float | None = None
     theta_min: float | None = None
     theta_max: float | None = None
-    w: float | None = None
-    w_min: float | None = None
-    w_max: float | None = None
+    pool: int | None = None
+    pool_coverage: float | None = None
     copies_labelled: float | None = None
     copies_labelled_max: float | None = None
     copies_unlabelled: float | None = None
     copies_unlabelled_max: float | None = None
-    pool: int | None = None
-    pool_coverage: float | None = None
+    w: float | None = None
+    w_min: float | None = None
+    w_max: float | None = None
+    more: dict[str, float | int | None] = {}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> PseudoLabelLine:
+        """Return the line of these fields; names that are no fields are the method's own numbers."""
+        fields = {name: value for name, value in values.items() if name in ("generation", "group", *QUANTITIES)}
+        return cls(**fields, more={name: value for name, value in values.items() if name not in fields})
+
+    def written(self) -> Written:
+        """Return the line as the file holds it: without class weights where the method has none."""
+        lacking = ("more",) if self.w is not None else ("more", "w", "w_min", "w_max")
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name not in lacking}
+        return {**fields, **self.more}
 
 
-def read_lines(folder: Path) -> list[Line]:
+def read_lines(folder: Path) -> list[PseudoLabelLine]:
     """Return the lines of a run's file, the last of each group and generation; none where there is no file.
 
     Raises:
@@ -67,16 +92,16 @@ def read_lines(folder: Path) -> list[Line]:
     except OSError as error:
         remedy = "make the file readable, or take the run's folder out of what --runs names"
         raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
-    found: dict[tuple[int, str], Line] = {}
+    lines: dict[tuple[int, str], PseudoLabelLine] = {}
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
-            line = msgspec.json.decode(text, type=Line)
+            line = msgspec.json.decode(text, type=PseudoLabelLine)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataFault(
                 f"{path}, line {number}: {error}.",
                 remedy="mend or remove that line, or move the file away: the report leaves out what it lacks",
             ) from None
-        found[line.generation, line.group] = line
-    return list(found.values())
+        lines[line.generation, line.group] = line
+    return list(lines.values())

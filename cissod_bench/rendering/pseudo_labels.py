@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import pandas as pd
 
-from cissod_bench.records.pseudo_label_lines import Line
+from cissod_bench.records.pseudo_label_lines import QUANTITIES, PseudoLabelLine
 from cissod_bench.rendering.curves import Curve, CurvePanel, Point
 from cissod_bench.reporting.groups import WORDS, roles
 
 
-def line_frame(lines: Sequence[Line], keys: Mapping[str, object]) -> pd.DataFrame:
+def line_frame(lines: Sequence[PseudoLabelLine], keys: Mapping[str, object]) -> pd.DataFrame:
     """Return a run's lines as a tidy frame: ``keys``, "group", "generation", "quantity", "value" (NaN where None)."""
     values = [
-        {**keys, "group": line.group, "generation": line.generation, "quantity": name, "value": value}
+        {**keys, "group": line.group, "generation": line.generation, "quantity": name, "value": getattr(line, name)}
         for line in lines
-        for name, value in msgspec.structs.asdict(line).items()
-        if name not in ("group", "generation")
+        for name in QUANTITIES
     ]
     frame = pd.DataFrame(values, columns=[*keys, "group", "generation", "quantity", "value"])
     return frame.astype({"value": float})

@@ -34,10 +34,10 @@ from cissod_bench.signals import stopped
 from cissod_bench.training import checkpoint, guards
 from cissod_bench.training.interval import Interval
 from cissod_bench.training.predict import detections
-from cissod_bench.training.pseudo_quality import Line, PseudoLabelStatistics
+from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
 Log = Callable[[dict[str, float]], None]
-Report = Callable[[Line], None]
+Report = Callable[[PseudoLabelLine], None]
 
 
 def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
@@ -251,8 +251,8 @@ class Training:
             numbers[f"copies_{name}"] = None if times is None else float(times.mean())
             numbers[f"copies_{name}_max"] = None if times is None else int(times.max())
         numbers |= self.detector.parts.statistics(self._context(place.iteration - 1))
-        for line in self.statistics.end_generation(numbers):
-            self.report({"generation": place.generation + 1, "iteration": place.iteration, **line})
+        for line in self.statistics.end_generation(place.generation + 1, place.iteration, numbers):
+            self.report(line)
 
     def _asked_to_stop(self) -> bool:
         """Tell whether a rank was asked to stop; all ranks agree, so that none waits for another."""

@@ -7,7 +7,7 @@ which they were used. Training hands them over and gets nothing back, so hidden 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from cissod_bench import distributed
 from cissod_bench.contract.parts import Detections
+from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.training.judging import HiddenBoxes, Looks, judge
-
-Line: TypeAlias = dict[str, float | int | str | None]
 
 _BLOCK = 256  # iterations whose detections stay where they are, on a GPU without being waited for
 
@@ -115,26 +114,32 @@ class PseudoLabelStatistics:
         if state and distributed.rank() == 0:
             self.images, self.counts = state["images"], state["counts"].numpy().copy()
 
-    def end_generation(self, numbers: Mapping[str, Any]) -> list[Line]:
+    def end_generation(self, generation: int, iteration: int, numbers: Mapping[str, Any]) -> list[PseudoLabelLine]:
         """Return a line for "all" and for every group, and begin anew; a collective call, rank 0's lines count.
 
         A generation without an unlabelled image has none.
 
         Args:
+            generation: from 1.
+            iteration: the last one in it.
             numbers: what else the lines say, beside the thresholds that were used last: tensors of shape (n,) as their
                 mean, least and greatest a group, the rest as it is.
         """
         self._count()
-        numbers = {"theta": self.theta, **numbers}
-        lines = [self._line(group, channels, numbers) for group, channels in self.groups.items() if self.images]
+        numbers = {"generation": generation, "iteration": iteration, "theta": self.theta, **numbers}
+        groups = self.groups.items() if self.images else ()
+        lines = [
+            PseudoLabelLine.of({"group": group, **self._judged(channels), **_of_channels(numbers, channels)})
+            for group, channels in groups
+        ]
         self._reset()
         return lines
 
-    def _line(self, group: str, channels: list[int], numbers: Mapping[str, Any]) -> Line:
+    def _judged(self, channels: list[int]) -> dict[str, int | float | None]:
+        """Return what a line says of a group's pseudo labels in the running generation."""
         boxes, detected, correct = self.counts[:, channels].sum(axis=1).tolist()
         judged = self.hidden is not None
-        line: Line = {
-            "group": group,
+        return {
             "images": self.images,
             "boxes": boxes if judged else None,
             "detected": detected,
@@ -142,10 +147,16 @@ class PseudoLabelStatistics:
             "precision": correct / detected if judged and detected else None,
             "recall": correct / boxes if judged and boxes else None,
         }
-        for name, value in numbers.items():
-            if isinstance(value, Tensor):
-                own = value.detach().cpu().double()[channels]
-                line |= {name: float(own.mean()), f"{name}_min": float(own.min()), f"{name}_max": float(own.max())}
-            else:
-                line[name] = value
-        return line
+
+
+def _of_channels(numbers: Mapping[str, Any], channels: list[int]) -> dict[str, Any]:
+    """Return numbers with three in the place of every tensor: its mean, least and greatest over some channels."""
+    values: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if isinstance(value, Tensor):
+            of_group = value.detach().cpu().double()[channels]
+            values |= {name: float(of_group.mean())}
+            values |= {f"{name}_min": float(of_group.min()), f"{name}_max": float(of_group.max())}
+        else:
+            values[name] = value
+    return values

@@ -20,7 +20,7 @@ from cissod_bench.contract.presets import MINI, SMOKE
 from cissod_bench.contract.settings import FULL, Settings
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.records.record import RunRecord
-from cissod_bench.running.run import prepare
+from cissod_bench.running.assembly import prepare
 
 SET = ("depth=18", "norm=frozen-bn", "frozen_stages=1")  # on the smoke preset: frozen as `full` is
 

@@ -20,8 +20,9 @@ from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.exif_evidence import Evidence, decide, look
 from cissod_bench.files.images import check_header, read_image
 from cissod_bench.files.orientation import AS_STORED, Reading, reading_of
+from cissod_bench.running.assembly import scored_images, sources
 from cissod_bench.running.plan import Plan, make_plan
-from cissod_bench.running.run import execute, scored_images, sources
+from cissod_bench.running.run import execute
 
 TAGS = range(1, 9)
 APPLY = Reading(apply=True)

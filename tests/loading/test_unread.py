@@ -19,7 +19,7 @@ from cissod_bench.errors import DataFault
 from cissod_bench.loading.sources import Source
 from cissod_bench.loading.unread import Unread, UnreadImages, most_replaced
 from cissod_bench.records import run_folder as runs
-from cissod_bench.running import preflight, run
+from cissod_bench.running import assembly, preflight, run
 from cissod_bench.running.plan import Plan
 from cissod_bench.training.loop import Training
 
@@ -169,7 +169,7 @@ def execute(plan: Plan) -> tuple[runs.RunRecord, list[str]]:
 
 
 def part(plan: Plan, name: str) -> Source:
-    return run.scored_images(plan)[0] if name == "scored" else run.sources(plan)[name == "unlabelled"]
+    return assembly.scored_images(plan)[0] if name == "scored" else assembly.sources(plan)[name == "unlabelled"]
 
 
 @pytest.mark.parametrize("kind", HEADER_BREAKS)
@@ -202,7 +202,7 @@ def test_broken_labelled_or_scored_images_are_refused_before_iteration_0(tmp_pat
 
 def test_a_labelled_image_that_breaks_between_two_starts_does_not_end_the_second(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, "soft-teacher", *SHORT)
-    training = run.prepare(plan, torch.device("cpu"))
+    training = assembly.prepare(plan, torch.device("cpu"))
     plan.folder.mkdir(parents=True, exist_ok=True)
     training.run(until=2)
     training.save()

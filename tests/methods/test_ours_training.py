@@ -15,7 +15,7 @@ from torch import Tensor
 from watched_trainings import losses_of, weights_of
 
 from cissod_bench.contract.parts import Context
-from cissod_bench.running.run import prepare
+from cissod_bench.running.assembly import prepare
 from method.ours import METHOD
 
 # Repeat factors large enough that a few pseudo labels repeat images within a few iterations.

@@ -20,7 +20,7 @@ from tiny import tiny_plan
 from cissod_bench.catalogue import Entry, load_report
 from cissod_bench.errors import DataFault
 from cissod_bench.records import run_folder as runs
-from cissod_bench.records.pseudo_label_lines import Line, read_lines
+from cissod_bench.records.pseudo_label_lines import QUANTITIES, PseudoLabelLine, read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.rendering.curves import (
     BASELINE,
@@ -386,7 +386,7 @@ def test_runs_write_what_the_figure_reads(tmp_path: Path) -> None:
             (generation, group) for generation in (1, 2, 3) for group in ("all", "maj", "min")
         ]
         written = json.loads((plan.folder / runs.PSEUDO_LABELS).read_bytes().splitlines()[-1])
-        assert set(written) <= set(Line.__struct_fields__)
+        assert set(written) <= set(PseudoLabelLine.__struct_fields__) - {"more"} == {"generation", "group", *QUANTITIES}
         found.append(runs.Run(plan.folder, runs.read_record(plan.folder)))
     report = load_report("pseudo_labels")(found, (), ENTRIES, TASKS)
     assert [figure.title for figure in report.figures] == [

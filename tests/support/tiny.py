@@ -10,8 +10,8 @@ import torch
 
 from cissod_bench.catalogue import load_method, load_task
 from cissod_bench.contract.method import Method
+from cissod_bench.running.assembly import prepare
 from cissod_bench.running.plan import Plan, make_plan
-from cissod_bench.running.run import prepare
 from cissod_bench.splitting.task import Task
 from cissod_bench.splitting.toy_images import write_shapes
 from cissod_bench.training.loop import Training

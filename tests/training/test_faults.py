@@ -32,7 +32,7 @@ from cissod_bench.files import whole_files as atomic
 from cissod_bench.loading import loaders as data
 from cissod_bench.loading import sources, workers
 from cissod_bench.records import run_folder as runs
-from cissod_bench.running import run
+from cissod_bench.running import assembly, run
 from cissod_bench.running.progress import Bar
 from cissod_bench.training import checkpoint
 
@@ -203,7 +203,7 @@ def test_one_image_of_each_kind_no_box_and_no_pseudo_label_give_finite_losses(
     plan = tiny_plan(tmp_path, method, "iterations=4", "generations=2", *poor, variant=variant, task=tiny_task())
     _poor(plan.split)
     plan.folder.mkdir(parents=True)
-    training = run.prepare(plan, torch.device("cpu"))
+    training = assembly.prepare(plan, torch.device("cpu"))
     lines = losses_of(training)
     assert len(lines) == 4
     assert all(np.isfinite(value) for line in lines for value in line.values())

@@ -17,8 +17,8 @@ from tiny import CHANGES
 from cissod_bench.catalogue import list_methods, load_method, load_task
 from cissod_bench.contract.method import USES_UNLABELLED
 from cissod_bench.files.images import read_image
+from cissod_bench.running.assembly import scored_images, sources
 from cissod_bench.running.plan import Plan, make_plan
-from cissod_bench.running.run import scored_images, sources
 from splits.coco_o365 import CLASSES, MISSING, SWAPPED
 
 pytestmark = pytest.mark.slow  # drawing the images takes longer than most tests

@@ -20,7 +20,7 @@ from cissod_bench.catalogue import load_method
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.parts import Parts
 from cissod_bench.errors import DataFault, Interrupted, UsageFault
-from cissod_bench.running.run import prepare
+from cissod_bench.running.assembly import prepare
 from cissod_bench.signals import stop_signals
 from cissod_bench.splitting.toy_images import write_shapes
 from cissod_bench.training.loop import generation_start

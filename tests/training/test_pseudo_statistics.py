@@ -20,9 +20,10 @@ from watched_trainings import losses_of, weights_of
 from cissod_bench.contract.parts import Detections
 from cissod_bench.errors import Interrupted
 from cissod_bench.records import run_folder as runs
+from cissod_bench.records.pseudo_label_lines import Written
 from cissod_bench.running import run
 from cissod_bench.running.run import execute
-from cissod_bench.training.pseudo_quality import Line, PseudoLabelStatistics
+from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
 
 def test_lines_give_precision_and_recall_a_group_and_a_mean_of_what_methods_add() -> None:
@@ -33,7 +34,8 @@ def test_lines_give_precision_and_recall_a_group_and_a_mean_of_what_methods_add(
     statistics = PseudoLabelStatistics(GROUPS, CLASSES, lambda: hidden)
     for at in range(0, 40, 4):
         statistics.observe(found[at : at + 4], theta)
-    lines = statistics.end_generation({"w": torch.tensor([1.0, 3.0, 2.0]), "pool": 7})
+    numbers = {"w": torch.tensor([1.0, 3.0, 2.0]), "pool": 7, "queue": 5}
+    lines = [line.written() for line in statistics.end_generation(2, 10, numbers)]
     boxes, detected, correct = reference(found, theta, hidden)
     assert [line["group"] for line in lines] == ["all", "maj", "min"]
     maj = lines[1]
@@ -45,10 +47,11 @@ def test_lines_give_precision_and_recall_a_group_and_a_mean_of_what_methods_add(
     assert maj["recall"] == correct[[0, 2]].sum() / boxes[[0, 2]].sum()
     assert [maj[name] for name in ("theta", "theta_min", "theta_max")] == pytest.approx([0.7, 0.5, 0.9])
     assert [maj[name] for name in ("w", "w_min", "w_max", "pool")] == [1.5, 1.0, 2.0, 7]
+    assert [maj[name] for name in ("generation", "iteration", "queue")] == [2, 10, 5]
     assert lines[2]["w"] == 3.0
     for name in ("boxes", "detected", "correct"):
         assert lines[0][name] == lines[1][name] + lines[2][name]  # type: ignore[operator]
-    assert statistics.end_generation({}) == []  # nothing was seen since
+    assert statistics.end_generation(3, 20, {}) == []  # nothing was seen since
 
 
 def test_without_a_pseudo_label_or_a_box_there_is_no_precision_or_recall() -> None:
@@ -56,7 +59,7 @@ def test_without_a_pseudo_label_or_a_box_there_is_no_precision_or_recall() -> No
     statistics = PseudoLabelStatistics(GROUPS, CLASSES, lambda: hidden)
     none = Detections(int(hidden.images[-1]), 0, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     statistics.observe([none], torch.full((3,), 0.9))
-    for line in statistics.end_generation({}):
+    for line in (line.written() for line in statistics.end_generation(1, 1, {})):
         assert (line["images"], line["boxes"], line["detected"]) == (1, 0, 0)
         assert line["precision"] is line["recall"] is None
 
@@ -193,7 +196,7 @@ def test_training_does_not_depend_on_the_hidden_boxes_only_the_statistics_do(tmp
     losses = losses_of(honest)
     judged = ("boxes", "correct", "precision", "recall")
 
-    def unjudged(lines: list[Line]) -> list[Line]:
+    def unjudged(lines: list[Written]) -> list[Written]:
         return [{name: value for name, value in line.items() if name not in judged} for line in lines]
 
     path = plan.split / "hidden.json"
@@ -266,7 +269,7 @@ statistics.load(state if rank == 0 else distributed.broadcast(state))
 distributed.broadcast(state) if rank == 0 else None
 for at in range(20, 40, 2):
     statistics.observe(found[at + rank : at + rank + 1], torch.full((3,), 0.6))
-lines = statistics.end_generation({{}})
+lines = [line.written() for line in statistics.end_generation(1, 9, {{}})]
 torch.save({{"lines": json.dumps(lines), "reads": len(reads)}}, Path({folder!r}) / f"rank{{rank}}.pth")
 distributed.stop()
 """
@@ -280,7 +283,7 @@ def test_two_processes_with_half_the_images_each_report_what_one_does(tmp_path: 
     found = detections_near(rng, hidden, 40)
     whole = PseudoLabelStatistics(GROUPS, CLASSES, lambda: hidden)
     whole.observe(found, torch.full((3,), 0.6))
-    assert json.loads(one["lines"]) == whole.end_generation({})
+    assert json.loads(one["lines"]) == [line.written() for line in whole.end_generation(1, 9, {})]
     assert json.loads(other["lines"]) == []
     assert other["reads"] == 0  # the hidden boxes lie in one process only
 
