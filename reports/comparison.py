@@ -11,7 +11,7 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.class_bars import Panel, class_bars
+from cissod_bench.rendering.class_bars import BarPanel, class_bars
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.table_plan import (
@@ -150,11 +150,11 @@ class _Comparison(TablePlan):
         return Figure(title, scale, caption, data, drawing, large=count > LARGE_CLASSES)
 
 
-def _panel(row: Row, data: pd.DataFrame) -> Panel:
+def _panel(row: Row, data: pd.DataFrame) -> BarPanel:
     of_row = data[(data["method"] == row.method) & (data["variant"] == row.variant) & (data["mark"] == row.mark)]
 
     def column(name: str) -> dict[str, AP]:
         values = zip(of_row["class"], of_row[name], strict=True)
         return {key: None if pd.isna(value) else float(value) for key, value in values}
 
-    return Panel(row.title, column("mean"), column("std"))
+    return BarPanel(row.title, column("mean"), column("std"))

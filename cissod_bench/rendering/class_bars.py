@@ -29,7 +29,7 @@ Lines = Mapping[tuple[str, str | None], int]
 
 
 @dataclass(frozen=True)
-class Panel:
+class BarPanel:
     """One method's bars.
 
     Attributes:
@@ -49,12 +49,12 @@ class Panel:
         return name, bracket.removesuffix(")")
 
 
-def class_bars(panels: Sequence[Panel], groups: Mapping[str, Sequence[str]]) -> Drawing:
+def class_bars(panels: Sequence[BarPanel], groups: Mapping[str, Sequence[str]]) -> Drawing:
     """Return the bars as a drawing, which the page alone shows."""
     return Drawing("AP of every class", lambda place: draw_class_bars(panels, groups, WIDTHS[place]))
 
 
-def draw_class_bars(panels: Sequence[Panel], groups: Mapping[str, Sequence[str]], width: float) -> Figure:
+def draw_class_bars(panels: Sequence[BarPanel], groups: Mapping[str, Sequence[str]], width: float) -> Figure:
     """Return the figure, all methods on one scale, in as many rows as they need.
 
     Args:
@@ -90,7 +90,7 @@ def _lines(groups: Mapping[str, Sequence[str]]) -> Lines:
     return {key: line for line, key in enumerate(keys)}
 
 
-def scale_end(panels: Sequence[Panel]) -> int:
+def scale_end(panels: Sequence[BarPanel]) -> int:
     """Return the end of the axis: the next multiple of 20 above the longest bar, so that panels compare."""
     longest = max([0.0, *(value for panel in panels for value in panel.values.values() if value is not None)])
     return min(100, 20 * (int(longest) // 20 + 1))
@@ -134,7 +134,7 @@ def _names(axes: Axes, lines: Lines, labels: float) -> None:
         )  # fmt: skip
 
 
-def _bars(axes: Axes, panel: Panel, lines: Lines, end: int, role: Mapping[str, int]) -> None:
+def _bars(axes: Axes, panel: BarPanel, lines: Lines, end: int, role: Mapping[str, int]) -> None:
     for (group, name), line in lines.items():
         if name is None:
             continue

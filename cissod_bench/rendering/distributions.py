@@ -42,7 +42,7 @@ _TOLD = 400  # classes up to which the mouse shows the counts of each
 
 
 @dataclass(frozen=True)
-class Panel:
+class SplitPanel:
     """One split's share of the figure.
 
     Attributes:
@@ -63,7 +63,7 @@ class Panel:
         return names.assign(**parts)
 
 
-def panels(manifests: Manifests) -> list[Panel]:
+def panels(manifests: Manifests) -> list[SplitPanel]:
     """Return a panel per split, in the same order.
 
     Raises:
@@ -71,7 +71,7 @@ def panels(manifests: Manifests) -> list[Panel]:
     """
     tasks = [manifest["task"] for manifest in manifests]
     return [
-        Panel(
+        SplitPanel(
             manifest["title"] + (f", split seed {manifest['split_seed']}" if tasks.count(manifest["task"]) > 1 else ""),
             tuple(group for group, names in manifest["groups"].items() if names),
             distribution_frame([manifest]),
@@ -152,7 +152,7 @@ class _Sheet:
         return first, second
 
 
-def draw(panels: Sequence[Panel], width: float, most: int = 4) -> Figure:
+def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
     """Return the figure, all panels on one scale.
 
     Args:
@@ -184,7 +184,7 @@ def draw(panels: Sequence[Panel], width: float, most: int = 4) -> Figure:
     return figure
 
 
-def _counts(axes: Axes, panel: Panel, marks: Mapping[str, Mark], points: float) -> None:
+def _counts(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: float) -> None:
     """Draw the original data set as an area, D_u as a bar per class on it, D_l as a mark per class."""
     classes = panel.classes
     x = classes.index.to_numpy()
@@ -207,7 +207,7 @@ def _counts(axes: Axes, panel: Panel, marks: Mapping[str, Mark], points: float) 
     axes.tick_params(bottom=False, labelbottom=False)
 
 
-def _tell(axes: Axes, panel: Panel) -> None:
+def _tell(axes: Axes, panel: SplitPanel) -> None:
     """Note each class's counts for the mouse that rests above or below it, unless there are too many to aim at."""
     classes = panel.classes
     if len(classes) > _TOLD:
@@ -245,7 +245,7 @@ def _vertical_label(axes: Axes) -> None:
     axes.yaxis.set_label_coords(0, 0.5, transform=outside)
 
 
-def _members(axes: Axes, panel: Panel, marks: Mapping[str, Mark]) -> None:
+def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark]) -> None:
     """Draw a strip per group that is dark where a class belongs to it, and the horizontal scale below."""
     classes = panel.classes
     for row, (group, mark) in enumerate(marks.items()):
@@ -266,7 +266,7 @@ def _members(axes: Axes, panel: Panel, marks: Mapping[str, Mark]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _legend(panels: Sequence[Panel]) -> list[Patch | Line2D]:
+def _legend(panels: Sequence[SplitPanel]) -> list[Patch | Line2D]:
     """Return what stands for each part; groups that share a mark share an entry."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

@@ -11,7 +11,7 @@ from importlib import resources
 
 import pytest
 
-from cissod_bench.rendering.class_bars import Panel, class_bars
+from cissod_bench.rendering.class_bars import BarPanel, class_bars
 from cissod_bench.rendering.curves import LOOKS, Curve, CurvePanel, Point, curve_drawing, draw_curves
 from cissod_bench.rendering.distributions import distribution_drawing
 from cissod_bench.rendering.drawing import PAGE, PRINT, WIDTHS, Drawing, print_bytes
@@ -28,7 +28,7 @@ def curves(title: str = "Recall (%)", high: float = 60.0) -> Drawing:
 
 
 def bars(*names: str, title: str = "m") -> Drawing:
-    return class_bars([Panel(title, dict.fromkeys(names, 20.0), dict.fromkeys(names, 1.0))], {"maj": names})
+    return class_bars([BarPanel(title, dict.fromkeys(names, 20.0), dict.fromkeys(names, 1.0))], {"maj": names})
 
 
 def boxes(*names: str) -> Drawing:
@@ -164,7 +164,7 @@ def test_more_groups_than_marks_are_drawn() -> None:
     shared = {"task": "t", "title": "Task", "split_seed": 0, "split_sha256": "0" * 64}
     drawing = distribution_drawing([{**shared, "groups": groups, "per_class": classes}])
     assert "g1 / g2 / g3" in drawing.page()
-    assert class_bars([Panel("m", dict.fromkeys(classes, 5.0), {})], groups).page().count("<title>") == 5
+    assert class_bars([BarPanel("m", dict.fromkeys(classes, 5.0), {})], groups).page().count("<title>") == 5
 
 
 def test_matplotlib_is_loaded_only_when_something_is_drawn() -> None:

@@ -22,7 +22,7 @@ from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry, list_methods, load_report
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.class_bars import Panel, class_bars
+from cissod_bench.rendering.class_bars import BarPanel, class_bars
 from cissod_bench.rendering.csv_files import runs_frame
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.terminal import print_rich
@@ -341,7 +341,7 @@ def bar_widths(drawing: str) -> list[float]:
 
 
 def test_bars_are_as_long_as_their_ap_and_missing_ones_say_so() -> None:
-    drawing = class_bars([Panel("m", {"disc": 10.0, "ring": 20.0, "star": None}, {"disc": 2.0})], GROUPS).page()
+    drawing = class_bars([BarPanel("m", {"disc": 10.0, "ring": 20.0, "star": None}, {"disc": 2.0})], GROUPS).page()
     widths = bar_widths(drawing)
     assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)
     assert len(widths) == 2
@@ -382,7 +382,7 @@ def test_scores_of_no_known_model_are_not_averaged() -> None:
 
 @pytest.mark.parametrize("ap", [-0.5, -1.0, -50.0])
 def test_negative_bars_have_no_length(ap: float) -> None:
-    drawing = class_bars([Panel("m", dict.fromkeys(("disc", "ring", "star"), ap), {"disc": 1.0})], GROUPS).page()
+    drawing = class_bars([BarPanel("m", dict.fromkeys(("disc", "ring", "star"), ap), {"disc": 1.0})], GROUPS).page()
     widths = bar_widths(drawing)
     assert len(widths) == 3
     assert max(widths) < 0.5
