@@ -49,14 +49,14 @@ entry()
 """
 METHOD = f"""{NOISE}
 from cissod_bench.contract.method import Method
-from cissod_bench.loading import loaders as data
+from cissod_bench.loading import sources
 from cissod_bench.contract.parts import Parts
 
-read = data.read_image
+read = sources.read_image
 def noisy(*words, **options):  # in a loader worker
     noise()
     return read(*words, **options)
-data.read_image = noisy
+sources.read_image = noisy
 
 class Noisy(Parts):
     def enter_stage(self, model, context):
