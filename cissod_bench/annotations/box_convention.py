@@ -33,8 +33,9 @@ TO_XYWH: Mapping[Form, str] = MappingProxyType({
 })  # fmt: skip
 
 _MOST = 1 << 20  # boxes that are looked at; a file has one convention
-_FEWEST = 3
+_FEWEST, _FEWEST_BEYOND = 3, 5
 _EXPECTED = 4.0  # misfits by chance that make it a surprise (2 %) when none is seen
+_BEYOND, _ALL_BEYOND = 0.05, 0.5  # of the boxes; a true box has its centre in its image, however careless its sides are
 _WHOLE = 8  # pixels; images with a shorter side may be filled by a box of one pixel
 _TOLERANCE = 1.0  # pixels; centres are rounded
 _UNIT_TOLERANCE = 0.02
@@ -79,6 +80,8 @@ class BoxNumbers:
         broken: those of them that are no whole numbers.
         relative_misfits: reading relative to the image -> boxes of those that do not fit.
         expected: how many true [x, y, width, height] of these sizes would misfit as centres, placed at random.
+        beyond: boxes whose centre is outside their image.
+        exchanged: boxes that leave their image or have no area, read as [y, x, height, width].
     """
 
     total: int = 0
@@ -87,6 +90,8 @@ class BoxNumbers:
     broken: int = 0
     relative_misfits: dict[Form, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 0))
     expected: float = 0.0
+    beyond: int = 0
+    exchanged: int = 0
 
     def add(self, boxes: Floats, sizes: Floats) -> None:
         """Count boxes, up to about a million.
@@ -100,6 +105,9 @@ class BoxNumbers:
         self.total += len(boxes)
         for form in self.misfits:
             self.misfits[form] += int((~fits(boxes, sizes, form, _TOLERANCE)).sum())
+        self.exchanged += int((~fits(boxes[:, [1, 0, 3, 2]], sizes, "xywh", _TOLERANCE)).sum())
+        centre = boxes[:, :2] + boxes[:, 2:] / 2
+        self.beyond += int(((centre < -_TOLERANCE) | (centre > sizes + _TOLERANCE)).any(axis=1).sum())
         within = (boxes >= -_UNIT_TOLERANCE) & (boxes <= 1 + _UNIT_TOLERANCE)  # detections leave their image a little
         unit = within.all(axis=1) & (sizes >= _WHOLE).all(axis=1)
         if unit.any():
@@ -149,6 +157,28 @@ class BoxNumbers:
                 f"{rule} Read that way {self.misfits['xywh']:,} of {self.total:,} boxes reach out of their image; read "
                 f"as {WORDS['cxcywh']} {self.misfits['cxcywh']:,} do.",
                 remedy=TO_XYWH["cxcywh"],
+            )
+        return self._elsewhere(rule)
+
+    def _elsewhere(self, rule: str) -> DataFault | None:
+        """Return the fault of boxes of which many are not where their images are, or None.
+
+        Args:
+            rule: which boxes, and what they must be.
+        """
+        leaving = self.misfits["xywh"]
+        if self.beyond < _FEWEST_BEYOND:
+            return None
+        told = f"{rule} Read that way {self.beyond:,} of {self.total:,} boxes have their centre outside their image"
+        if self.beyond > _BEYOND * self.total and self.exchanged <= leaving / 10:
+            return DataFault(
+                f"{told} and {leaving:,} reach out of it; read as [y, x, height, width] {self.exchanged:,} do.",
+                remedy="write the first two numbers in the other order, and the last two",
+            )
+        if self.beyond > _ALL_BEYOND * self.total:
+            return DataFault(
+                f"{told}, and no other reading fits: they belong to larger images than width and height say.",
+                remedy="scale boxes as the images were scaled, or state the width and height that the boxes refer to",
             )
         return None
 

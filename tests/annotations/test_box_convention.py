@@ -137,6 +137,26 @@ def test_drawn_boxes_of_any_size_pass_also_where_they_leave_the_image(
     assert numbers(truncated, sizes).fault("x") is None
 
 
+@pytest.mark.parametrize("scale", [1.7, 2.0, 4.0])
+def test_boxes_of_larger_images_are_refused_for_what_they_are(scale: float) -> None:
+    boxes, sizes, _ = placed(0, 100, least=0.05, most=0.3)
+    with pytest.raises(DataFault, match="centre outside their image, and no other reading fits"):
+        raise numbers(boxes * scale, sizes).fault("x") or AssertionError("they passed")
+
+
+def test_boxes_with_x_and_y_exchanged_are_refused_with_the_reading_that_fits() -> None:
+    boxes, sizes, _ = placed(0, 100, least=0.05, most=0.3)
+    with pytest.raises(DataFault, match=r"read as \[y, x, height, width\] 0 do"):
+        raise numbers(boxes[:, [1, 0, 3, 2]], sizes).fault("x") or AssertionError("they passed")
+
+
+@pytest.mark.parametrize("name", ["coco val", "coco mini", "cocoapi", "lvis", "voc"])
+def test_real_boxes_of_larger_images_are_refused(real: dict[str, Boxes], name: str) -> None:
+    boxes, sizes, _ = real[name]
+    assert "centre outside" in str(numbers(boxes * 2, sizes).fault("x"))
+    assert "[y, x, height, width]" in str(numbers(boxes[:, [1, 0, 3, 2]], sizes).fault("x"))
+
+
 @pytest.mark.parametrize("size", [(4, 4), (16, 16), (640, 480)])
 def test_boxes_of_a_pixel_and_less_pass(size: tuple[int, int]) -> None:
     everywhere = placed(0, 50, least=0.5 / size[0], most=1 / size[0], size=size)
