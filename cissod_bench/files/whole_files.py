@@ -73,6 +73,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(stream.fileno())
         os.replace(hidden, path)
         sync_folder(path.parent)
+    except BrokenPipeError:  # of stdout, whose reader went away: no file has one
+        raise
     except OSError as error:
         if error.filename not in (None, str(hidden)):  # another file's trouble inside the block
             raise
@@ -182,6 +184,8 @@ def folder_appearing(path: Path) -> Iterator[Path]:
         os.replace(hidden, path)
         sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
+    except BrokenPipeError:  # likewise
+        raise
     except OSError as error:
         if error.filename is not None and not str(error.filename).startswith(str(path.parent)):
             raise  # another file's trouble inside the block

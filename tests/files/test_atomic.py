@@ -115,3 +115,12 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
         (tmp_path / left).mkdir()
     with locked(tmp_path / "seed1"):
         assert names(tmp_path) == [".seed1.lock", ".seed10.new-99-ab.tmp", "seed1.tmp"]
+
+
+def test_a_reader_of_stdout_that_goes_away_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    gone = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    with pytest.raises(BrokenPipeError), replacing(tmp_path / "a.json"):
+        raise gone
+    with pytest.raises(BrokenPipeError), locked(tmp_path / "split"), folder_appearing(tmp_path / "split"):
+        raise gone
+    assert [path.name for path in tmp_path.iterdir()] == [".split.lock"], "and nothing half-written stays"
