@@ -72,9 +72,9 @@ def on_first_split(runs: Sequence[Run]) -> list[Run]:
 
 
 def seconds_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Return "seconds of TITLE" -> table of the wall seconds a run, least and most, for every task."""
+    """Return "seconds of TITLE" -> table of the wall seconds per run, least and most, for every task."""
     texts: dict[str, str] = {}
-    heads = ("method", "runs", "seconds a run")
+    heads = ("method", "runs", "seconds per run")
     for task, methods in _by_method(runs).items():
         rows = []
         for name, of_method in methods.items():

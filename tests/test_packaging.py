@@ -103,7 +103,10 @@ def test_every_stated_requirement_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [requirements.Requirement(line) for line in lines if line and not line.startswith("#")]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for text in [
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]:
         stated = requirements.Requirement(text)
         versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == stated.name]
         assert versions, f"{text} is not pinned"

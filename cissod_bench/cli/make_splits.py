@@ -58,7 +58,7 @@ def _draw_option(name: str) -> Callable[[F], F]:
     "--minority",
     "minority_file",
     type=click.Path(path_type=Path),
-    help="File with the minority classes, one name a line.  [default: the task's]",
+    help="File with the minority classes, one name per line.  [default: the task's]",
 )
 @_draw_option("dm_minority")
 @_draw_option("unlabelled_percent")
@@ -82,10 +82,10 @@ def command(
 ) -> None:
     """Draw the labelled and unlabelled annotation files of the sub-tasks.
 
-    Tells what became of the boxes of each group, with -v of each class. Writes labelled.json, unlabelled.json,
-    hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same split seed gives the same bytes. A split
-    that is there is verified and kept, unless an option given here is not its own: then --force is needed. Where
-    several splits are asked for, one that cannot be drawn stops none of the others.
+    Says how many boxes of each group were kept, dropped and hidden; -v says it of each class. Writes labelled.json,
+    unlabelled.json, hidden.json and manifest.json below WORK_DIR/splits/TASK/seedK. The same split seed gives the same
+    bytes. A split that is there is verified and kept. If it was drawn with another option than one given here, --force
+    is needed. If one of several splits cannot be drawn, the others still are.
     """
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.split_folders.ensure import draw_options, dry_split, ensure_split

@@ -22,8 +22,8 @@ _HEADINGS = {"official": "Of the released code it leaves out", "paper": "The tex
 def command(output: Output, name: str | None) -> None:
     """List presets (scale) and profiles (constants), or show NAME.
 
-    Of a preset: its settings beside the paper's, and where the training is not Soft Teacher's whatever is set. Of a
-    profile: what it fixes and what of that is left out.
+    For a preset: its settings beside the paper's, and differences from Soft Teacher's release that no setting changes.
+    For a profile: which constants it takes, and what it does not reproduce.
     """
     from cissod_bench.contract import fidelity, presets
 

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 )
 @click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
 @click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
-@click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale; default: full, mini for toy tasks.")
-@click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
+@click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale.  [default: full, mini for toy tasks]")
+@click.option(
+    "--profile",
+    default="default",
+    show_default=True,
+    metavar="default|paper|official",
+    help="Where constants come from.",
+)
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")

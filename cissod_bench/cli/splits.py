@@ -74,9 +74,9 @@ def show_command(output: Output, *, place: str, split_seed: int, work_dir: Path)
 def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, work_dir: Path) -> None:
     """Verify splits (all seeds of a TASK; all splits below --work-dir if none is named).
 
-    Compares the files with their hashes, and counts again from the files alone: D_l and D_u share no image and no image
-    file, D_u shows no box, groups, counts and ids are those of the manifest. Where the validation file is below
-    --data-root, its images must be in neither. Ends with exit code 3 after telling every fault.
+    Compares the files with their hashes, then counts from the files alone: D_l and D_u must share no image and no image
+    file, D_u must show no box, and groups, counts and ids must be those of the manifest. If the validation file is
+    below --data-root, its images must be in neither. Tells every fault, then ends with exit code 3.
     """
     from cissod_bench.cli.make_splits import shown_progress
     from cissod_bench.split_folders.listing import find_splits, scored_file, splits_of

@@ -64,14 +64,14 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     metavar="N|N-M",
     help="Seeds of the training; repeatable.",
 )
-@click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale; default: full, mini for toy tasks.")
+@click.option("--preset", "preset_name", metavar="full|mini|smoke", help="Scale.  [default: full, mini for toy tasks]")
 @click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of kept records, laid out as below WORK-DIR/runs: cells done there are not run again, and the small "
-    "files of those that get done are added.",
+    help="Folder of kept records, laid out as below WORK-DIR/runs. What is done there is not run again; the small "
+    "files of new runs are added.",
 )
 @click.option("--status", is_flag=True, help="Print how far every cell is and stop.")
 @data_root_option
@@ -92,8 +92,8 @@ def command(
 ) -> None:
     """Run every combination of the given methods, tasks and seeds, each in a process of its own.
 
-    What is done is not run again, what was stopped or broke continues from its checkpoint. A run that fails is noted
-    and the queue goes on. Several sweeps may work on the same folder: they share the queue, e.g. one for each GPU.
+    A run that is done is not repeated. One that was stopped or broke continues from its checkpoint. A run that fails is
+    noted, and the queue goes on. Several sweeps may work on the same folder: they share the queue, e.g. one per GPU.
     """
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.split_folders.ensure import check_existing

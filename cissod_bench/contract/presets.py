@@ -16,7 +16,7 @@ from cissod_bench.splitting.task import Task
 # detector that starts from nothing has no pseudo labels at first. Until it has some, all that is unlabelled is trained
 # as background, so unlabelled images wait for 40 % of the run. lambda_u = 4 / 8: with losses that are means over the 8
 # labelled and the 4 unlabelled images every image weighs the same, as with the paper's 4 = 4 / 1. How both were found:
-# docs/paper.md.
+# docs/tried.md.
 MINI = replace(
     FULL,
     iterations=900,
