@@ -75,7 +75,7 @@ class ClassRebalancing:
     Args:
         constants: of the run's profile.
         gamma: of Eq. 10.
-        labelled_counts: images of D_l a class, shape (n,).
+        labelled_counts: images of D_l per class, shape (n,).
         labelled: N_l.
         unlabelled: N_u.
         floor: detections with score > floor enter the pool (Soft Teacher's initial threshold).

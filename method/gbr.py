@@ -1,7 +1,7 @@
 """GbR: gradient-based reweighting (Sec. 3.2, Eq. 1-8), the equations as pure functions.
 
 Every proposal pushes the logit of its own class up and all other logits down. G counts, for every pair of classes, how
-hard the proposals of one push the logit of the other; one positive weight a class is sought under which, for every
+hard the proposals of one push the logit of the other; one positive weight per class is sought under which, for every
 foreground class, both directions cancel. ``balance.py`` keeps the state that these functions need between iterations.
 
 Throughout: n foreground classes, K = n + 1 channels, background last.

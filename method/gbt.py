@@ -27,7 +27,7 @@ class Constants:
         warmup: share of T during which all thresholds are theta.
         bounded_below: thresholds stay at or above Soft Teacher's initial threshold.
         score_momentum: eta_p of the running score, a detection.
-        score_warmup: detections a class over which its running score is the plain mean.
+        score_warmup: detections per class over which its running score is the plain mean.
         summed_start: during that warm-up add score / score_warmup instead (the released code's way).
         per_rank: count the detections of an average rank instead of those of all (the released code's way, where each
             rank keeps running scores of its own): more GPUs do not move the scores faster.
@@ -89,11 +89,11 @@ def running_scores(
     """Return the running mean score of every class after a batch of detections, shape (n,).
 
     The plain mean until a class has had ``warmup`` detections, then s <- eta^k s + (1 - eta^k) q / k: to first order
-    in 1 - eta what one update a detection gives, but independent of their order.
+    in 1 - eta what one update per detection gives, but independent of their order.
 
     Args:
         scores: s before the batch, shape (n,).
-        counts: detections a class before the batch, shape (n,).
+        counts: detections per class before the batch, shape (n,).
         number: k, detections in the batch, shape (n,).
         total: q, the sum of their scores, shape (n,).
         momentum: eta_p.

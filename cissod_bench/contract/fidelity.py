@@ -11,7 +11,7 @@ from types import MappingProxyType
 # What -> how it is here, how in the release of Soft Teacher, and why.
 NOT_SOFT_TEACHERS: Mapping[str, str] = MappingProxyType(
     {
-        "batches": "1 labelled and 4 unlabelled images a GPU, as the paper says; the release draws for each image "
+        "batches": "1 labelled and 4 unlabelled images per GPU, as the paper says; the release draws for each image "
         "whether it is labelled, with probability 1/5",
         "orientation": "drawn for labelled and for unlabelled images apart, as they are padded apart; the release "
         "fills a batch with one orientation, which ties the two distributions together",

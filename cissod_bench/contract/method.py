@@ -67,8 +67,8 @@ class RunFacts:
         settings: the run's, e.g. theta, the initial threshold and lambda_u.
         iterations: T, the optimiser steps of the whole run.
         generations: N_t, the parts training is cut into (Sec. 4.2: 10).
-        labelled_classes: a tuple an image of D_l, in source order: the sorted channels of its non-ignored boxes.
-        labelled_boxes: the non-ignored boxes of D_l a class, shape (n,).
+        labelled_classes: one tuple per image of D_l, in source order: the sorted channels of its non-ignored boxes.
+        labelled_boxes: the non-ignored boxes of D_l per class, shape (n,).
         num_unlabelled: N_u, the images of D_u.
         seed: the training seed.
     """

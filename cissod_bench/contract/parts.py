@@ -232,7 +232,7 @@ class Parts(nn.Module):
 
     # 6
     def after_iteration(self, context: Context) -> None:
-        """Update the state once an iteration, after the optimiser's step, with sums over all ranks."""
+        """Update the state once per iteration, after the optimiser's step, with sums over all ranks."""
 
     def observe_labelled(self, regions: Regions, context: Context) -> None:
         """Look at the teacher's features of this iteration's labelled boxes; only if ``OBSERVES_LABELLED``."""

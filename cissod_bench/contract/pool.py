@@ -44,7 +44,7 @@ class Pool:
 
     @property
     def counts(self) -> Ints:
-        """Boxes an image, shape (V,)."""
+        """Boxes per image, shape (V,)."""
         return np.diff(self.ends, prepend=0)
 
     @property

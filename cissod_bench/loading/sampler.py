@@ -62,12 +62,12 @@ class TwoSourceSampler:
     """Draws ``per_gpu[s]`` images of every source s for every iteration and rank.
 
     Args:
-        sizes: images a source.
-        per_gpu: images a source, iteration and rank (paper: 1 labelled, 4 unlabelled); 0 leaves a source out.
+        sizes: images per source.
+        per_gpu: images per source, iteration and rank (paper: 1 labelled, 4 unlabelled); 0 leaves a source out.
         seed: the training seed, >= 0.
         rank: of this process.
         world_size: of the run.
-        aspects: per source a group number an image (0 portrait, 1 landscape), to fill a batch with one orientation;
+        aspects: per source one group number per image (0 portrait, 1 landscape), to fill a batch with one orientation;
             None draws from all images alike. An orientation that a source lacks is simply never drawn there.
         first: per source the first iteration that draws from it; None draws from all from 0 on.
 

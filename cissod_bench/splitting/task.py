@@ -34,7 +34,7 @@ class Task:
         draw: draws the split from the parsed inputs; all randomness comes from ``options.split_seed``.
         iterations: length of training in the paper (Sec. 4.2).
         metric: "coco", or "lvis" for federated rules.
-        max_dets: scored detections an image.
+        max_dets: scored detections per image.
         score_floor: detections at or below this score are not kept.
         repeat_threshold: t of repeat factor sampling for this task (methods' D_l resampling).
         crs_gamma: gamma of Eq. 10 for this task (Sec. 4.2: 0.5 on MS-COCO, 0.05 elsewhere).
