@@ -146,7 +146,7 @@ def _opened(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def documented(kind: C) -> C:
     """Add what the fields of a dataclass state to its docstring, as "Attributes:"; a class decorator."""
-    lines = [f"    {field.name}: {sentence(field)}." for field in declared(kind).values()]
+    lines = [f"    {field.name}: {sentence(field)}. By default {field.default!r}." for field in declared(kind).values()]
     kind.__doc__ = "\n".join([inspect.cleandoc(kind.__doc__ or ""), "", "Attributes:", *lines, ""])
     return kind
 

@@ -131,9 +131,9 @@ def test_the_docstring_names_every_field_with_its_range() -> None:
     lines = (Example.__doc__ or "").splitlines()
     assert lines[:3] == ["An example.", "", "Attributes:"]
     assert lines[3:6] == [
-        "    share: a share; in [0, 1].",
-        "    above: a percentage; above 0 and at most 100.",
-        "    steps: steps; at least 1.",
+        "    share: a share; in [0, 1]. By default 0.5.",
+        "    above: a percentage; above 0 and at most 100. By default 10.0.",
+        "    steps: steps; at least 1. By default 7.",
     ]
     assert sentence(FIELDS["text"]) == "words"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import io
 import os
@@ -19,6 +20,7 @@ import pytest
 import cissod_bench
 from cissod_bench.catalogue import load_method
 from cissod_bench.cli import main
+from cissod_bench.contract.settings import SETTINGS
 from cissod_bench.records.run_folder import find_runs
 from cissod_bench.reporting.paper_tables import METHODS
 
@@ -233,4 +235,6 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     assert (tmp_path / "site" / "reference" / "scoring.html").stat().st_size > 10_000
+    settings = html.unescape((tmp_path / "site" / "reference" / "contract.html").read_text(encoding="utf-8"))
+    assert [field.name for field in SETTINGS.values() if field.document not in settings] == []
     assert fetched(tmp_path / "site") == []
