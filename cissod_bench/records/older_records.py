@@ -38,7 +38,7 @@ def brought_up_to_date(record: RunRecord) -> RunRecord:
         return record
     settings, paper = {**LACKING, **_renamed(record.settings, RENAMED)}, json.loads(json.dumps(asdict(FULL)))
     departures = dict(record.departures)
-    for name in LACKING.keys() | RENAMED.keys():
+    for name in {**RENAMED, **LACKING}:  # a set's order changes from process to process, and files of reports with it
         departures.pop(name, None)
         if settings[name] != paper[name]:
             departures[name] = [paper[name], settings[name]]

@@ -49,6 +49,11 @@ def test_a_run_of_full_before_had_mmdets_views_and_proposals(tmp_path: Path) -> 
     assert changing(read) == changing(record(as_before))
 
 
+def test_departures_of_an_older_record_stand_in_one_order_in_every_process() -> None:
+    read = brought_up_to_date(older(FULL, "full", {}))
+    assert list(read.departures)[-2:] == ["strong_views", "teacher_proposals"]
+
+
 def test_a_run_of_mini_before_is_a_repetition_of_one_today() -> None:
     settings = replace(MINI, iterations=900)
     read = brought_up_to_date(older(settings, "light", {"strong_views": ["full", "light"]}))
