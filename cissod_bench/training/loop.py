@@ -37,7 +37,7 @@ from cissod_bench.training.predict import detections
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
 Log = Callable[[dict[str, float]], None]
-Report = Callable[[PseudoLabelLine], None]
+TakeLine = Callable[[PseudoLabelLine], None]
 
 
 def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
@@ -84,7 +84,7 @@ class Training:
         log: Log = lambda line: None,
         stop: Callable[[], bool] = lambda: False,
         statistics: PseudoLabelStatistics | None = None,
-        report: Report = lambda line: None,
+        report: TakeLine = lambda line: None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.detector, self.dataset, self.sampler, self.settings = detector, dataset, sampler, settings
