@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import same
-from short_runs import execute, numbers_of, run_words, wait_for_lines
+from short_runs import TINY_FOLDER, execute, numbers_of, run_words, wait_for_lines
 from tiny import tiny_plan
 
 from cissod_bench import signals as stopping
@@ -118,13 +118,15 @@ def test_a_run_that_ctrl_c_ended_continues_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_terminal_reaches_run_and_workers_and_the_run_stops_with_a_checkpoint(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_reaches_run_and_workers_and_the_run_stops_with_a_checkpoint(
+    tmp_path: Path, tiny_coco: Path
+) -> None:
     sets = ("--set", "iterations=2000", "--set", "workers=1", "--set", "checkpoint_every=5000")
-    words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path, *sets)]
+    words = [sys.executable, "-m", "cissod_bench", *run_words(tmp_path, tiny_coco, *sets)]
     process = subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    log = tmp_path / "runs/toy/split0/soft-teacher/smoke-default/seed0/log.jsonl"
+    log = tmp_path / TINY_FOLDER / "log.jsonl"
     wait_for_lines(log, 3)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)

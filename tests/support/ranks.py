@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cissod_bench.launching.ranks import Ranks
+from cissod_bench.launching.ranks import free_port, rank_environment
 
+HERE = Path(__file__).parent
 PATIENCE = 240  # seconds until ranks that wait for each other say where they wait and are ended
 HEAD = f"import faulthandler\nfaulthandler.dump_traceback_later({PATIENCE}, exit=True)\n"
+
+
+@cache
+def nursery() -> subprocess.Popen[str]:
+    """Start the process whose forks the ranks are; it ends when its stdin is closed, thus with this process."""
+    places = os.pathsep.join([os.getcwd(), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+    words = [sys.executable, str(HERE / "nursery.py")]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def two_processes(code: str, folder: Path, **values: Any) -> list[dict[str, Any]]:
@@ -20,9 +33,12 @@ def two_processes(code: str, folder: Path, **values: Any) -> list[dict[str, Any]
 
     The script may import what lies in this folder; ``{folder!r}`` in it and the names of ``values`` are filled in.
     """
-    code = code.format(folder=str(folder), **values)
-    places = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    ranks = Ranks([sys.executable, "-c", HEAD + code], 2, {"OMP_NUM_THREADS": "1", "PYTHONPATH": places})
-    ranks.start()
-    assert [one.code for one in ranks.wait()] == [0, 0]
-    return [torch.load(folder / f"rank{r}.pth", weights_only=True) for r in (0, 1)]
+    port, log = free_port(), folder / "ranks.txt"
+    ranks = [{**os.environ, "OMP_NUM_THREADS": "1", **rank_environment(rank, 2, port)} for rank in (0, 1)]
+    job = {"code": HEAD + code.format(folder=str(folder), **values), "log": str(log), "ranks": ranks}
+    process = nursery()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(json.dumps(job), file=process.stdin, flush=True)
+    assert json.loads(process.stdout.readline()) == [0, 0], log.read_text(encoding="utf-8")
+    return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]

@@ -12,11 +12,23 @@ from tiny import CHANGES
 from cissod_bench.running import run
 from cissod_bench.running.plan import Plan
 
+TINY_FOLDER = "runs/tiny/split0/soft-teacher/smoke-default/seed0"
 
-def run_words(work: Path, *more: str) -> list[str]:
+
+def run_words(work: Path, data: Path, *more: str) -> list[str]:
+    """The words of a smoke run of Soft Teacher on ``tiny.toml`` in a data root (the fixture ``tiny_coco``)."""
     sets = [word for change in CHANGES for word in ("--set", change)]
-    toy = ("--task", "toy", "--method", "soft-teacher", "--preset", "smoke")
-    return ["run", *toy, "--work-dir", str(work), *sets, *more]
+    task = (
+        "--task",
+        str(data / "tiny.toml"),
+        "--data-root",
+        str(data),
+        "--method",
+        "soft-teacher",
+        "--preset",
+        "smoke",
+    )
+    return ["run", *task, "--work-dir", str(work), *sets, *more]
 
 
 def wait_for_lines(log: Path, lines: int) -> None:
