@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -39,6 +40,8 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 def graph_in_files(folder: Path) -> Iterator[None]:
     """Keep what backward needs in files: for two images of full size it is three gigabytes."""
     names = map(str, count())
+    with suppress(AttributeError):  # glibc: give blocks of a megabyte (M_MMAP_THRESHOLD) back as soon as they are free
+        ctypes.CDLL(None).mallopt(-3, 2**20)
 
     def written(tensor: torch.Tensor) -> torch.Tensor | Path:
         if (tensor.requires_grad and tensor.is_leaf) or tensor.numel() < 2**16:  # weights are in memory anyway
