@@ -160,8 +160,9 @@ def read_weights(named: str) -> Weights:
         EnvironmentFault: the file can neither be read nor fetched.
         DataFault: it holds no ResNet, several, or what is not loaded for safety.
     """
-    path = fetched(origin_of(named))
-    content = _load(path)
+    origin = origin_of(named)
+    path = fetched(origin)
+    content = _load(path, again=bool(origin.address))
     tensors = {_renamed(name): value for name, value in _flat(content)}
     part = _part(path, tensors)
     state = {
@@ -173,8 +174,13 @@ def read_weights(named: str) -> Weights:
     return Weights(path, part, state, said)
 
 
-def _load(path: Path) -> Any:
-    """Return a file's content: tensors and plain values, nothing that could run code."""
+def _load(path: Path, again: bool) -> Any:
+    """Return a file's content: tensors and plain values, nothing that could run code.
+
+    Args:
+        path: the file.
+        again: it is a copy in the cache, which would be fetched again.
+    """
     try:
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -188,8 +194,9 @@ def _load(path: Path) -> Any:
             remedy=f"if you trust the file, keep its weights alone: {_command_to_strip(path)}",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = f"delete it, so that it is fetched again, or {ANOTHER_FILE}"
+        words = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}{f': {words}' if words else ''}; it is not a file of torch.save, or is damaged"
+        remedy = f"delete it, so that it is fetched again, or {ANOTHER_FILE}" if again else ANOTHER_FILE
         raise DataFault(f"{path} cannot be read as weights: {reason}.", remedy=remedy) from error
 
 
@@ -243,11 +250,12 @@ def _part(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Return what the keys of the file's ResNet begin with; a teacher's goes before its student's."""
     marks = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight")
     candidates = [name[: -len(marks[0])] for name in tensors if name == marks[0] or name.endswith(f".{marks[0]}")]
+    missing = next((mark for mark in marks[1:] if not any(part + mark in tensors for part in candidates)), marks[-1])
     candidates = [part for part in candidates if all(part + mark in tensors for mark in marks)]
     if not candidates:
         shown = ", ".join(list(tensors)[:3]) or "nothing"
         raise DataFault(
-            f"{path} holds no ResNet: no key ends in {marks[1]!r} beside {marks[0]!r}. It holds {shown}"
+            f"{path} holds no ResNet: no key ends in {missing!r} beside {marks[0]!r}. It holds {shown}"
             f"{', ...' if len(tensors) > 3 else ''} ({len(tensors)} tensors).",
             remedy=ANOTHER_FILE,
         )

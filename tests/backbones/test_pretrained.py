@@ -260,3 +260,18 @@ def test_group_norms_of_others_are_taken_only_if_the_user_says_how(tmp_path: Pat
     settings = with_file(saved(tmp_path, state), norm="gn", frozen_stages=-1)
     assert "--set pretrained_kind=scratch (" in str(fault_of(settings).remedy)
     assert backbone_of(replace(settings, pretrained_kind="scratch")) is not None
+
+
+def test_a_broken_file_of_ones_own_is_not_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    for content in (b"hello", b"", b"PK\x03\x04 cut off"):
+        path.write_bytes(content)
+        fault = fault_of(with_file(path, depth=18))
+        assert "delete" not in str(fault)
+        assert "damaged" in str(fault)
+
+
+def test_a_resnet_that_is_cut_off_is_told_by_what_it_lacks(tmp_path: Path) -> None:
+    state = {name: value for name, value in torchvision(18).items() if not name.startswith("layer4")}
+    fault = fault_of(with_file(saved(tmp_path, state), depth=18))
+    assert "no key ends in 'layer4.0.conv1.weight' beside 'conv1.weight'" in str(fault)
