@@ -133,8 +133,8 @@ def opened(plan: Plan) -> Settings:
     _to_last_stage(training)
     source = training.dataset.sources[1]
     rows = range(min(PROBED, len(source)))
-    found = detections(training.detector, source, training.settings, rows)
-    scores = torch.cat([one.scores for one in islice(found, len(rows))]).sort(descending=True).values.tolist()
+    detected = islice(detections(training.detector, source, training.settings, rows), len(rows))
+    scores = torch.cat([of_image.scores for of_image in detected]).sort(descending=True).values.tolist()
     low, high = (scores[min(number * len(rows), len(scores) - 1)] for number in (CONFIDENT, SURE))
     return replace(
         plan.settings, score_floor=min(plan.settings.score_floor, low / 2), initial_threshold=low, rpn_threshold=high,

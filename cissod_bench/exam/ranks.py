@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,11 @@ def sit_as_rank(named: Sequence[str], desk: Desk) -> None:
     try:
         for number, name in enumerate(named):
             try:
-                found: dict[str, Any] = {"state": _state(name, desk)}
+                answer: dict[str, Any] = {"state": _state(name, desk)}
             except Exception as error:  # the other rank may wait for this one: end both
                 write_json(_answer(desk, number, distributed.rank()), {"error": told(error), "when": time.time()})
                 raise
-            write_json(_answer(desk, number, distributed.rank()), found)
+            write_json(_answer(desk, number, distributed.rank()), answer)
     finally:
         distributed.stop()
         faulthandler.cancel_dump_traceback_later()
@@ -72,7 +73,7 @@ def check_processes(named: Sequence[str], desk: Desk, words: Sequence[str]) -> l
     while len(outcomes) < len(named):  # the method at which the ranks end is judged, and the rest started anew
         left = named[len(outcomes) :]
         answers, ended = _answers(left, desk, [*words, *left])
-        outcomes += [judged("processes", lambda own=own: _agree(own)) for own in answers]  # type: ignore[misc]
+        outcomes += [judged("processes", partial(_agree, of_method)) for of_method in answers]
         if len(answers) < len(left):
             outcomes.append(Outcome("processes", "FAIL", ended))
     return outcomes
@@ -81,7 +82,7 @@ def check_processes(named: Sequence[str], desk: Desk, words: Sequence[str]) -> l
 def _answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[list[list[Mapping[str, Any]]], str]:
     """Start the ranks; return both answers of every method up to the one that ended them, and how it ended them."""
     places = [[_answer(desk, number, rank) for rank in range(PROCESSES)] for number in range(len(named))]
-    for place in (one for both in places for one in both):
+    for place in (place for both in places for place in both):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
     output = desk.work / "ranks" / "output.txt"
@@ -93,14 +94,14 @@ def _answers(named: Sequence[str], desk: Desk, words: Sequence[str]) -> tuple[li
         ended = f"{ended}: {_last_words(output) or fault.message}"
     except SystemExit:  # a rank failed and has said so
         ended = f"{ended}: {_last_words(output)}"
-    found: list[list[Mapping[str, Any]]] = []
+    answers: list[list[Mapping[str, Any]]] = []
     for both in places:
-        own = [msgspec.json.decode(one.read_bytes()) for one in both if one.exists()]
-        errors = sorted((one["when"], one["error"]) for one in own if "error" in one)
-        if errors or len(own) < PROCESSES:  # the other rank fails, too, when the first one has gone
-            return found, f"a rank fails: {errors[0][1]}" if errors else ended
-        found.append(own)
-    return found, ended
+        of_method = [msgspec.json.decode(place.read_bytes()) for place in both if place.exists()]
+        errors = sorted((answer["when"], answer["error"]) for answer in of_method if "error" in answer)
+        if errors or len(of_method) < PROCESSES:  # the other rank fails, too, when the first one has gone
+            return answers, f"a rank fails: {errors[0][1]}" if errors else ended
+        answers.append(of_method)
+    return answers, ended
 
 
 def _last_words(output: Path) -> str:
@@ -110,11 +111,11 @@ def _last_words(output: Path) -> str:
 
 
 def _agree(answers: Sequence[Mapping[str, Any]]) -> str:
-    one, other = (answer["state"] for answer in answers)
-    names = different(one, other)
+    first, second = (answer["state"] for answer in answers)
+    names = different(first, second)
     if names:
         # The parts first: of them the models' differences may come.
         names.sort(key=lambda name: not name.startswith("parts."))
         raise Broken(f"{some(names)} differs between the ranks: Context.sum_over_ranks adds what they collect")
-    parts = sum(name.startswith("parts.") for name in one)
-    return f"{parts} tensors of the parts and {len(one) - parts} of the models are equal"
+    parts = sum(name.startswith("parts.") for name in first)
+    return f"{parts} tensors of the parts and {len(first) - parts} of the models are equal"

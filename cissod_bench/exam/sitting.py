@@ -37,12 +37,12 @@ def examine(
     """
     methods = [find_method(name) for name in named]
     beside = cache(partial(_reference, desk))  # trained once, where a method has come that far
-    found = [_alone(method, desk, beside, say) for method in methods]
+    of_methods = [_alone(method, desk, beside, say) for method in methods]
     say("Two processes, one start for all methods")
-    for outcomes, processes in zip(found, check_processes(named, desk, words), strict=True):
+    for outcomes, processes in zip(of_methods, check_processes(named, desk, words), strict=True):
         outcomes.append(processes)
     order = list(CHECKS)
-    return [sorted(outcomes, key=lambda one: order.index(one.check)) for outcomes in found]
+    return [sorted(outcomes, key=lambda outcome: order.index(outcome.check)) for outcomes in of_methods]
 
 
 def _alone(method: Method, desk: Desk, beside: Callable[[], Training], say: Callable[[str], None]) -> list[Outcome]:

@@ -106,13 +106,13 @@ class Ranks:
         """
         port = free_port()
         for rank in range(self.processes):
-            own = rank_environment(rank, self.processes, port)
+            of_rank = rank_environment(rank, self.processes, port)
             self._running[rank] = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=self.output or (self.result if rank == 0 else None),
                 stderr=self.output,
-                env={**os.environ, **self.environment, **own},
+                env={**os.environ, **self.environment, **of_rank},
                 start_new_session=True,
             )
 
@@ -128,7 +128,7 @@ class Ranks:
             self._collect()
             if asked:
                 self._send(signal.SIGTERM)
-            if deadline is None and any(one.code for one in self.ended):
+            if deadline is None and any(rank.code for rank in self.ended):
                 self._send(signal.SIGTERM)
                 deadline = time.monotonic() + self.patience
             late = deadline is not None and time.monotonic() > deadline
@@ -140,17 +140,17 @@ class Ranks:
 
     def _collect(self) -> None:
         """Note the ranks that have ended since the last look, those that were killed first."""
-        found = []
+        ended = []
         for rank, process in list(self._running.items()):
             code = process.poll()
             if code is not None:
                 del self._running[rank]
-                found.append(Ended(rank, process.pid, code, ours=-code in self._sent))
+                ended.append(Ended(rank, process.pid, code, ours=-code in self._sent))
                 if code:
                     self._signal(process, signal.SIGKILL)  # its loader workers would hold the run's lock for seconds
                 if process.stdin:
                     process.stdin.close()
-        self.ended += sorted(found, key=lambda one: one.code)
+        self.ended += sorted(ended, key=lambda rank: rank.code)
 
     def _send(self, number: signal.Signals) -> None:
         """Send a signal to the ranks that run, once."""
@@ -177,8 +177,8 @@ def verdict(ended: Sequence[Ended]) -> BenchError | None:
     Args:
         ended: all ranks in the order in which they ended.
     """
-    failed = [one for one in ended if one.failed]
-    killed = next((one for one in failed if one.code < 0), None)
+    failed = [rank for rank in ended if rank.failed]
+    killed = next((rank for rank in failed if rank.code < 0), None)
     if killed is not None:
         others = len(ended) - 1
         rest = f" The other {'process' if others == 1 else f'{others} processes'} ended with it." if others else ""
@@ -192,11 +192,11 @@ def verdict(ended: Sequence[Ended]) -> BenchError | None:
         fault = BenchError("")
         fault.exit_code = failed[0].code
         return fault
-    if any(one.code in STOPPED for one in ended):
+    if any(rank.code in STOPPED for rank in ended):
         fault = Interrupted("")
-        fault.exit_code = max(one.code for one in ended if one.code in STOPPED)
+        fault.exit_code = max(rank.code for rank in ended if rank.code in STOPPED)
         return fault
-    if any(one.code for one in ended):
+    if any(rank.code for rank in ended):
         return Interrupted(
             "The run was stopped before it had begun to train.", remedy="repeat the same command to continue"
         )

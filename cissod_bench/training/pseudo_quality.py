@@ -38,7 +38,7 @@ class PseudoLabelStatistics:
     ) -> None:
         place = {name: channel for channel, name in enumerate(classes)}
         self.groups = {"all": list(range(len(classes)))}
-        self.groups |= {name: [place[own] for own in members] for name, members in groups.items()}
+        self.groups |= {group: [place[name] for name in names] for group, names in groups.items()}
         self._read = hidden
         self._hidden: tuple[HiddenBoxes | None] | None = None  # empty before the first reading
         self._fresh: list[tuple[list[Detections], Tensor]] = []
@@ -59,32 +59,32 @@ class PseudoLabelStatistics:
             detections: of this rank's unlabelled images.
             theta: shape (n,).
         """
-        used = torch.cat([one.scores for one in detections]) > theta[torch.cat([one.labels for one in detections])]
-        self._fresh.append((list(detections), used))
+        scores, labels = (torch.cat([getattr(image, name) for image in detections]) for name in ("scores", "labels"))
+        self._fresh.append((list(detections), scores > theta[labels]))
         self.theta = theta
         if len(self._fresh) == _BLOCK:
             self._columns()
 
     def _columns(self) -> None:
         """Turn what was noted into columns."""
-        noted = [one for detections, _ in self._fresh for one in detections]
+        noted = [image for detections, _ in self._fresh for image in detections]
         if not noted:
             return
         used = torch.cat([mask for _, mask in self._fresh]).cpu().numpy()
         boxes, labels, scores = (
-            torch.cat([getattr(one, name) for one in noted]).cpu().numpy()[used]
+            torch.cat([getattr(image, name) for image in noted]).cpu().numpy()[used]
             for name in ("boxes", "labels", "scores")
         )
-        owners = np.repeat(np.arange(len(noted)), [len(one.scores) for one in noted])[used]
+        owners = np.repeat(np.arange(len(noted)), [len(image.scores) for image in noted])[used]
         ends = np.cumsum(np.bincount(owners, minlength=len(noted)), dtype=np.int64)
-        images = np.array([one.image_id for one in noted], np.int64)
+        images = np.array([image.image_id for image in noted], np.int64)
         self._looks.append(Looks(images, ends, boxes.astype(np.float32), labels, scores.astype(np.float32)))
         self._fresh = []
 
     def _count(self) -> None:
         """Judge on rank 0 what all ranks have seen since the last call; a collective call."""
         self._columns()
-        for looks in (one for own in distributed.gather_objects(self._looks) for one in own):
+        for looks in (looks for of_rank in distributed.gather_objects(self._looks) for looks in of_rank):
             if distributed.rank() > 0:
                 break
             self.images += len(looks.images)
