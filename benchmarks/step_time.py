@@ -23,6 +23,7 @@ import sys
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -168,9 +169,10 @@ def our_step(method: str, settings: Settings, classes: int, device: torch.device
     """Return the step of a run's training, and its detector."""
     detector = detector_of(method, settings, classes, device)
     facts = facts_of(settings, classes)
+    one_image = SimpleNamespace(image_ids=np.zeros(1, np.int64))
     training = Training(
         detector,
-        cast(Any, None),  # the batches are ours
+        cast(Any, SimpleNamespace(sources=(one_image, one_image))),  # the batches are ours
         TwoSourceSampler((1, 1), (1, 1), 0),
         settings,
         seed=0,
