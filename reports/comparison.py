@@ -10,8 +10,8 @@ import pandas as pd
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
+from cissod_bench.figures.class_bars import BarPanel, class_bars
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.class_bars import BarPanel, class_bars
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.table_plan import (

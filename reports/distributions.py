@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cissod_bench.errors import DataFault
+from cissod_bench.figures.distributions import distribution_drawing
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.distributions import distribution_drawing
 from cissod_bench.reporting.box_counts import Manifests, distribution_frame, paper_order
 from cissod_bench.reporting.tables import Figure, Report
 

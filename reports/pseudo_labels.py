@@ -12,12 +12,12 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
+from cissod_bench.figures.curves import BASELINE, CurvePanel, curve_drawing, looks
+from cissod_bench.figures.drawing import PAGE
+from cissod_bench.figures.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.curves import BASELINE, CurvePanel, curve_drawing, looks
-from cissod_bench.rendering.drawing import PAGE
-from cissod_bench.rendering.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words
 from cissod_bench.reporting.table_plan import by_split, method_place, method_title
 from cissod_bench.reporting.tables import Figure, Report, Splits

@@ -39,6 +39,7 @@ WINGS = (
     "sweeping",
     "exam",
     "reporting",
+    "figures",
     "rendering",
     "doctor",
     "cli",

@@ -160,7 +160,7 @@ def plot_command(
     output: Output, *, places: tuple[str, ...], split_seed: int, out: Path | None, formats: str, work_dir: Path
 ) -> None:
     """Plot the distribution of boxes over classes of splits side by side (Fig. 4); of every task if none is named."""
-    from cissod_bench.rendering.distributions import plot_distributions
+    from cissod_bench.figures.distributions import plot_distributions
     from cissod_bench.reporting.box_counts import paper_order
     from cissod_bench.split_folders.listing import find_split, find_splits
     from cissod_bench.splitting.manifest import read_manifest

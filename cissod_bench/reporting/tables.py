@@ -170,7 +170,7 @@ class Figure:
         scale: preset, profile and split seed in words.
         caption: how to read it.
         data: the tidy frame it was drawn from.
-        drawing: draws it (``rendering/drawing.py``); None where it would be too large to read.
+        drawing: draws it (``figures/drawing.py``); None where it would be too large to read.
         large: better folded away until it is asked for.
     """
 

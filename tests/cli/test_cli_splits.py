@@ -268,7 +268,7 @@ def test_splits_are_handed_to_the_plot_side_by_side(
         calls.append(([(one["task"], one["split_seed"]) for one in manifests], out, formats))
         return [out / f"f.{one}" for one in formats]
 
-    monkeypatch.setattr("cissod_bench.rendering.distributions.plot_distributions", plot)
+    monkeypatch.setattr("cissod_bench.figures.distributions.plot_distributions", plot)
     done = splits("plot")
     assert done.code == 0
     assert "broken/seed0 is left out" in done.err

@@ -20,9 +20,9 @@ from score_records import runs_of
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry, list_methods, load_report
+from cissod_bench.figures.class_bars import BarPanel, class_bars
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.rendering.class_bars import BarPanel, class_bars
 from cissod_bench.rendering.csv_files import runs_frame
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.terminal import print_rich

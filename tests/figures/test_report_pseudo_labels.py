@@ -19,10 +19,7 @@ from tiny import tiny_plan
 
 from cissod_bench.catalogue import Entry, load_report
 from cissod_bench.errors import DataFault
-from cissod_bench.records import run_folder as runs
-from cissod_bench.records.pseudo_label_lines import QUANTITIES, PseudoLabelLine, read_lines
-from cissod_bench.records.record import RunRecord
-from cissod_bench.rendering.curves import (
+from cissod_bench.figures.curves import (
     BASELINE,
     LOOKS,
     Curve,
@@ -33,10 +30,13 @@ from cissod_bench.rendering.curves import (
     generation_ticks,
     ticks,
 )
-from cissod_bench.rendering.drawing import PAGE, PRINT, WIDTHS
+from cissod_bench.figures.drawing import PAGE, PRINT, WIDTHS
+from cissod_bench.figures.pseudo_labels import averaged, line_frame, quality_panels, state_panels
+from cissod_bench.figures.style import drawing_style
+from cissod_bench.records import run_folder as runs
+from cissod_bench.records.pseudo_label_lines import QUANTITIES, PseudoLabelLine, read_lines
+from cissod_bench.records.record import RunRecord
 from cissod_bench.rendering.page import render_html
-from cissod_bench.rendering.pseudo_labels import averaged, line_frame, quality_panels, state_panels
-from cissod_bench.rendering.style import drawing_style
 from cissod_bench.reporting.tables import Figure, Report, draw_figures
 from cissod_bench.running.run import execute
 

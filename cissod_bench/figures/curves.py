@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cissod_bench.rendering.drawing import WIDTHS, Drawing, show
-from cissod_bench.rendering.style import (
+from cissod_bench.figures.drawing import WIDTHS, Drawing, show
+from cissod_bench.figures.style import (
     BROWN,
     GREEN,
     INK,

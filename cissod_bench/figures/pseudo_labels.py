@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cissod_bench.figures.curves import Curve, CurvePanel, Point
 from cissod_bench.records.pseudo_label_lines import QUANTITIES, PseudoLabelLine
-from cissod_bench.rendering.curves import Curve, CurvePanel, Point
 from cissod_bench.reporting.groups import WORDS, roles
 
 

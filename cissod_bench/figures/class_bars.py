@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cissod_bench.rendering.drawing import WIDTHS, Drawing, show
-from cissod_bench.rendering.style import HAIR, INK, SOFT, fitted, mark_of, printable
+from cissod_bench.figures.drawing import WIDTHS, Drawing, show
+from cissod_bench.figures.style import HAIR, INK, SOFT, fitted, mark_of, printable
 from cissod_bench.reporting.groups import roles
 from cissod_bench.scoring.points import AP
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cissod_bench.errors import UsageFault, unknown_name
-from cissod_bench.rendering.page_svg import TIPS, ZONE, page_svg
-from cissod_bench.rendering.style import drawing_style, printable
+from cissod_bench.figures.page_svg import TIPS, ZONE, page_svg
+from cissod_bench.figures.style import drawing_style, printable
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -11,11 +11,11 @@ from importlib import resources
 
 import pytest
 
-from cissod_bench.rendering.class_bars import BarPanel, class_bars
-from cissod_bench.rendering.curves import LOOKS, Curve, CurvePanel, Point, curve_drawing, draw_curves
-from cissod_bench.rendering.distributions import distribution_drawing
-from cissod_bench.rendering.drawing import PAGE, PRINT, WIDTHS, Drawing, print_bytes
-from cissod_bench.rendering.style import VARIABLES, drawing_style
+from cissod_bench.figures.class_bars import BarPanel, class_bars
+from cissod_bench.figures.curves import LOOKS, Curve, CurvePanel, Point, curve_drawing, draw_curves
+from cissod_bench.figures.distributions import distribution_drawing
+from cissod_bench.figures.drawing import PAGE, PRINT, WIDTHS, Drawing, print_bytes
+from cissod_bench.figures.style import VARIABLES, drawing_style
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 COUNTS = {"images": 1, "boxes": 3, "unlabelled_boxes": 0, "original_boxes": 9}

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cissod_bench.errors import UsageFault
-from cissod_bench.files.whole_files import make_folder, write_bytes
-from cissod_bench.rendering.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, check_kinds, show_around
-from cissod_bench.rendering.style import (
+from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, check_kinds, show_around
+from cissod_bench.figures.style import (
     HAIR,
     INK,
     MARKS,
@@ -27,6 +26,7 @@ from cissod_bench.rendering.style import (
     printable,
     symbols,
 )
+from cissod_bench.files.whole_files import make_folder, write_bytes
 from cissod_bench.reporting.box_counts import Manifests, distribution_frame, log10
 from cissod_bench.reporting.groups import WORDS, roles
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, fromstring, tostring
 
-from cissod_bench.rendering.style import VARIABLES
+from cissod_bench.figures.style import VARIABLES
 
 TIPS, ZONE = "tips ", "zone "
 """How an id (matplotlib's ``gid``) begins that carries, as a JSON list, what the mouse shows: a text for each path or

@@ -23,9 +23,7 @@ from split_folders import content, folder
 
 from cissod_bench.catalogue import load_report
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.records.record import RunRecord
-from cissod_bench.records.run_folder import Run, write_record
-from cissod_bench.rendering.distributions import (
+from cissod_bench.figures.distributions import (
     NONE,
     class_ticks,
     distribution_drawing,
@@ -35,10 +33,12 @@ from cissod_bench.rendering.distributions import (
     plot_distributions,
     stretches,
 )
-from cissod_bench.rendering.drawing import PRINT, WIDTHS
+from cissod_bench.figures.drawing import PRINT, WIDTHS
+from cissod_bench.figures.style import MARKS, drawing_style, symbols
+from cissod_bench.records.record import RunRecord
+from cissod_bench.records.run_folder import Run, write_record
 from cissod_bench.rendering.markdown import render_markdown
 from cissod_bench.rendering.page import render_html
-from cissod_bench.rendering.style import MARKS, drawing_style, symbols
 from cissod_bench.reporting.box_counts import distribution_frame
 from cissod_bench.reporting.tables import Report, draw_figures
 from cissod_bench.splitting.manifest import MANIFEST

@@ -1,0 +1,1 @@
+"""How figures are drawn, for print and for the page: one file per figure, on matplotlib alone."""
