@@ -19,6 +19,7 @@ WINGS = (
     "declared",
     "terminal",
     "quiet",
+    "allocator",
     "signals",
     "messages",
     "distributed",

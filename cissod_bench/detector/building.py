@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cissod_bench.allocator import keep_memory
 from cissod_bench.backbones.pretrained import load_backbone, read_weights
 from cissod_bench.quiet import quiet_imports
 
@@ -41,6 +42,10 @@ def build_model(config: dict[str, Any]) -> Any:
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope
 
+    from cissod_bench.detector.cpu_operators import with_cpu_operators
+
+    keep_memory()  # whatever trains or scores builds a detector first: runs, their children, benchmarks, tests
+    config = with_cpu_operators(config)
     backbone = dict(config["backbone"])
     if backbone.get("init_cfg", {}).get("type") == "Pretrained":
         weights = read_weights(backbone.pop("init_cfg")["checkpoint"])

@@ -1,0 +1,200 @@
+"""RoIAlign and NMS on a CPU, vectorised; on other devices mmcv's own operators work.
+
+mmcv computes both on one thread and value by value. Here RoIAlign is a weighted sum of feature vectors
+(`torch.nn.functional.embedding_bag`), and NMS compares blocks of boxes at once. Values are mmcv's up to the order of
+summation, kept boxes are the same (``tests/detector/test_cpu_operators.py``). mmcv's RoIAlign also reads features in
+channels_last format as if they were in the usual one, which gives other values without a word; this one does not.
+
+The switch is the environment variable ``CISSOD_OPERATORS``: "mmcv" leaves mmcv's operators on the CPU, too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mmcv.ops
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_BLOCK = 128  # boxes compared at once in NMS: their overlaps with 1000 others fit a processor's cache
+_TAPS = 1 << 20  # weighted feature vectors summed in one call: bounds the memory of RoIs with many samples per bin
+
+
+def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
+    """Return mmdet settings in which RoIAlign and NMS are those of this module, wherever they stand.
+
+    Args:
+        config: settings of a detector; they are not changed.
+    """
+    if os.environ.get("CISSOD_OPERATORS") == "mmcv":
+        return config
+    return dict(_replaced(config))
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_replaced(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    content = {key: _replaced(inner) for key, inner in value.items()}
+    ours: dict[Any, Any] = {"RoIAlign": RoIAlign, "nms": nms}
+    kind = content.get("type")
+    return {**content, "type": ours[kind]} if isinstance(kind, str) and kind in ours else content
+
+
+class RoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc]
+    """mmcv's layer; on a CPU it averages by `roi_align`."""
+
+    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        """Return the RoIs' features, shape (R, C, rows, columns); see `roi_align`."""
+        if features.device.type != "cpu" or self.pool_mode != "avg" or features.dtype != torch.float32:
+            pooled: Tensor = super().forward(features.contiguous(), rois)
+            return pooled
+        return roi_align(
+            features, rois, self.output_size, self.spatial_scale, self.sampling_ratio, aligned=self.aligned
+        )
+
+
+def roi_align(
+    features: Tensor, rois: Tensor, bins: tuple[int, int], scale: float, sampling: int, *, aligned: bool = True
+) -> Tensor:
+    """Return each RoI's features as the mean of bilinear samples per bin, shape (R, C, rows, columns).
+
+    He et al., Mask R-CNN, ICCV 2017, as mmcv computes it: samples further than a pixel outside the image are 0, those
+    within it take the edge's value.
+
+    Args:
+        features: float32, shape (B, C, H, W), in any memory format.
+        rois: image index and corners (x1, y1, x2, y2) in the image's pixels, shape (R, 5).
+        bins: rows and columns of bins.
+        scale: pixels of the features a pixel of the image.
+        sampling: samples per bin and direction; 0 takes as many as a bin spans pixels.
+        aligned: whether pixel i covers [i - 0.5, i + 0.5); False is the first version of the operator.
+
+    Differentiable in ``features`` alone. Time O(R C rows columns samples).
+    """
+    channels, height, width = features.shape[1:]
+    vectors = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    corners = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+    start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    if not aligned:
+        size = size.clamp(min=1.0)
+    image_rows = rois[:, 0].long() * height
+
+    def bags(rows: Tensor | slice, samples: tuple[int, int]) -> Tensor:
+        """Return the features of these RoIs with samples (down, across) per bin, shape (r, rows, columns, C)."""
+        down, down_weight = _taps(start[rows, 1], size[rows, 1], bins[0], samples[0], height)
+        across, across_weight = _taps(start[rows, 0], size[rows, 0], bins[1], samples[1], width)
+        places = (image_rows[rows, None, None] + down)[:, :, None, :, None] * width + across[:, None, :, None, :]
+        weights = down_weight[:, :, None, :, None] * across_weight[:, None, :, None, :]
+        taps = down.shape[2] * across.shape[2]
+        summed = functional.embedding_bag(
+            places.reshape(-1, taps), vectors, per_sample_weights=weights.reshape(-1, taps), mode="sum"
+        )
+        return summed.view(-1, *bins, channels)
+
+    pooled = bags(slice(None), (sampling, sampling)) if sampling > 0 else _by_samples(vectors, size, bins, bags)
+    return pooled.permute(0, 3, 1, 2)
+
+
+def _by_samples(vectors: Tensor, size: Tensor, bins: tuple[int, int], bags: Any) -> Tensor:
+    """Return the features of all RoIs, shape (R, rows, columns, C); those with as many samples per bin go together."""
+    across, down = (size / size.new_tensor([bins[1], bins[0]])).ceil().long().clamp(min=0).unbind(1)
+    pooled = vectors.new_zeros(len(size), *bins, vectors.shape[1]) + vectors[:0].sum()  # of the features, even if empty
+    pairs, group_of = torch.unique(torch.stack([down, across], 1), dim=0, return_inverse=True)
+    for group, (samples_down, samples_across) in enumerate(pairs.tolist()):
+        if samples_down and samples_across:
+            most = max(_TAPS // (4 * samples_down * samples_across * bins[0] * bins[1]), 1)
+            for rows in (group_of == group).nonzero().squeeze(1).split(most):
+                pooled = pooled.index_copy(0, rows, bags(rows, (samples_down, samples_across)))
+    return pooled
+
+
+def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return the pixels that a bin's samples lie between and their weights in the bin's mean, along one axis.
+
+    Args:
+        start: where each RoI begins, pixels of the features, shape (r,).
+        size: its length, shape (r,).
+        bins: number of bins.
+        samples: samples per bin.
+        length: pixels of the features along the axis.
+
+    Returns:
+        Pixels int64 in [0, length) and weights in [0, 1], both of shape (r, bins, 2 samples).
+    """
+    bin_size = (size / bins)[:, None, None]
+    bin_number = torch.arange(bins, dtype=start.dtype)[None, :, None]
+    within = torch.arange(samples, dtype=start.dtype) + 0.5
+    at = start[:, None, None] + bin_number * bin_size + within * bin_size / samples
+    weight = ((at >= -1) & (at <= length)).to(start.dtype) / samples
+    at = at.clamp(0, length - 1)
+    low = at.floor()
+    high = (low + 1).clamp(max=length - 1)
+    share = at - low
+    return torch.cat([low, high], 2).long(), torch.cat([(1 - share) * weight, share * weight], 2)
+
+
+def nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    offset: int = 0,
+    score_threshold: float = 0.0,
+    max_num: int = -1,
+) -> tuple[Tensor, Tensor]:
+    """Return what non-maximum suppression keeps: boxes with scores, shape (K, 5), and their places, int64 (K,).
+
+    Args:
+        boxes: corners, shape (N, 4).
+        scores: shape (N,).
+        iou_threshold: a box is dropped whose overlap with a better kept one is above it.
+        offset: added to sides; where it is not 0, ``mmcv.ops.nms`` takes over.
+        score_threshold: boxes at or below it are left out; where it is above 0, ``mmcv.ops.nms`` takes over.
+        max_num: the most boxes that are kept; -1 keeps all.
+    """
+    if boxes.device.type != "cpu" or offset or score_threshold > 0:
+        kept: tuple[Tensor, Tensor] = mmcv.ops.nms(boxes, scores, iou_threshold, offset, score_threshold, max_num)
+        return kept
+    places = kept_boxes(boxes.detach(), scores.detach(), iou_threshold)
+    if max_num > 0:
+        places = places[:max_num]
+    return torch.cat([boxes[places], scores[places, None]], 1), places
+
+
+def kept_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Return the places of the boxes that greedy non-maximum suppression keeps, best score first, int64 (K,).
+
+    Blocks of the best boxes left are settled at once: within a block, "kept unless a kept better one covers it" is
+    repeated until nothing changes; what the block keeps then drops from the rest what it covers.
+    """
+    order = scores.sort(0, descending=True)[1]
+    sides = boxes[order].t().contiguous()
+    area = (sides[2] - sides[0]) * (sides[3] - sides[1])
+    left = torch.arange(len(order))
+    kept = []
+    while len(left):
+        block, left = left[:_BLOCK], left[_BLOCK:]
+        covers = _overlap(sides[:, block], area[block], sides[:, block], area[block], iou_threshold).triu_(1).float()
+        keep = covers.new_ones(len(block))
+        while True:
+            after = (keep @ covers == 0).float()
+            if torch.equal(after, keep):
+                break
+            keep = after
+        best = block[keep.bool()]
+        kept.append(best)
+        if len(left):
+            covered = _overlap(sides[:, best], area[best], sides[:, left], area[left], iou_threshold).any(0)
+            left = left[~covered]
+    return order[torch.cat(kept)] if kept else order
+
+
+def _overlap(first: Tensor, first_area: Tensor, second: Tensor, second_area: Tensor, threshold: float) -> Tensor:
+    """Return whether the IoU of two boxes is above the threshold, bool (N, M); sides are (4, N) and (4, M)."""
+    width = torch.minimum(first[2][:, None], second[2]) - torch.maximum(first[0][:, None], second[0])
+    height = torch.minimum(first[3][:, None], second[3]) - torch.maximum(first[1][:, None], second[1])
+    common = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    return common / (first_area[:, None] + second_area - common) > threshold

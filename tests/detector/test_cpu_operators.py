@@ -1,0 +1,115 @@
+"""RoIAlign and NMS on a CPU against mmcv's operators."""
+
+from __future__ import annotations
+
+import mmcv.ops
+import pytest
+import torch
+from detectors import TINY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cissod_bench.detector import cpu_operators
+from cissod_bench.detector.building import build_model
+from cissod_bench.detector.cpu_operators import RoIAlign, kept_boxes, nms, roi_align
+from cissod_bench.detector.model_config import faster_rcnn
+
+
+def rois_of(generator: torch.Generator, number: int, images: int, side: float) -> Tensor:
+    """RoIs of all sizes, some without an extent, some outside the image."""
+    image = torch.randint(images, (number, 1), generator=generator).float()
+    start = (torch.rand(number, 2, generator=generator) * 1.6 - 0.3) * side
+    extent = torch.rand(number, 2, generator=generator) ** 3 * side
+    extent[::7] = 0
+    return torch.cat([image, start, start + extent], 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    number=st.integers(0, 40),
+    channels=st.integers(1, 9),
+    shape=st.tuples(st.integers(1, 23), st.integers(1, 23)),
+    bins=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    scale=st.sampled_from([0.25, 0.125, 1.0]),
+    sampling=st.sampled_from([0, 1, 2, 3]),
+    aligned=st.booleans(),
+    last=st.booleans(),
+)
+def test_roi_align_has_mmcvs_values_and_gradients(
+    seed: int,
+    number: int,
+    channels: int,
+    shape: tuple[int, int],
+    bins: tuple[int, int],
+    scale: float,
+    sampling: int,
+    aligned: bool,
+    last: bool,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(2, channels, *shape, generator=generator)
+    rois = rois_of(generator, number, 2, max(shape) / scale)
+    ours = features.clone(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+    theirs = features.clone().requires_grad_()
+    pooled = roi_align(ours, rois, bins, scale, sampling, aligned=aligned)
+    wanted = mmcv.ops.roi_align(theirs, rois, bins, scale, sampling, "avg", aligned)
+    torch.testing.assert_close(pooled, wanted, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(pooled.shape, generator=generator)
+    (pooled * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_roi_align_of_many_samples_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    features, rois = torch.randn(1, 4, 30, 40, generator=generator), rois_of(generator, 25, 1, 120)
+    whole = roi_align(features, rois, (3, 3), 0.25, 0)
+    monkeypatch.setattr(cpu_operators, "_TAPS", 1)
+    torch.testing.assert_close(roi_align(features, rois, (3, 3), 0.25, 0), whole, atol=0, rtol=0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    number=st.integers(0, 400),
+    crowded=st.floats(0.01, 1.0),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    ties=st.booleans(),
+    most=st.sampled_from([-1, 1, 5, 1000]),
+)
+def test_nms_keeps_mmcvs_boxes(seed: int, number: int, crowded: float, threshold: float, ties: bool, most: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.rand(number, 2, generator=generator) * 200 * crowded
+    boxes = torch.cat([start, start + torch.rand(number, 2, generator=generator) * 60], 1)
+    scores = torch.rand(number, generator=generator)
+    if ties:  # equal boxes, equal scores, boxes without area
+        boxes, scores = boxes.round(), (scores * 10).round() / 10
+        boxes[::5, 2:] = boxes[::5, :2]
+    kept, places = nms(boxes, scores, threshold, max_num=most)
+    wanted, wanted_places = mmcv.ops.nms(boxes, scores, threshold, max_num=most)
+    assert torch.equal(places, wanted_places)
+    assert torch.equal(kept, wanted)
+
+
+def test_a_chain_of_overlaps_is_settled_from_its_best_box() -> None:
+    places = torch.arange(300.0)
+    boxes = torch.stack([places * 4, torch.zeros(300), places * 4 + 10, torch.full((300,), 10.0)], 1)
+    scores = 1 - places / 1000  # every box covers the next one and is covered by the one before
+    assert kept_boxes(boxes, scores, 0.4).tolist() == list(range(0, 300, 2))
+
+
+def test_detectors_take_these_operators_and_mmcvs_by_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def layers() -> tuple[set[type], set[object]]:
+        model = build_model(faster_rcnn(TINY, 3))
+        cfg = model.test_cfg
+        return {type(layer) for layer in model.roi_head.bbox_roi_extractor.roi_layers}, {
+            cfg.rpn.nms.type,
+            cfg.rcnn.nms.type,
+            model.train_cfg.rpn_proposal.nms.type,
+        }
+
+    assert layers() == ({RoIAlign}, {nms})
+    monkeypatch.setenv("CISSOD_OPERATORS", "mmcv")
+    assert layers() == ({mmcv.ops.RoIAlign}, {"nms"})
