@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from commands import Called
-from detectors import CLASSES, GROUPS, view
+from ranks import run_processes
 from short_runs import TINY_FOLDER, numbers_of, run_words, wait_for_lines
-
-from cissod_bench.contract.parts import Context, Parts
-from cissod_bench.contract.presets import preset
-from cissod_bench.contract.settings import learning_rate
-from cissod_bench.detector.model_config import faster_rcnn
-from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
-from cissod_bench.training.loop import make_optimiser
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,57 +23,11 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-@contextmanager
-def graph_in_files(folder: Path) -> Iterator[None]:
-    """Keep what backward needs in files: for two images of full size it is three gigabytes."""
-    names = map(str, count())
-    with suppress(AttributeError):  # glibc: give blocks of a megabyte (M_MMAP_THRESHOLD) back as soon as they are free
-        ctypes.CDLL(None).mallopt(-3, 2**20)
-
-    def written(tensor: torch.Tensor) -> torch.Tensor | Path:
-        if (tensor.requires_grad and tensor.is_leaf) or tensor.numel() < 2**16:  # weights are in memory anyway
-            return tensor
-        file = folder / f"{next(names)}.npy"
-        np.save(file, tensor.detach().numpy())
-        return file
-
-    def read(kept: torch.Tensor | Path) -> torch.Tensor:
-        if isinstance(kept, torch.Tensor):
-            return kept
-        tensor = torch.from_numpy(np.load(kept))
-        kept.unlink()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(written, read):
-        yield
-
-
 @pytest.mark.slow
 def test_full_makes_an_optimiser_step_at_full_image_size(tmp_path: Path) -> None:
-    """Sec. 4.2's detector from random weights, on 1 + 1 images to fit a small machine."""
-    settings = replace(preset("full", task_iterations=180_000), pretrained="", warmup_iterations=0)
-    torch.manual_seed(0)
-    model = faster_rcnn(settings, len(CLASSES))
-    detector = SemiSupervisedDetector(model, Parts(len(CLASSES)), settings, GROUPS, CLASSES)
-    assert sum(p.numel() for p in detector.student.parameters()) > 41_000_000
-    frozen = [n for n, p in detector.student.named_parameters() if not p.requires_grad]
-    assert any("layer1" in name for name in frozen)
-    assert not any("layer2.0.conv1" in name for name in frozen)
-    large = {"height": 800, "width": 1333}
-    batch = {"sup": [view(0, 3, **large)], "weak": [view(1, **large)], "strong": [view(1, **large)]}
-    watched = {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"}
-    before = {name: p.clone() for name, p in detector.student.named_parameters() if p.requires_grad and name in watched}
-    optimiser = make_optimiser(settings, detector.student)
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(0, settings, 8)
-    with graph_in_files(tmp_path):
-        losses = detector(batch, Context(0, settings.iterations))
-    total = torch.stack([value.sum() for value in losses.values()]).sum()
-    assert torch.isfinite(total)
-    total.backward()
-    optimiser.step()
-    after = dict(detector.student.named_parameters())
-    assert {name for name, weight in before.items() if not torch.equal(weight, after[name])} == watched
+    """In a process of its own, whose memory ends with it."""
+    code = f"from pathlib import Path\nfrom full_step import check_full_step\ncheck_full_step(Path({str(tmp_path)!r}))"
+    run_processes(code, tmp_path, [{}], patience=900)
 
 
 @pytest.mark.slow
