@@ -78,7 +78,7 @@ def build(
     """
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
-    options = {split["split_sha256"]: as_text({name: split.get(name) for name in _OPTIONS}) for split in splits}
+    options = {split.split_sha256: as_text(dict.fromkeys(_OPTIONS) | split.held(*_OPTIONS)) for split in splits}
     counted = newest(run for run in runs if is_scored(run.record) and not run.record.variant)
     alike: dict[tuple[Any, ...], list[Run]] = {}
     for run in sorted(counted, key=lambda run: scale(run.record)):

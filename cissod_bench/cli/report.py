@@ -13,6 +13,7 @@ from cissod_bench.cli.common import Output, global_options, pass_output, work_di
 if TYPE_CHECKING:
     from cissod_bench.records.run_folder import Run
     from cissod_bench.reporting.tables import Report
+    from cissod_bench.splitting.manifest import Manifest
 
 FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
 DRAWN = ("png", "svg")
@@ -83,7 +84,7 @@ def _told(folder: Path, files: list[str], drawn: bool) -> list[str]:
     return [*lines, "Figures for print: --format svg,png"] if drawn else lines
 
 
-def _splits(output: Output, work_dir: Path) -> list[dict[str, Any]]:
+def _splits(output: Output, work_dir: Path) -> list[Manifest]:
     """Return the manifests of the splits below the work folder; those that cannot be read are named."""
     from cissod_bench.split_folders.listing import find_splits
 
@@ -92,7 +93,7 @@ def _splits(output: Output, work_dir: Path) -> list[dict[str, Any]]:
         if split.manifest is None:
             output.warn(f"Passed over: {split.fault}")
         else:
-            manifests.append(split.manifest.document)
+            manifests.append(split.manifest)
     return manifests
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,16 +166,14 @@ def plot_command(
     from cissod_bench.splitting.manifest import read_manifest
 
     if places:
-        manifests: Sequence[Mapping[str, Any]] = [
-            read_manifest(find_split(place, split_seed, work_dir)).document for place in dict.fromkeys(places)
-        ]
+        manifests = [read_manifest(find_split(place, split_seed, work_dir)) for place in dict.fromkeys(places)]
     else:
         splits = find_splits(work_dir)
         for split in splits:
             if split.manifest is None:
                 output.warn(f"{split.folder} is left out. {split.fault}")
         readable = [split.manifest for split in splits if split.manifest is not None]
-        manifests = paper_order([manifest.document for manifest in readable if manifest.split_seed == split_seed])
+        manifests = paper_order([manifest for manifest in readable if manifest.split_seed == split_seed])
     if not manifests:
         raise DataFault(f"There is no split with split seed {split_seed} below {work_dir}.", remedy=_NONE)
     named = tuple(name.strip() for name in formats.split(","))

@@ -69,11 +69,11 @@ def panels(manifests: Manifests) -> list[SplitPanel]:
     Raises:
         DataFault: a manifest lacks the counts.
     """
-    tasks = [manifest["task"] for manifest in manifests]
+    tasks = [manifest.task for manifest in manifests]
     return [
         SplitPanel(
-            manifest["title"] + (f", split seed {manifest['split_seed']}" if tasks.count(manifest["task"]) > 1 else ""),
-            tuple(group for group, names in manifest["groups"].items() if names),
+            manifest.title + (f", split seed {manifest.split_seed}" if tasks.count(manifest.task) > 1 else ""),
+            tuple(group for group, names in manifest.groups.items() if names),
             distribution_frame([manifest]),
         )
         for manifest in manifests

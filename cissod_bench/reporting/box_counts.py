@@ -12,13 +12,14 @@ import pandas as pd
 
 from cissod_bench.errors import DataFault
 from cissod_bench.reporting.paper_tables import TABLES
+from cissod_bench.splitting.manifest import Manifest
 
-Manifests = Sequence[Mapping[str, Any]]
+Manifests = Sequence[Manifest]
 
 PARTS: Mapping[str, str] = MappingProxyType(
     {"original": "original_boxes", "labelled": "boxes", "unlabelled": "unlabelled_boxes"}
 )
-"""Part of the data -> its key among a class's counts in manifest.json."""
+"""Part of the data -> its field in ``ClassCounts``, a class's counts in manifest.json."""
 
 COLUMNS = ["task", "title", "split_seed", "split_sha256", "class", "group", "index", "part", "boxes", "log10"]
 
@@ -33,7 +34,7 @@ def distribution_frame(manifests: Manifests) -> pd.DataFrame:
     """Return a tidy line per split, class and part of the data.
 
     Args:
-        manifests: of the splits (``manifest.json``).
+        manifests: of the splits.
 
     Returns:
         A frame with ``COLUMNS``: "index" is the class's place by boxes in the original data set, 1 for the most;
@@ -47,29 +48,40 @@ def distribution_frame(manifests: Manifests) -> pd.DataFrame:
     return frame.assign(log10=log10(frame["boxes"]))
 
 
-def _lines(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    counts = manifest["per_class"]
-    for name, class_counts in counts.items():
-        for key in PARTS.values():
-            if not isinstance(class_counts.get(key), int) or class_counts[key] < 0:
-                raise _fault(manifest, name, key)
-    group_of = {name: group for group, names in manifest["groups"].items() for name in names}
-    shared = {key: manifest[key] for key in ("task", "title", "split_seed", "split_sha256")}
-    order = sorted(counts, key=lambda name: -int(counts[name][PARTS["original"]]))  # stable: ties as in the manifest
+def _lines(manifest: Manifest) -> list[dict[str, Any]]:
+    counts = {name: _counts(manifest, name) for name in manifest.per_class}
+    shared = {key: getattr(manifest, key) for key in ("task", "title", "split_seed", "split_sha256")}
+    group_of = manifest.group_of
+    order = sorted(counts, key=lambda name: -counts[name]["original"])  # stable: ties as in the manifest
     return [
-        {**shared, "class": name, "group": group_of[name], "index": place, "part": part, "boxes": counts[name][key]}
+        {**shared, "class": name, "group": group_of[name], "index": place, "part": part, "boxes": boxes}
         for place, name in enumerate(order, start=1)
-        for part, key in PARTS.items()
+        for part, boxes in counts[name].items()
     ]
 
 
-def _fault(manifest: Mapping[str, Any], name: str, key: str) -> DataFault:
-    task, seed = manifest["task"], manifest["split_seed"]
+def _counts(manifest: Manifest, name: str) -> dict[str, int]:
+    """Return part of the data -> boxes of a class.
+
+    Raises:
+        DataFault: the manifest does not say.
+    """
+    counts = {}
+    for part, key in PARTS.items():
+        boxes: int | None = getattr(manifest.per_class[name], key)
+        if boxes is None or boxes < 0:
+            raise _fault(manifest, name, key)
+        counts[part] = boxes
+    return counts
+
+
+def _fault(manifest: Manifest, name: str, key: str) -> DataFault:
+    task, seed = manifest.task, manifest.split_seed
     who, remedy = (
         "an older version wrote it",
         f"cissod-bench make-splits --task {task} --split-seed {seed} --force  (the same split, with the counts)",
     )
-    if manifest.get("imported"):
+    if manifest.imported:
         who = "it was imported without the task's own training file, which tells"
         remedy = "cissod-bench splits import ... --force  (with that file below --data-root)"
     return DataFault(
@@ -79,12 +91,12 @@ def _fault(manifest: Mapping[str, Any], name: str, key: str) -> DataFault:
     )
 
 
-def paper_order(manifests: Manifests) -> list[Mapping[str, Any]]:
+def paper_order(manifests: Manifests) -> list[Manifest]:
     """Return manifests in the order of the figure: the paper's tasks first, as it has them, then others by name."""
     tasks = [task for table in TABLES for task in table.tasks]
 
-    def place(manifest: Mapping[str, Any]) -> tuple[int, str, int]:
-        task = manifest["task"]
-        return (tasks.index(task) if task in tasks else len(tasks)), task, manifest["split_seed"]
+    def place(manifest: Manifest) -> tuple[int, str, int]:
+        task = manifest.task
+        return (tasks.index(task) if task in tasks else len(tasks)), task, manifest.split_seed
 
     return sorted(manifests, key=place)

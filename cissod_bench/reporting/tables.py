@@ -9,14 +9,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
 from cissod_bench.records.run_folder import Run
 from cissod_bench.scoring.points import AP
+from cissod_bench.splitting.manifest import Manifest
 
-Splits = Sequence[Mapping[str, Any]]
+Splits = Sequence[Manifest]
 """Manifests of splits."""
 
 Files = Mapping[str, str]

@@ -265,7 +265,7 @@ def test_splits_are_handed_to_the_plot_side_by_side(
     calls: list[Any] = []
 
     def plot(manifests: Any, out: Path, formats: Any) -> list[Path]:
-        calls.append(([(one["task"], one["split_seed"]) for one in manifests], out, formats))
+        calls.append(([(manifest.task, manifest.split_seed) for manifest in manifests], out, formats))
         return [out / f"f.{one}" for one in formats]
 
     monkeypatch.setattr("cissod_bench.figures.distributions.plot_distributions", plot)

@@ -18,8 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from msgspec.structs import replace
 from PIL import Image
-from split_folders import content, folder
+from split_folders import folder, made_manifest
 
 from cissod_bench.catalogue import load_report
 from cissod_bench.errors import DataFault, UsageFault
@@ -41,7 +42,7 @@ from cissod_bench.rendering.markdown import render_markdown
 from cissod_bench.rendering.page import render_html
 from cissod_bench.reporting.box_counts import distribution_frame
 from cissod_bench.reporting.tables import Report, draw_figures
-from cissod_bench.splitting.manifest import MANIFEST
+from cissod_bench.splitting.manifest import Manifest, read_manifest
 
 Counts = Mapping[str, tuple[int, int, int]]  # class -> boxes in the original data set, in D_l, hidden in D_u
 
@@ -56,10 +57,10 @@ THREE: Mapping[str, Counts] = {
 }
 
 
-def manifest(task: str = "toy", groups: Mapping[str, Counts] = TWO, seed: int = 0, **changes: Any) -> dict[str, Any]:
+def manifest(task: str = "toy", groups: Mapping[str, Counts] = TWO, seed: int = 0, **changes: Any) -> Manifest:
     """What Fig. 4 reads of a manifest; classes stand in another order than their frequencies."""
     counts = {name: own for members in groups.values() for name, own in members.items()}
-    return {
+    facts = {
         "task": task,
         "title": f"Task {task}",
         "split_seed": seed,
@@ -69,8 +70,14 @@ def manifest(task: str = "toy", groups: Mapping[str, Counts] = TWO, seed: int = 
             name: {"images": 1, "boxes": shown, "unlabelled_boxes": hidden, "original_boxes": original}
             for name, (original, shown, hidden) in counts.items()
         },
-        **changes,
     }
+    return made_manifest(**{**facts, **changes})
+
+
+def without_count(whole: Manifest, name: str, key: str) -> Manifest:
+    """The manifest as an older version wrote it, without one of the counts of a class."""
+    counts = replace(whole.per_class[name], **{key: None})
+    return replace(whole, per_class={**whole.per_class, name: counts})
 
 
 def record(task: str = "toy", sha256: str = "") -> RunRecord:
@@ -87,13 +94,13 @@ def record(task: str = "toy", sha256: str = "") -> RunRecord:
     )
 
 
-def report(*splits: Mapping[str, Any], runs: Sequence[RunRecord] = ()) -> Report:
+def report(*splits: Manifest, runs: Sequence[RunRecord] = ()) -> Report:
     built = load_report("distributions")([Run(Path("run"), one) for one in runs], splits)
     assert isinstance(built, Report)
     return built
 
 
-def drawn(*splits: Mapping[str, Any], width: float = WIDTHS[""]) -> Figure:
+def drawn(*splits: Manifest, width: float = WIDTHS[""]) -> Figure:
     with drawing_style():
         figure = draw(panels(splits), width)
         FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
@@ -119,15 +126,14 @@ def test_no_boxes_have_no_logarithm() -> None:
 
 @pytest.mark.parametrize("key", ["original_boxes", "unlabelled_boxes"])
 def test_a_manifest_of_an_older_version_is_answered_with_the_command_that_renews_it(key: str) -> None:
-    old = manifest("coco-split1", seed=3)
-    del old["per_class"]["boat"][key]
+    old = without_count(manifest("coco-split1", seed=3), "boat", key)
     with pytest.raises(DataFault) as caught:
         distribution_frame([old])
     for part in ("coco-split1", "split seed 3", f"per_class['boat'].{key}"):
         assert part in caught.value.message
     assert "make-splits --task coco-split1 --split-seed 3 --force" in str(caught.value.remedy)
     with pytest.raises(DataFault, match="imported without the task's own training file") as imported:
-        distribution_frame([{**old, "imported": True}])
+        distribution_frame([replace(old, imported=True)])
     assert "splits import" in str(imported.value.remedy)
 
 
@@ -170,7 +176,7 @@ def test_the_numbers_come_as_csv_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("splits", "formats"), [([], ["png"]), ([manifest()], ["gif"]), ([manifest()], [])])
 def test_nothing_to_draw_and_unknown_formats_are_refused(
-    splits: list[Mapping[str, Any]], formats: list[str], tmp_path: Path
+    splits: list[Manifest], formats: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageFault):
         plot_distributions(splits, tmp_path / "out", formats)
@@ -339,14 +345,13 @@ def test_a_report_shows_one_split_a_task_the_papers_first() -> None:
 
 def test_a_report_prefers_the_split_that_was_run() -> None:
     ran = manifest("toy", seed=4)
-    (figure,) = report(manifest("lvis", THREE), manifest("toy"), ran, runs=[record(sha256=ran["split_sha256"])]).figures
+    (figure,) = report(manifest("lvis", THREE), manifest("toy"), ran, runs=[record(sha256=ran.split_sha256)]).figures
     assert set(figure.data["split_seed"][figure.data["task"] == "toy"]) == {4}
     assert figure.scale == "split seeds: Task lvis 0, Task toy 4"
 
 
 def test_a_report_leaves_an_older_split_out_and_says_so() -> None:
-    old = manifest("coco-split1")
-    del old["per_class"]["boat"]["original_boxes"]
+    old = without_count(manifest("coco-split1"), "boat", "original_boxes")
     built = report(old, manifest())
     assert set(built.figures[0].data["task"]) == {"toy"}
     (note,) = built.notes
@@ -373,9 +378,9 @@ def test_the_command_draws_the_splits_it_finds_beside_the_runs(
     split: Callable[..., Any], call: Callable[..., Any], tmp_path: Path
 ) -> None:
     assert split().code == 0
-    drawn_from = content(folder(tmp_path) / MANIFEST)
+    drawn_from = read_manifest(folder(tmp_path))
     work = tmp_path / "work"
-    write_record(work / "runs" / "one", record("tiny", drawn_from["split_sha256"]))
+    write_record(work / "runs" / "one", record("tiny", drawn_from.split_sha256))
     answer = call("report", "--work-dir", work, "--format", "csv,html,png,svg")
     assert answer.code == 0, answer.err
     made = {path.relative_to(work / "reports").as_posix() for path in (work / "reports").rglob("*")}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from score_records import report_of, runs_of, scored
+from split_folders import made_manifest
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
@@ -197,7 +198,7 @@ def test_one_split_has_no_spread() -> None:
 def test_draws_with_other_options_settings_or_scales_are_not_mixed() -> None:
     runs = [flat("ours", 30.0, split_seed=split, split_sha256=f"{split}" * 64) for split in range(4)]
     splits = [
-        {"split_sha256": f"{split}" * 64, "cover": "uniform", "labelled_percent": percent}
+        made_manifest(split_sha256=f"{split}" * 64, cover="uniform", labelled_percent=percent)
         for split, percent in enumerate((10.0, 10.0, 5.0, 5.0))
     ]
     report = report_of("split_spread", *runs, methods=METHODS, splits=splits)

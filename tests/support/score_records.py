@@ -11,6 +11,7 @@ from cissod_bench.catalogue import Entry, load_report
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.tables import Report
+from cissod_bench.splitting.manifest import Manifest
 
 TOY_GROUPS = {"maj": ["disc", "ring"], "min": ["star"]}
 TOY_ENTRIES = {"toy": Entry("toy", "Toy shapes", "", "")}
@@ -59,7 +60,7 @@ def report_of(
     *records: RunRecord,
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = TOY_ENTRIES,
-    splits: Sequence[Mapping[str, Any]] = (),
+    splits: Sequence[Manifest] = (),
 ) -> Report:
     """The report of that name on some runs."""
     report = load_report(name)(runs_of(*records), splits, methods, tasks)
