@@ -135,9 +135,11 @@ class Shared:
         shown = self.first.shown(int(self.rows[0, 0]))
         rule, more = "an image file belongs to one record of one part", ""
         if self.first is self.second:
-            what = f"{self.first.path}: {count:,} image files stand in more than one record"
+            files = "1 image file stands" if count == 1 else f"{count:,} image files stand"
+            what = f"{self.first.path}: {files} in more than one record"
         else:
-            what = f"{self.first.path} and {self.second.path} share {count:,} image files"
+            files = "1 image file" if count == 1 else f"{count:,} image files"
+            what = f"{self.first.path} and {self.second.path} share {files}"
             more = "; D_l, D_u and the scored images must share none"
             if self.first.scored or self.second.scored:
                 rule = "an image that is scored must not be trained on"

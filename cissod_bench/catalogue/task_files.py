@@ -6,6 +6,7 @@ import difflib
 import importlib
 import re
 import sys
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,6 +65,14 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     exif: Literal["apply", "ignore", "auto"] = "auto"
 
 
+def _choices(key: str) -> str:
+    """Return what a key may be, where only certain texts are allowed, as the end of a message; else nothing."""
+    hint = typing.get_type_hints(TaskFile).get(key)
+    nested = [text for part in typing.get_args(hint) for text in (part, *typing.get_args(part))]
+    texts = [repr(text) for text in nested if isinstance(text, str)]
+    return f"; it must be one of {', '.join(texts)}" if texts else ""
+
+
 def read_task_file(path: Path) -> Task:
     """Return the task a TOML file describes; its name is the file's stem.
 
@@ -83,7 +92,7 @@ def read_task_file(path: Path) -> Task:
     except msgspec.ValidationError as error:
         rule, _, place = str(error).partition(" - at `$")
         key = place.rstrip("`").lstrip(".")
-        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}.", remedy=_EXAMPLE) from None
+        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}{_choices(key)}.", remedy=_EXAMPLE) from None
     _check_paths(path, described)
     train, val = _with_slashes(described.train), _with_slashes(described.val)
     if not described.minority:

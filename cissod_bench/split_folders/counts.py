@@ -34,7 +34,8 @@ def short_line(manifest: Manifest) -> str:
         counted = [f"{shown_name(name)} {manifest.per_class[name].boxes:,}" for name in names]
         of = f"{len(names)} of {len(manifest.groups[group])}"
         parts.append(f"{shown_name(group)} {of} ({_first(counted)})" if names else f"{shown_name(group)} none")
-    return f"classes below {manifest.min_instances} boxes in D_l: {', '.join(parts)}"
+    least = "1 box" if manifest.min_instances == 1 else f"{manifest.min_instances} boxes"
+    return f"classes below {least} in D_l: {', '.join(parts)}"
 
 
 def loss_lines(manifest: Manifest) -> Iterator[str]:

@@ -72,7 +72,7 @@ def test_a_file_in_two_records_is_refused_however_its_path_is_written(
         assert done.code == 3, done.out
         assert "the first is tiny/images/train/000003.png" in done.err
         of, total = (
-            ("share 1 image files", 10) if role == "val" else ("1 image files stand in more than one record", 40)
+            ("share 1 image file", 10) if role == "val" else ("1 image file stands in more than one record", 40)
         )
         assert of in done.err
         assert f"1 of {total} images of {tiny_coco / f'tiny/annotations/{role}.json'}" in done.err
@@ -101,7 +101,7 @@ def test_a_message_names_three_pairs_and_how_many_there_are(split: Call, tiny_co
     named("train", 9, "./000001.png")(tiny_coco)  # in no part twice alone: in train twice and in val
     done = split()
     assert done.code == 3
-    assert "1 image files stand in more than one record" in done.err
+    assert "1 image file stands in more than one record" in done.err
     assert "share 9 image files" in done.err
     assert "9 of 10 images of" in done.err
     assert done.err.count(" are tiny/images/") == 4
@@ -140,9 +140,9 @@ def unlabelled_twice(files: dict[str, Any], manifest: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (labelled_twice, "labelled.json: 1 image files stand in more than one record"),
-        (in_both, "unlabelled.json share 1 image files"),
-        (unlabelled_twice, "unlabelled.json: 1 image files stand in more than one record"),
+        (labelled_twice, "labelled.json: 1 image file stands in more than one record"),
+        (in_both, "unlabelled.json share 1 image file"),
+        (unlabelled_twice, "unlabelled.json: 1 image file stands in more than one record"),
     ],
 )
 def test_a_split_made_before_anybody_looked_is_refused_by_verify_run_and_import(

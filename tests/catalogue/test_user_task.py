@@ -190,3 +190,14 @@ def test_the_example_draws_a_split_of_coco_mini(call: Callable[..., Any], test_d
     assert len(manifest["groups"]["min"]) == 12
     assert sum(manifest["counts"][part] for part in ("labelled", "unlabelled")) == 606
     assert manifest["images"] == {"train": "coco_mini/images", "val": "coco_mini/images"}
+
+
+@pytest.mark.parametrize("key", ["exif", "cover", "dm_minority"])
+def test_a_word_that_a_key_does_not_know_is_answered_with_those_it_knows(key: str, tmp_path: Path) -> None:
+    words = {"exif": "'apply', 'ignore', 'auto'", "cover": "'uniform', 'useful'", "dm_minority": "'drop', 'ignore'"}
+    text = EXAMPLE.read_text(encoding="utf-8")
+    kept = "\n".join(line for line in text.splitlines() if not line.startswith(f"{key} "))
+    path = tmp_path / "mine.toml"
+    path.write_text(f'{key} = "yes"\n{kept}\n', encoding="utf-8")
+    with pytest.raises(UsageFault, match=f"{key}: .*; it must be one of {words[key]}"):
+        find_task(str(path))
