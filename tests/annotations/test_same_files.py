@@ -71,9 +71,7 @@ def test_a_file_in_two_records_is_refused_however_its_path_is_written(
     ):
         assert done.code == 3, done.out
         assert "the first is tiny/images/train/000003.png" in done.err
-        of, total = (
-            ("share 1 image file", 10) if role == "val" else ("1 image file stands in more than one record", 40)
-        )
+        of, total = ("share 1 image file", 10) if role == "val" else ("1 image file stands in more than one record", 40)
         assert of in done.err
         assert f"1 of {total} images of {tiny_coco / f'tiny/annotations/{role}.json'}" in done.err
         assert "images[2] (id" in done.err

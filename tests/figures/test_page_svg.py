@@ -7,15 +7,18 @@ import subprocess
 import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from importlib import resources
 
 import pytest
+from split_folders import made_manifest
 
 from cissod_bench.figures.class_bars import BarPanel, class_bars
 from cissod_bench.figures.curves import LOOKS, Curve, CurvePanel, Point, curve_drawing, draw_curves
 from cissod_bench.figures.distributions import distribution_drawing
 from cissod_bench.figures.drawing import PAGE, PRINT, WIDTHS, Drawing, print_bytes
 from cissod_bench.figures.style import VARIABLES, drawing_style
+from cissod_bench.splitting.manifest import Manifest
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 COUNTS = {"images": 1, "boxes": 3, "unlabelled_boxes": 0, "original_boxes": 9}
@@ -31,10 +34,15 @@ def bars(*names: str, title: str = "m") -> Drawing:
     return class_bars([BarPanel(title, dict.fromkeys(names, 20.0), dict.fromkeys(names, 1.0))], {"maj": names})
 
 
+def split_of(groups: Mapping[str, list[str]]) -> Manifest:
+    """The manifest of a split with these groups of classes, all of them with equal counts."""
+    counts = {name: COUNTS for names in groups.values() for name in names}
+    return made_manifest(task="t", title="Task", split_sha256="0" * 64, groups=groups, per_class=counts)
+
+
 def boxes(*names: str) -> Drawing:
-    shared = {"task": "t", "title": "Task", "split_seed": 0, "split_sha256": "0" * 64}
     groups = {"maj": list(names), "min": ["kite"]}
-    return distribution_drawing([{**shared, "groups": groups, "per_class": dict.fromkeys([*names, "kite"], COUNTS)}])
+    return distribution_drawing([split_of(groups)])
 
 
 EVERY = {"curves": curves(), "bars": bars("disc", "ring"), "boxes": boxes("disc")}
@@ -95,8 +103,7 @@ def test_a_point_and_a_class_alone_say_it_too() -> None:
     one = CurvePanel("w", (Curve("m", 0, (Point(1, 0.5),)),))
     page = curve_drawing("one", {PAGE: ([one], 1)}, "one").page()
     assert page.count("<title>m, generation 1: 0.5</title>") == 1
-    shared = {"task": "t", "title": "Task", "split_seed": 0, "split_sha256": "0" * 64}
-    alone = distribution_drawing([{**shared, "groups": {"maj": ["disc"]}, "per_class": {"disc": COUNTS}}])
+    alone = distribution_drawing([split_of({"maj": ["disc"]})])
     assert alone.page().count("<title>") == 1
     assert alone.page().count('class="zone"') == 1
 
@@ -161,8 +168,7 @@ def test_any_name_can_be_drawn(name: str) -> None:
 def test_more_groups_than_marks_are_drawn() -> None:
     groups = {f"g{number}": [f"c{number}"] for number in range(5)}
     classes = {name: COUNTS for names in groups.values() for name in names}
-    shared = {"task": "t", "title": "Task", "split_seed": 0, "split_sha256": "0" * 64}
-    drawing = distribution_drawing([{**shared, "groups": groups, "per_class": classes}])
+    drawing = distribution_drawing([split_of(groups)])
     assert "g1 / g2 / g3" in drawing.page()
     assert class_bars([BarPanel("m", dict.fromkeys(classes, 5.0), {})], groups).page().count("<title>") == 5
 
