@@ -1,18 +1,18 @@
-"""The shared semi-supervised detector: Soft Teacher's iteration on mmdet's components, with a method's parts in it."""
+"""The shared semi-supervised detector: Soft Teacher's iteration on mmdet's components, with a method's parts in it.
+
+The steps of the iteration stand here in their order; what both models compute in them is in ``two_models.py``.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox2roi
-from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from cissod_bench.contract.parts import Context, Detections, Parts, Regions
 from cissod_bench.contract.settings import Settings
@@ -20,44 +20,46 @@ from cissod_bench.detector.building import build_model
 from cissod_bench.detector.formulas import (
     box_uncertainty,
     jitter,
-    nms_per_class,
     project,
     teacher_momentum,
     unsupervised_normaliser,
     without_negative_sides,
 )
-from cissod_bench.detector.precision import float_outputs, pooled
+from cissod_bench.detector.precision import float_outputs
 from cissod_bench.detector.teacher_pass import (
     Compared,
     Found,
     PseudoLabels,
     TeacherPass,
-    homography,
     pseudo_label_counts,
     supervise,
+    way,
 )
+from cissod_bench.detector.two_models import Losses, RoIs, TwoModels, priors_of
 
-Losses = dict[str, Tensor]
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
 """Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
 
 
 @dataclass
 class StudentPass:
-    """What the student's losses on unlabelled images share.
+    """What the student's losses on unlabelled images need of it.
 
     Attributes:
-        features: of the strong views, (B, C, H, W) a level.
-        samples: the strong views; `supervise` puts into them what a loss takes for truth.
-        proposals: of every view, without a gradient.
+        samples: the strong views.
+        classified: RoIs of the classification loss.
+        regressed: RoIs of the box loss.
+        compared: features of the regions that `Parts.extra_losses` compares, shape (M, D), with their graph; None where
+            the method compares none.
     """
 
-    features: tuple[Tensor, ...]
     samples: list[DetDataSample]
-    proposals: list[InstanceData]
+    classified: RoIs
+    regressed: RoIs
+    compared: Tensor | None
 
 
-class SemiSupervisedDetector(nn.Module):
+class SemiSupervisedDetector(TwoModels):
     """Student, teacher and a method's parts.
 
     Args:
@@ -68,8 +70,6 @@ class SemiSupervisedDetector(nn.Module):
         classes: names of the foreground classes in channel order.
     """
 
-    student: Any  # mmdet's detectors, whose parts have no types
-    teacher: Any
     group_of: Tensor
 
     def __init__(
@@ -80,7 +80,7 @@ class SemiSupervisedDetector(nn.Module):
         groups: Mapping[str, Sequence[str]],
         classes: Sequence[str],
     ) -> None:
-        super().__init__()
+        super().__init__(parts, settings)
         self.group_names = tuple(groups)
         number_of = {name: number for number, members in enumerate(groups.values()) for name in members}
         self.register_buffer("group_of", torch.tensor([number_of[name] for name in classes]), persistent=False)
@@ -89,8 +89,6 @@ class SemiSupervisedDetector(nn.Module):
         parts.change_model(self.student)
         self.teacher = copy.deepcopy(self.student)
         self.teacher.requires_grad_(False)
-        self.parts = parts
-        self.settings = settings
         self.observer: Observer | None = None
         self.backbone_record: dict[str, Any] = {}  # what run.json says of a pretrained backbone
         self.train()
@@ -179,51 +177,63 @@ class SemiSupervisedDetector(nn.Module):
     # Steps 6-8: the student on the strong views.
     def unsupervised_losses(self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, context: Context) -> Losses:
         """Return RPN, classification and box losses of the student on unlabelled images, before their weight."""
-        inputs, samples = self._prepare(self.student, strong)
-        features = self.student.extract_feat(inputs)
-        supervise(samples, [p.instances(p.scores > self.settings.rpn_threshold) for p in teacher.pseudo])
-        losses, proposals = self._rpn_losses(features, samples)
-        student = StudentPass(features, samples, proposals)
         theta = self.parts.thresholds(context.at("teacher", collect=True))
         if self.observer is not None:
             self.observer(teacher.confident, theta)
-        supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
+        losses, student = self._student_pass(strong, teacher, theta)
         context = context.at("unsup_cls", collect=True)
         losses["loss_cls"] = self._unsupervised_classification(student, teacher, context)
-        if self.parts.COMPARES_VIEWS:
-            _, shared = self._shared(self.student, features, [c.boxes for c in teacher.compared])
-            losses.update(self.parts.extra_losses(teacher.regions(), shared, context))
-        losses["loss_bbox"] = self.unsupervised_box_loss(student, teacher)
+        if student.compared is not None:
+            losses.update(self.parts.extra_losses(teacher.regions(), student.compared, context))
+        losses["loss_bbox"] = self.unsupervised_box_loss(student.regressed)
         limit = self.settings.box_threshold
         context.logs.update(pseudo_label_counts(teacher.pseudo, theta, self.group_of, self.group_names, limit))
         return losses
 
+    def _student_pass(
+        self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, theta: Tensor
+    ) -> tuple[Losses, StudentPass]:
+        """Step 6: the RPN's losses, and what steps 7 and 8 need of the student, all RoIs in one pass of its head.
+
+        Args:
+            strong: the views.
+            teacher: its pseudo labels; each loss learns from those it trusts.
+            theta: thresholds of the classification loss, shape (n,).
+        """
+        inputs, samples = self._prepare(self.student, strong)
+        features = self.student.extract_feat(inputs)
+        supervise(samples, [p.instances(p.scores > self.settings.rpn_threshold) for p in teacher.pseudo])
+        losses, proposals = self._rpn_losses(features, samples)
+        supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
+        classified = self._sample(proposals, samples)
+        supervise(samples, [p.instances(p.uncertainty < self.settings.box_threshold) for p in teacher.pseudo])
+        regressed = self._sample(proposals, samples)
+        sets = [priors_of(classified), priors_of(regressed)]
+        if self.parts.COMPARES_VIEWS:
+            sets.append([compared.boxes for compared in teacher.compared])
+        passes = self._shared_each(self.student, features, sets)
+        compared = passes[2][1] if self.parts.COMPARES_VIEWS else None
+        return losses, StudentPass(samples, RoIs(classified, *passes[0]), RoIs(regressed, *passes[1]), compared)
+
     def _unsupervised_classification(self, student: StudentPass, teacher: TeacherPass, context: Context) -> Tensor:
         """Step 7: background RoIs count as much as the teacher takes them for background."""
-        sampled = self._sample(student.proposals, student.samples)
-        priors = [s.priors for s in sampled]
-        _, shared = self._shared(self.student, student.features, priors)
-        logits = self.student.roi_head.bbox_head.fc_cls(shared)
-        labels, weights, _, _ = self._targets(sampled)
-        as_background = self._teacher_background(priors, student.samples, teacher).to(weights)
+        classified = student.classified
+        logits = self.student.roi_head.bbox_head.fc_cls(classified.shared)
+        labels, weights, _, _ = self._targets(classified.sampled)
+        as_background = self._teacher_background(priors_of(classified.sampled), student.samples, teacher).to(weights)
         weights = torch.where(labels == self.parts.num_classes, as_background, weights)
         normaliser = unsupervised_normaliser(weights)
         return self.parts.classification_loss(logits.float(), labels, weights, normaliser, context)
 
-    def unsupervised_box_loss(self, student: StudentPass, teacher: TeacherPass) -> Tensor:
+    def unsupervised_box_loss(self, regressed: RoIs) -> Tensor:
         """Step 8: the box loss on unlabelled images, in which no part of the method is asked anything.
 
         Args:
-            student: its samples are supervised anew, by the boxes the teacher is sure of.
-            teacher: with the uncertainty of its boxes.
+            regressed: RoIs sampled for the boxes whose uncertainty is below the limit.
         """
-        limit = self.settings.box_threshold
-        supervise(student.samples, [p.instances(p.uncertainty < limit) for p in teacher.pseudo])
-        sampled = self._sample(student.proposals, student.samples)
-        rois, shared = self._shared(self.student, student.features, [s.priors for s in sampled])
-        deltas = self.student.roi_head.bbox_head.fc_reg(shared)
-        labels, _, box_targets, box_weights = self._targets(sampled)
-        return self._box_loss(rois, deltas, labels, box_targets, box_weights)
+        deltas = self.student.roi_head.bbox_head.fc_reg(regressed.shared)
+        labels, _, box_targets, box_weights = self._targets(regressed.sampled)
+        return self._box_loss(regressed.rois, deltas, labels, box_targets, box_weights)
 
     @torch.no_grad()
     def _teacher_background(
@@ -232,9 +242,7 @@ class SemiSupervisedDetector(nn.Module):
         """Return the teacher's P(background) of RoIs given in the strong views, shape (R,)."""
         moved = []
         for boxes, strong, weak in zip(priors, samples, teacher.views, strict=True):
-            device = boxes.device
-            way = homography(weak, device) @ torch.linalg.inv(homography(strong, device))
-            moved.append(project(boxes, way, *weak.img_shape))
+            moved.append(project(boxes, way(strong, weak, boxes.device), *weak.img_shape))
         _, shared = self._shared(self.teacher, teacher.features, moved)
         return self.parts.activation(self.teacher.roi_head.bbox_head.fc_cls(shared).float())[:, -1]
 
@@ -249,54 +257,14 @@ class SemiSupervisedDetector(nn.Module):
         rois, shared = self._shared(self.teacher, features, jittered)
         deltas = self.teacher.roi_head.bbox_head.fc_reg(shared)
         result = []
-        for number, (view, in_view) in enumerate(zip(views, kept, strict=True)):
-            rows = (rois[:, 0] == number).nonzero()[:, 0]
-            refined = self._decode(self.teacher, rois, deltas, view.img_shape, rows, in_view.labels.repeat(times))
+        numbers = [len(boxes) for boxes in jittered]
+        columns = zip(torch.split(rois, numbers), torch.split(deltas, numbers), views, kept, strict=True)
+        for own_rois, own_deltas, view, in_view in columns:
+            rows = torch.arange(len(own_rois), device=rois.device)
+            labels = in_view.labels.repeat(times)
+            refined = self._decode(self.teacher, own_rois, own_deltas, view.img_shape, rows, labels)
             result.append(box_uncertainty(refined.reshape(times, len(in_view.boxes), 4)))
         return result
-
-    def _detect(
-        self,
-        model: Any,
-        features: tuple[Tensor, ...],
-        samples: Sequence[DetDataSample],
-        context: Context,
-        student: tuple[Tensor, ...] | None = None,
-    ) -> list[Found]:
-        """Return the detections on every image after NMS; ``student`` are the student's features of the same views."""
-        proposals = self._proposals(model, features, samples, context)
-        rois, shared = self._shared(model, features, proposals)
-        deltas = model.roi_head.bbox_head.fc_reg(shared)
-        scores = self.parts.activation(model.roi_head.bbox_head.fc_cls(shared).float())
-        if student is not None:
-            _, shared = self._shared(self.student, student, proposals)
-        if context.branch == "teacher":
-            scores = self.parts.score_transform(scores, shared, context)
-        detected = []
-        for number, sample in enumerate(samples):
-            of_image = rois[:, 0] == number
-            boxes, labels, values, rows = nms_per_class(
-                scores[of_image],
-                partial(self._decode, model, rois[of_image], deltas[of_image], sample.img_shape),
-                score_floor=self.settings.score_floor,
-                nms_iou=self.settings.nms_iou,
-                max_per_image=self.settings.max_dets,
-            )
-            detected.append(Found(boxes, labels, values, shared[of_image.nonzero()[:, 0][rows]]))
-            if self.parts.COMPARES_PROPOSALS:
-                best = scores[of_image, :-1].argmax(dim=1)
-                detected[-1].proposals = Compared(rois[of_image, 1:], best, shared[of_image])
-        return detected
-
-    def _proposals(
-        self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
-    ) -> list[Tensor]:
-        """Return the proposals of every image, (P, 4) each: the teacher's by the limits of training if so set."""
-        as_trained = context.branch == "teacher" and self.settings.teacher_proposals == "train"
-        limits = model.train_cfg.rpn_proposal if as_trained else model.test_cfg.rpn
-        shapes = [sample.metainfo for sample in samples]
-        proposals = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
-        return [of_image.bboxes for of_image in proposals]
 
     @torch.no_grad()
     def predict(
@@ -328,68 +296,3 @@ class SemiSupervisedDetector(nn.Module):
         teacher, student = list(self.teacher.parameters()), list(self.student.parameters())
         torch._foreach_mul_(teacher, momentum)
         torch._foreach_add_(teacher, student, alpha=1 - momentum)
-
-    def _prepare(self, model: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
-        data = {"inputs": [v["inputs"] for v in views], "data_samples": [copy.copy(v["data_samples"]) for v in views]}
-        data = model.data_preprocessor(data, False)
-        return data["inputs"], data["data_samples"]
-
-    def _rpn_losses(
-        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
-    ) -> tuple[Losses, list[InstanceData]]:
-        """Return the class-agnostic RPN losses and the proposals, which carry no gradient."""
-        agnostic = []
-        for sample in samples:
-            truth = sample.gt_instances
-            without_classes = copy.copy(sample)
-            without_classes.gt_instances = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
-            agnostic.append(without_classes)
-        proposal_cfg = self.student.train_cfg.rpn_proposal
-        losses, proposals = self.student.rpn_head.loss_and_predict(features, agnostic, proposal_cfg=proposal_cfg)
-        total = {f"rpn_{name}": torch.stack(list(levels)).sum() for name, levels in losses.items()}
-        return total, [InstanceData(bboxes=p.bboxes.detach()) for p in proposals]
-
-    def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
-        """Assign proposals to the samples' boxes and sample RoIs, an mmdet SamplingResult an image."""
-        head, sampled = self.student.roi_head, []
-        for proposed, sample in zip(proposals, samples, strict=True):
-            priors = InstanceData(priors=proposed.bboxes)
-            ignored = sample.get("ignored_instances")
-            assigned = head.bbox_assigner.assign(priors, sample.gt_instances, ignored)
-            sampled.append(head.bbox_sampler.sample(assigned, priors, sample.gt_instances))
-        return sampled
-
-    def _targets(self, sampled: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return labels (R,), label weights (R,), box targets (R, 4) and box weights (R, 4)."""
-        head = self.student.roi_head
-        targets: tuple[Tensor, Tensor, Tensor, Tensor] = head.bbox_head.get_targets(sampled, head.train_cfg)
-        return targets
-
-    @staticmethod
-    def _shared(model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return RoIs (R, 5) and the output of the head's last shared layer (R, D)."""
-        head = model.roi_head
-        rois = bbox2roi(list(boxes))
-        shared = pooled(head.bbox_roi_extractor, features, rois).flatten(1)
-        for layer in head.bbox_head.shared_fcs:
-            shared = head.bbox_head.relu(layer(shared))
-        return rois, shared
-
-    def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
-        foreground = labels < self.parts.num_classes
-        of_class = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
-        if not len(of_class):
-            return deltas.float().sum() * 0.0  # half precision could overflow
-        loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
-            of_class, targets[foreground], weights[foreground], avg_factor=len(rois)
-        )
-        return loss
-
-    def _decode(
-        self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
-        of_class = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
-        boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], of_class, max_shape=shape)
-        return boxes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
@@ -30,9 +31,7 @@ class Compared:
 
     def moved(self, weak: DetDataSample, strong: DetDataSample) -> Compared:
         """Return those that are large enough in the strong view, in its pixels."""
-        device = self.boxes.device
-        way = homography(strong, device) @ torch.linalg.inv(homography(weak, device))
-        boxes = project(self.boxes, way, *strong.img_shape)
+        boxes = project(self.boxes, way(weak, strong, self.boxes.device), *strong.img_shape)
         inside = large_enough(boxes)
         return Compared(boxes[inside], self.labels[inside], self.features[inside].detach())
 
@@ -63,7 +62,7 @@ class Found:
     def in_original(self, view: DetDataSample) -> Detections:
         """Return them in pixels of the original image, given their view."""
         height, width = view.ori_shape
-        boxes = project(self.boxes, torch.linalg.inv(homography(view, self.boxes.device)), height, width)
+        boxes = project(self.boxes, way(view, None, self.boxes.device), height, width)
         return Detections(view.img_id, view.img_index, boxes, self.labels, self.scores)
 
 
@@ -95,7 +94,7 @@ class PseudoLabels:
             uncertainty: u of each, shape (M,).
             strong: the student's view.
         """
-        boxes = project(original.boxes, homography(strong, uncertainty.device), *strong.img_shape)
+        boxes = project(original.boxes, way(None, strong, uncertainty.device), *strong.img_shape)
         inside = large_enough(boxes)
         labels, scores = in_view.labels[inside], in_view.scores[inside]
         return cls(boxes[inside], labels, scores, uncertainty[inside], in_view.features[inside].detach())
@@ -125,9 +124,15 @@ class TeacherPass:
         return Regions(features, labels)
 
 
-def homography(sample: DetDataSample, device: torch.device) -> Tensor:
-    """Return the way from the original image to a view, float64, shape (3, 3)."""
-    return torch.as_tensor(sample.homography_matrix, dtype=torch.float64, device=device)
+def way(begin: DetDataSample | None, end: DetDataSample | None, device: torch.device) -> Tensor:
+    """Return the way from one view to another, float64, shape (3, 3); None is the original image.
+
+    Computed where the matrices lie, on the host: nine numbers are not worth a GPU's being waited for.
+    """
+    there, back = (
+        np.eye(3) if view is None else np.asarray(view.homography_matrix, np.float64) for view in (end, begin)
+    )
+    return torch.from_numpy(there @ np.linalg.inv(back)).to(device, non_blocking=True)
 
 
 def supervise(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.detector.semi_supervised import StudentPass
-from cissod_bench.detector.teacher_pass import TeacherPass
+from cissod_bench.detector.two_models import RoIs
 from cissod_bench.training.loop import Training
 
 Fingerprint: TypeAlias = dict[str, str]
@@ -152,9 +151,9 @@ def watch(training: Training) -> Watched:
         seen.batch = batch
         return line
 
-    def watched_box_loss(student: StudentPass, teacher: TeacherPass) -> Tensor:
+    def watched_box_loss(regressed: RoIs) -> Tensor:
         before = fingerprint(detector.parts)
-        loss = box_loss(student, teacher)
+        loss = box_loss(regressed)
         seen.touched += different(before, fingerprint(detector.parts))
         return loss
 

@@ -17,7 +17,7 @@ from watched_trainings import losses_of
 from baselines.daso import METHOD
 from cissod_bench.contract.parts import Context, Regions
 from cissod_bench.detector.formulas import project
-from cissod_bench.detector.teacher_pass import TeacherPass, homography
+from cissod_bench.detector.teacher_pass import TeacherPass, way
 
 ORIGINAL = dict(METHOD.variants["original"])
 
@@ -72,8 +72,7 @@ def test_the_original_compares_all_proposals_in_both_views() -> None:
     assert torch.equal(found.regions().features, shown)
     for own, compared, weak, strong in zip(proposals, found.compared, data["weak"], data["strong"], strict=True):
         views = [view["data_samples"] for view in (weak, strong)]
-        way = homography(views[1], own.device) @ torch.linalg.inv(homography(views[0], own.device))
-        torch.testing.assert_close(compared.boxes, project(own, way, *views[1].img_shape))
+        torch.testing.assert_close(compared.boxes, project(own, way(*views, own.device), *views[1].img_shape))
     plain = taught()[1]
     assert [one.boxes.tolist() for one in plain.compared] == [one.boxes.tolist() for one in plain.pseudo]
     assert len(plain.regions().labels) < len(shown)

@@ -1,0 +1,182 @@
+"""What student and teacher each compute of a batch: proposals, features of regions, targets, detections.
+
+The steps of the iteration that call it are in ``semi_supervised.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from cissod_bench.contract.parts import Context, Parts
+from cissod_bench.contract.settings import Settings
+from cissod_bench.detector.formulas import nms_per_class
+from cissod_bench.detector.precision import pooled
+from cissod_bench.detector.teacher_pass import Compared, Found
+
+Losses = dict[str, Tensor]
+
+
+@dataclass
+class RoIs:
+    """Sampled RoIs of a batch as the student's head sees them.
+
+    Attributes:
+        sampled: mmdet's SamplingResult of every image.
+        rois: number of the image and xyxy, shape (R, 5).
+        shared: output of the head's last shared layer, with its graph, shape (R, D).
+    """
+
+    sampled: list[Any]
+    rois: Tensor
+    shared: Tensor
+
+
+def priors_of(sampled: Sequence[Any]) -> list[Tensor]:
+    """Return the boxes of sampled RoIs, (R_i, 4) of every image."""
+    return [of_image.priors for of_image in sampled]
+
+
+class TwoModels(nn.Module):
+    """Student and teacher, and what their heads do with a batch.
+
+    Args:
+        parts: the method's parts.
+        settings: thresholds and limits.
+    """
+
+    student: Any  # mmdet's detectors, whose parts have no types
+    teacher: Any
+
+    def __init__(self, parts: Parts, settings: Settings) -> None:
+        super().__init__()
+        self.parts = parts
+        self.settings = settings
+
+    def _prepare(self, model: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
+        data = {"inputs": [v["inputs"] for v in views], "data_samples": [copy.copy(v["data_samples"]) for v in views]}
+        data = model.data_preprocessor(data, False)
+        return data["inputs"], data["data_samples"]
+
+    def _rpn_losses(
+        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> tuple[Losses, list[InstanceData]]:
+        """Return the class-agnostic RPN losses and the proposals, which carry no gradient."""
+        agnostic = []
+        for sample in samples:
+            truth = sample.gt_instances
+            without_classes = copy.copy(sample)
+            without_classes.gt_instances = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
+            agnostic.append(without_classes)
+        proposal_cfg = self.student.train_cfg.rpn_proposal
+        losses, proposals = self.student.rpn_head.loss_and_predict(features, agnostic, proposal_cfg=proposal_cfg)
+        total = {f"rpn_{name}": torch.stack(list(levels)).sum() for name, levels in losses.items()}
+        return total, [InstanceData(bboxes=p.bboxes.detach()) for p in proposals]
+
+    def _proposals(
+        self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
+    ) -> list[Tensor]:
+        """Return the proposals of every image, (P, 4) each: the teacher's by the limits of training if so set."""
+        as_trained = context.branch == "teacher" and self.settings.teacher_proposals == "train"
+        limits = model.train_cfg.rpn_proposal if as_trained else model.test_cfg.rpn
+        shapes = [sample.metainfo for sample in samples]
+        proposals = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
+        return [of_image.bboxes for of_image in proposals]
+
+    def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
+        """Assign proposals to the samples' boxes and sample RoIs, an mmdet SamplingResult an image."""
+        head, sampled = self.student.roi_head, []
+        for proposed, sample in zip(proposals, samples, strict=True):
+            priors = InstanceData(priors=proposed.bboxes)
+            ignored = sample.get("ignored_instances")
+            assigned = head.bbox_assigner.assign(priors, sample.gt_instances, ignored)
+            sampled.append(head.bbox_sampler.sample(assigned, priors, sample.gt_instances))
+        return sampled
+
+    def _targets(self, sampled: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return labels (R,), label weights (R,), box targets (R, 4) and box weights (R, 4)."""
+        head = self.student.roi_head
+        targets: tuple[Tensor, Tensor, Tensor, Tensor] = head.bbox_head.get_targets(sampled, head.train_cfg)
+        return targets
+
+    def _shared(self, model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return RoIs (R, 5) and the output of the head's last shared layer (R, D); ``boxes`` are of every image."""
+        (found,) = self._shared_each(model, features, [boxes])
+        return found
+
+    def _shared_each(
+        self, model: Any, features: tuple[Tensor, ...], sets: Sequence[Sequence[Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return what `_shared` does of several sets of boxes, in one pass: one pooling, one product a layer."""
+        head = model.roi_head
+        rois = [bbox2roi(list(boxes)) for boxes in sets]
+        shared = pooled(head.bbox_roi_extractor, features, torch.cat(rois)).flatten(1)
+        for layer in head.bbox_head.shared_fcs:
+            shared = head.bbox_head.relu(layer(shared))
+        return list(zip(rois, torch.split(shared, [len(of_set) for of_set in rois]), strict=True))
+
+    def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
+        foreground = labels < self.parts.num_classes
+        of_class = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
+        if not len(of_class):
+            return deltas.float().sum() * 0.0  # half precision could overflow
+        loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
+            of_class, targets[foreground], weights[foreground], avg_factor=len(rois)
+        )
+        return loss
+
+    def _decode(
+        self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
+        of_class = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
+        boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], of_class, max_shape=shape)
+        return boxes
+
+    def _detect(
+        self,
+        model: Any,
+        features: tuple[Tensor, ...],
+        samples: Sequence[DetDataSample],
+        context: Context,
+        student: tuple[Tensor, ...] | None = None,
+    ) -> list[Found]:
+        """Return the detections on every image after NMS; ``student`` are the student's features of the same views."""
+        proposals = self._proposals(model, features, samples, context)
+        rois, shared = self._shared(model, features, proposals)
+        deltas = model.roi_head.bbox_head.fc_reg(shared)
+        scores = self.parts.activation(model.roi_head.bbox_head.fc_cls(shared).float())
+        if student is not None:
+            _, shared = self._shared(self.student, student, proposals)
+        if context.branch == "teacher":
+            scores = self.parts.score_transform(scores, shared, context)
+        # By their numbers, which are known here: a mask of an image's rows would have to be waited for on a GPU.
+        numbers = [len(boxes) for boxes in proposals]
+        columns = zip(*(torch.split(column, numbers) for column in (rois, deltas, scores, shared)), strict=True)
+        return [self._found(model, sample, *of_image) for sample, of_image in zip(samples, columns, strict=True)]
+
+    def _found(
+        self, model: Any, sample: DetDataSample, rois: Tensor, deltas: Tensor, scores: Tensor, shared: Tensor
+    ) -> Found:
+        """Return one image's detections after NMS, given its RoIs (R, 5) and what the head says of them."""
+        boxes, labels, values, rows = nms_per_class(
+            scores,
+            partial(self._decode, model, rois, deltas, sample.img_shape),
+            score_floor=self.settings.score_floor,
+            nms_iou=self.settings.nms_iou,
+            max_per_image=self.settings.max_dets,
+        )
+        found = Found(boxes, labels, values, shared[rows])
+        if self.parts.COMPARES_PROPOSALS:
+            found.proposals = Compared(rois[:, 1:], scores[:, :-1].argmax(dim=1), shared)
+        return found
