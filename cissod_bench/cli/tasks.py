@@ -39,8 +39,10 @@ def _facts(name: str) -> dict[str, Any]:
     from cissod_bench.catalogue.task_files import find_task
 
     task = find_task(name)
-    shown = [field.name for field in fields(task) if field.name not in ("name", "file", "draw", "prepare")]
-    return {"name": task.name, **{key: getattr(task, key) for key in shown}}
+    code = ("draw", "prepare", "conversion")
+    shown = [field.name for field in fields(task) if field.name not in ("name", "file", *code)]
+    facts = {"name": task.name, **{key: getattr(task, key) for key in shown}, "preset": task.usual_preset}
+    return facts if task.conversion is None else {**facts, "converted_from": dict(task.conversion.sources)}
 
 
 def _text(value: Any) -> str:

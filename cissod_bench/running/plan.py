@@ -134,7 +134,7 @@ def make_plan(
         data_root: where data sets lie.
         work_dir: where splits and runs are written.
         variant: of the method, "" for the method as it stands.
-        preset_name: scale; None takes "mini" for toy tasks and "full" else.
+        preset_name: scale; None takes the task's own.
         profile: where constants come from.
         split_seed: seed of the draw.
         seed: seed of the training.
@@ -147,12 +147,12 @@ def make_plan(
         DataFault: an input, an image folder or the split on disk breaks its contract.
     """
     variant_fields(method, variant)
-    preset_name = preset_name or ("mini" if task.is_toy else "full")
+    preset_name = preset_name or task.usual_preset
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
     settings = resolved(task, preset_name, changes)
     root = tasks.task_data_root(task, data_root, work_dir)
-    if not task.is_toy:  # before a large split is drawn for nothing
+    if not task.lies_in_work:  # before a large split is drawn for nothing
         image_folders(task, root)
     options = tasks.draw_options(task, split_seed=split_seed)
     drawn = tasks.ensure_split(task, data_root, work_dir, options, any_options=True, say=say)

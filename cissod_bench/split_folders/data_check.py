@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.orientation import AS_STORED, Reading
 from cissod_bench.split_folders.ensure import check_classes, image_folder, input_path, shared_inputs, task_data_root
 from cissod_bench.split_folders.exif_check import Orientations, orientations
-from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.task import Conversion, Task
 
 State: TypeAlias = Literal["ok", "missing", "broken"]
 
@@ -137,6 +138,8 @@ class DataCheck:
 
     def check(self, task: Task) -> TaskCheck:
         """Return what is there of a task's data, and what is wrong with it."""
+        if task.conversion is not None:
+            return self._converted(task, task.conversion)
         root = task_data_root(task, self._data_root, self._work_dir)
         if task.is_toy and not root.exists():
             return TaskCheck(task=task.name, checks=(), draws_its_own=True)
@@ -150,6 +153,23 @@ class DataCheck:
             checks.append(self._folder(task, role, root, named.get(role), turned, read.get(role)))
         faults, warnings = self._between(task, read, root)
         return TaskCheck(task=task.name, checks=tuple(checks), faults=(*turned.faults, *faults), warnings=warnings)
+
+    def _converted(self, task: Task, conversion: Conversion) -> TaskCheck:
+        """Check data of another format: what its conversion refuses, and then the files that this gives."""
+        folders = {what: self._data_root / folder for what, folder in conversion.sources.items()}
+        source = task.official.get("train", "")
+        blank = Check(role="all", what="annotations", path=str(folders["annotations"]), state="ok", source=source)
+        if gone := tuple(str(folder) for folder in folders.values() if not folder.is_dir()):
+            return TaskCheck(task=task.name, checks=(replace(blank, state="missing", missing=gone),))
+        with tempfile.TemporaryDirectory() as place:
+            root = Path(place) / task.name
+            try:
+                conversion.write(self._data_root, root)
+            except DataFault as fault:
+                return TaskCheck(task=task.name, checks=(replace(blank, state="broken", faults=(fault.message,)),))
+            inner = DataCheck(root, self._work_dir, depth=self._depth, progress=self._progress)
+            found = inner.check(replace(task, conversion=None))
+        return _told_of(found, str(root), str(self._data_root))
 
     def _read(self, task: Task, role: str, path: Path) -> _Read:
         """Return a file that may have been read for another task already.
@@ -269,7 +289,7 @@ class DataCheck:
         return {other.name: self._folders_of(other) for other in self._others if other.name != task.name}
 
     def _folders_of(self, other: Task) -> set[str]:
-        if other.is_toy:  # its images are its own
+        if other.lies_in_work:  # its images are its own
             return set()
         folders: set[str] = set()
         for role, folder in other.images.items():
@@ -282,6 +302,19 @@ class DataCheck:
             elif other.naming != "coco_url":  # the URL alone tells in which of the folders below an image lies
                 folders.add(folder)
         return folders
+
+
+def _told_of(found: TaskCheck, there: str, here: str) -> TaskCheck:
+    """Return what was found with another folder's name in place of the one it was found in."""
+
+    def told(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(text.replace(there, here) for text in texts)
+
+    checks = tuple(
+        replace(check, path=check.path.replace(there, here), faults=told(check.faults), missing=told(check.missing))
+        for check in found.checks
+    )
+    return replace(found, checks=checks, faults=told(found.faults), warnings=told(found.warnings))
 
 
 def _there(task: Task, role: str, root: Path) -> Path | None:

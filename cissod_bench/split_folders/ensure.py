@@ -44,8 +44,30 @@ class SplitOnDisk:
 
 
 def task_data_root(task: Task, data_root: Path, work_dir: Path) -> Path:
-    """Return the folder the task's inputs and images are relative to; a toy task draws its own below ``work_dir``."""
-    return work_dir / "data" / task.name if task.is_toy else data_root
+    """Return the folder the task's inputs and images are relative to; drawn or converted ones lie in ``work_dir``."""
+    return work_dir / "data" / task.name if task.lies_in_work else data_root
+
+
+def lay_out(task: Task, data_root: Path, root: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    """Write the files of a task that draws its images, or whose data is of another format, unless they are there.
+
+    Args:
+        task: any task; of the others nothing is written.
+        data_root: where data sets lie, only read.
+        root: where to, ``task_data_root``.
+        say: gets a line before.
+
+    Raises:
+        DataFault: the data that is to be converted is missing or breaks a rule.
+    """
+    if task.prepare is not None:
+        if not root.exists():
+            say(f"Drawing the images of {task.name} into {root}")
+        task.prepare(root)
+    if task.conversion is not None:
+        if not root.exists():
+            say(f"Reading {data_root / task.conversion.sources['annotations']} into {root}")
+        task.conversion.write(data_root, root)
 
 
 def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOptions:
@@ -87,7 +109,10 @@ def image_folder(task: Task, role: str, root: Path) -> ImageFolder:
 def missing_inputs(task: Task, root: Path) -> list[str]:
     """Return a line for every annotation file of the task that is not there: its path and official source."""
     lines = []
-    for role in task.inputs if not task.is_toy else ():
+    for folder in task.conversion.sources.values() if task.conversion is not None else ():
+        if not (root / folder).is_dir():
+            lines.append(f"{root / folder}: {task.official['train']}")
+    for role in task.inputs if not task.lies_in_work else ():
         try:
             input_path(task, role, root)
         except DataFault:
@@ -112,13 +137,13 @@ def ensure_split(
     Args:
         task: from ``find_task``.
         data_root: where data sets lie, only read.
-        work_dir: the split lies below ``splits/``, a toy task's images below ``data/``.
+        work_dir: the split lies below ``splits/``, what a task draws or converts below ``data/``.
         options: from ``draw_options``.
         given: names of the options that a split found there must have been drawn with, those the user chose.
         any_options: take a split found there whatever options the user chose for it, as if nothing were ``given``.
         force: draw again, in place of what is there.
         progress: called while files are read and written.
-        say: gets a line before the images of a toy task are drawn.
+        say: gets a line before a task's images are drawn or its data is converted.
 
     Raises:
         DataFault: an input is missing or invalid; the split there has been changed, or was drawn from other inputs.
@@ -128,10 +153,7 @@ def ensure_split(
     started = time.perf_counter()
     folder = split_folder(work_dir, task.name, options.split_seed)
     root = task_data_root(task, data_root, work_dir)
-    if task.prepare is not None:
-        if not root.exists():
-            say(f"Drawing the images of {task.name} into {root}")
-        task.prepare(root)
+    lay_out(task, data_root, root, say)
     with locked(folder), ExitStack() as stack:
         if folder.exists() and not force:
             manifest = verify(folder)
@@ -157,9 +179,9 @@ def dry_split(
     started = time.perf_counter()
     with ExitStack() as stack:
         root = task_data_root(task, data_root, work_dir)
-        if task.prepare is not None:
+        if task.lies_in_work:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory())) / task.name
-            task.prepare(root)
+            lay_out(task, data_root, root)
         annotations, inputs = read_inputs(task, root, stack, progress)
         manifest = describe(task.draw(task, annotations, options), task, inputs, {})
     folder = split_folder(work_dir, task.name, options.split_seed)

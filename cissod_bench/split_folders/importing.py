@@ -22,7 +22,7 @@ from cissod_bench.files.hashing import file_sha256
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.whole_files import folder_appearing, locked
 from cissod_bench.split_folders.counts import short_line
-from cissod_bench.split_folders.ensure import SplitOnDisk, at_hand, draw_options, task_data_root
+from cissod_bench.split_folders.ensure import SplitOnDisk, at_hand, draw_options, lay_out, task_data_root
 from cissod_bench.split_folders.import_files import Files, Given, read_files
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.manifest import UNKNOWN, ClassCounts, HashedFile, Manifest, split_folder
@@ -73,7 +73,7 @@ def import_split(
         split_seed: under which seed it is kept.
         force: write it in place of a split that is there.
         progress: called while files are read and written.
-        say: gets a line before the images of a toy task are drawn.
+        say: gets a line before a task's images are drawn or its data is converted.
 
     Raises:
         DataFault: a file is missing or invalid, its classes are not the task's, an image is in two of D_l, D_u and
@@ -83,10 +83,7 @@ def import_split(
     started = time.perf_counter()
     folder = split_folder(work_dir, task.name, split_seed)
     root = task_data_root(task, data_root, work_dir)
-    if task.prepare is not None:
-        if not root.exists():
-            say(f"Drawing the images of {task.name} into {root}")
-        task.prepare(root)
+    lay_out(task, data_root, root, say)
     with locked(folder), ExitStack() as stack:
         if folder.exists() and not force:
             raise UsageFault(

@@ -91,13 +91,13 @@ def data_roots(split: Path, manifest: Manifest, data_root: Path, work_dir: Path)
     """Return the folders that the paths in a split's manifest may be relative to, the likeliest first.
 
     Args:
-        split: its folder, <work>/splits/<task>/seed<k>; a toy task's data lies in <work>/data/<task>.
+        split: its folder, <work>/splits/<task>/seed<k>; data that a task draws or converts lies in <work>/data/<task>.
         manifest: its manifest.
         data_root: as the user gave it.
         work_dir: likewise.
     """
     name = manifest.task
-    if name in list_tasks() and load_task(name).is_toy:
+    if name in list_tasks() and load_task(name).lies_in_work:
         return [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
     return [data_root]
 

@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from cissod_bench.splitting.split import Split
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """How data of another format becomes the annotation files of a task.
+
+    Attributes:
+        sources: "annotations" and "images" -> folder below the data root, in the format the data is published in.
+        write: writes ``inputs`` and ``images`` of the task, given the data root and the folder where to; what is there
+            already stays. It raises ``DataFault`` where the data breaks a rule.
+    """
+
+    sources: Mapping[str, str]
+    write: Callable[[Path, Path], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A sub-task: which boxes may be seen in training and which classes are scored apart.
@@ -49,6 +63,8 @@ class Task:
         absent: files that the annotations name and the release lacks.
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
+        conversion: makes ``inputs`` and ``images`` below the work folder of data in another format.
+        preset: scale of a run where none is named; "" is ``mini`` for a task that draws its images and ``full`` else.
         official: role -> where the file officially comes from, for the message when it is missing.
         name: filled in by the catalogue from the file's name.
         file: the TOML file that describes it, as the user named it; "" for a task of the catalogue.
@@ -75,6 +91,8 @@ class Task:
     absent: tuple[str, ...] = ()
     draw_defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
+    conversion: Conversion | None = None
+    preset: str = ""
     official: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     file: str = ""
@@ -88,3 +106,13 @@ class Task:
     def is_toy(self) -> bool:
         """Whether the task draws its own images, so that it needs no data root."""
         return self.prepare is not None
+
+    @property
+    def lies_in_work(self) -> bool:
+        """Whether its annotation files are written below the work folder: drawn, or made of data of another format."""
+        return self.is_toy or self.conversion is not None
+
+    @property
+    def usual_preset(self) -> str:
+        """The scale of a run where none is named."""
+        return self.preset or ("mini" if self.is_toy else "full")

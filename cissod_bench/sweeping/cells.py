@@ -119,7 +119,7 @@ def cells_of(
         tasks: names or TOML files.
         split_seeds: of the draws.
         seeds: of the training.
-        preset_name: scale; None takes "mini" for toy tasks and "full" else.
+        preset_name: scale; None takes the task's own.
         profile: where constants come from.
         changes: ``key=value`` changes of settings.
 
@@ -130,7 +130,7 @@ def cells_of(
         raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
     named = [(name, find_task(name)) for name in tasks]
     methods_named = [_method_and_variant(text) for text in methods]
-    scales = [preset_name or ("mini" if task.is_toy else "full") for _, task in named]
+    scales = [preset_name or task.usual_preset for _, task in named]
     settings = [_settings(task, scale, changes) for (_, task), scale in zip(named, scales, strict=True)]
     cells = [
         Cell(
