@@ -1,344 +1,340 @@
-"""Time a training step: ours against our Soft Teacher, our Soft Teacher against mmdet's own, any method against it.
+"""Time a training step: our Soft Teacher against mmdet's own, ours against our Soft Teacher, any method against it.
 
-Both sides of a comparison have the same weights, images and random draws and take turns, each being the first of a pair
-every other time; what is compared is the median of the pairs' ratios. A step is forward, backward, the optimiser, the
-teacher's update and the method's state; images are drawn and copied before the clock starts, and the start of a
-generation and checkpoints are left out. The learning rate is next to nothing, so that the work stays the same, and
-thresholds are set so that the random teacher finds about as many pseudo labels an image as a trained one. Memory is the
-peak of a process of its own (on a GPU, of what torch allocated).
+Every side is a process of its own, started as a user would start it: ours with our operators and our allocator's
+setting, mmdet's with stock ones and its own model. All have the same weights, images and random draws; the losses of
+the first step must be equal, so that nobody compares different work. The processes live side by side and take turns,
+one step each, in an order that changes every round; what is compared is the median of the rounds' ratios. A step is
+forward, backward, the optimiser, the teacher's update and the method's state; images are drawn before the clock starts,
+and the start of a generation and checkpoints are left out. The learning rate is next to nothing, so that the work stays
+the same, and thresholds are set so that the random teacher finds about as many pseudo labels an image as a trained one.
+Memory is the peak of a process (on a GPU, of what torch allocated).
 
-Wanted: at most 1.05 for ours, 1.03 for Soft Teacher. Run ``.venv/bin/python benchmarks/step_time.py`` from the root of
-the repository; ``--methods all`` compares every method that has a teacher with Soft Teacher instead, each in its last
-stage and with the same thresholds: a classifier with other scores (EQLv2's sigmoids) finds another number of pseudo
-labels, as it would at the start of a training. ``--preset full --device cuda`` is the paper's detector, ``--help``
-lists the rest.
+Run ``.venv/bin/python benchmarks/step_time.py --preset mini --threads 1`` from the root of the repository, on a machine
+that does nothing else; the record goes to ``benchmarks/records/``. ``--preset full --set unlabelled_per_gpu=1 --pairs 1
+--steps 3`` is the paper's detector at full size on a CPU. ``--methods all`` compares every method that has a teacher
+with Soft Teacher instead, each in its last stage and with the same thresholds: a classifier with other scores (EQLv2's
+sigmoids) finds another number of pseudo labels, as it would at the start of a training. ``--help`` lists the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
-from functools import lru_cache, partial
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import IO, Any, cast
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.engine.hooks import MeanTeacherHook
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import HorizontalBoxes  # noqa: F401  registers box types
-from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData
+import measured
+import numpy as np
+from measured import Header, Ratio, ratio
 
-from cissod_bench.catalogue import list_methods, load_method, load_task
-from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
-from cissod_bench.contract.parts import Context
-from cissod_bench.contract.presets import preset
-from cissod_bench.contract.settings import Settings
-from cissod_bench.detector.model_config import faster_rcnn
-from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
-from cissod_bench.exam.cost import Batch, Step, in_turns
-from cissod_bench.files.hashing import mix
-from cissod_bench.loading.sampler import TwoSourceSampler
-from cissod_bench.training.loop import Training, make_optimiser
-from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
-
-WANTED = {("ours", "soft-teacher"): 1.05, ("soft-teacher", "mmdet"): 1.03}
-ITERATIONS, FIRST = 100_000, 50_000  # far behind every warm-up
-WARM_UP = 5  # pairs that are not counted
-PSEUDO_LABELS = 5  # detections an image above the initial threshold, half of them above theta
-LOGITS, DELTAS = 4.0, 0.3  # standard deviation of the random heads' output
-BOXES = 5  # of a labelled image
+FOLDER = Path(__file__).resolve().parent
+REFERENCE, STOCK = "soft-teacher", "mmdet"
+TIMES_AS_FAST = {"mini": 1.6, "photo": 1.6, "full": 1.3}  # wanted: mmdet's own against our Soft Teacher
+SLOWER, MEMORY = 1.03, 1.0  # wanted: ours against our Soft Teacher, our peak memory against mmdet's; at most
+EQUAL = 1e-3  # relative difference of the losses of the first step, at most
+WEIGHTS = "weights.pth"
 
 
-def settings_of(name: str) -> Settings:
-    """Return a preset's settings without what would change the work from step to step."""
-    chosen = preset(name, task_iterations=ITERATIONS)
-    return replace(
-        chosen, iterations=ITERATIONS, generations=10, pretrained="", unsup_start=0.0, lr=1e-12, warmup_iterations=0
-    )
+class Side(msgspec.Struct, forbid_unknown_fields=True):
+    """One side: medians of its steps, milliseconds; the memory of its processes, MiB.
+
+    Attributes:
+        name: a method, or "mmdet".
+        wall, user, system: of a step.
+        peak: the largest of its processes.
+        before: of that process before a model was built, which is what the imports take.
+        first_loss: of the first step.
+    """
+
+    name: str
+    wall: float
+    user: float
+    system: float
+    peak: float
+    before: float
+    first_loss: float
 
 
-def draw_view(rng: np.random.Generator, settings: Settings, classes: int, number: int, boxes: int = 0) -> Any:
-    """Return a random image at the preset's largest size, as the transforms pack it."""
-    height, width = settings.short_side[1], settings.long_side
-    height = min(height, width * 3 // 5)
-    sample = DetDataSample(
-        metainfo={
-            "img_id": number, "img_index": number, "img_shape": (height, width), "ori_shape": (height, width),
-            "scale_factor": (1.0, 1.0), "homography_matrix": np.eye(3, dtype=np.float32),
+class StepRecord(Header, kw_only=True, forbid_unknown_fields=True):
+    """One comparison.
+
+    Attributes:
+        preset, changes, classes, device, threads: the work.
+        images: labelled and unlabelled ones of an iteration.
+        size: height and width of an image.
+        pairs, steps, warm_up: processes of each side, rounds that are counted in each, and those before that are not.
+        sides: the reference first.
+        ratios: of each side with the reference: name -> "times as fast" (mmdet's wall time over ours), or "wall" and
+            "processor" (of a method over Soft Teacher), and "memory".
+        losses_differ: relative difference between mmdet's and our Soft Teacher's losses in any round; None without
+            mmdet.
+    """
+
+    preset: str
+    changes: tuple[str, ...]
+    classes: int
+    device: str
+    threads: int
+    images: tuple[int, int]
+    size: tuple[int, int]
+    pairs: int
+    steps: int
+    warm_up: int
+    sides: list[Side]
+    ratios: dict[str, dict[str, Ratio]]
+    losses_differ: float | None
+
+
+class Process:
+    """A side's process, which does a step when it is asked to."""
+
+    def __init__(self, side: str, folder: Path, threads: int) -> None:
+        reading, writing = os.pipe()
+        words = [sys.executable, str(FOLDER / "step_stock.py"), str(folder), str(writing)]
+        if side != STOCK:
+            words = [sys.executable, str(FOLDER / "step_ours.py"), str(folder), str(writing), side]
+        self.side, self.answers = side, os.fdopen(reading, encoding="utf-8")
+        self.printed = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed in `close`
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=self.printed,
+            stderr=self.printed,
+            text=True,
+            env=environment,
+            pass_fds=(writing,),
+        )
+        os.close(writing)
+
+    def answer(self) -> dict[str, Any]:
+        """Return what the process says next.
+
+        Raises:
+            SystemExit: it has ended; its last words are the message.
+        """
+        line = self.answers.readline()
+        if not line:
+            self.process.wait()
+            self.printed.seek(0)
+            sys.exit(f"The process of {self.side} has ended:\n{self.printed.read()[-3000:]}")
+        return cast(dict[str, Any], json.loads(line))
+
+    def step(self, number: int) -> dict[str, float]:
+        """Let it do a step and return its seconds and its loss."""
+        asked = cast(IO[str], self.process.stdin)
+        asked.write(f"{number}\n")
+        asked.flush()
+        return self.answer()
+
+    def end(self) -> dict[str, float]:
+        """Let it end and return its memory."""
+        cast(IO[str], self.process.stdin).close()
+        memory = self.answer()
+        self.process.wait()
+        self.close()
+        return memory
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        cast(IO[str], self.process.stdin).close()
+        self.answers.close()
+        self.printed.close()
+
+
+@contextmanager
+def processes(sides: Sequence[str], folder: Path, threads: int) -> Iterator[list[Process]]:
+    """Start a process a side, all at once, and wait until their models are built."""
+    with ExitStack() as stack:
+        started = []
+        for side in sides:
+            started.append(Process(side, folder, threads))
+            stack.callback(started[-1].close)
+        for process in started:
+            process.answer()
+        yield started
+
+
+def in_turns(started: Sequence[Process], rounds: int, first: int) -> list[dict[str, dict[str, float]]]:
+    """Return what every side says of every round; who begins changes from round to round, and so does the direction."""
+    said = []
+    for number in range(rounds):
+        turn = number % len(started)
+        order = [*started[turn:], *started[:turn]]
+        if number // len(started) % 2:
+            order.reverse()
+        said.append({process.side: process.step(first + number) for process in order})
+    return said
+
+
+def check_equal(said: Mapping[str, Mapping[str, float]]) -> None:
+    """Refuse sides whose first losses differ.
+
+    Raises:
+        SystemExit: mmdet's and our Soft Teacher's do.
+    """
+    ours, stock = said[REFERENCE]["loss"], said[STOCK]["loss"]
+    if not abs(ours - stock) <= EQUAL * abs(stock):
+        sys.exit(f"The two do not do the same work: the first loss is {ours:.6f} here and {stock:.6f} in mmdet.")
+
+
+def ratios_of(
+    side: str, rounds: Sequence[Mapping[str, Mapping[str, float]]], memory: Mapping[str, float], preset: str
+) -> dict[str, Ratio]:
+    """Return a side's ratios with the reference; goals are set on the presets that have one."""
+
+    def column(name: str, *kinds: str) -> list[float]:
+        return [sum(said[name][kind] for kind in kinds) for said in rounds]
+
+    goal = TIMES_AS_FAST.get(preset)
+    if side == STOCK:
+        return {
+            "times as fast": ratio(column(side, "wall"), column(REFERENCE, "wall"), at_least=goal),
+            "times the processor time": ratio(column(side, "user", "system"), column(REFERENCE, "user", "system")),
+            "our memory": ratio([memory[REFERENCE]], [memory[side]], at_most=MEMORY if goal else None),
         }
-    )  # fmt: skip
-    corner = rng.uniform(0, 0.6, (boxes, 2)) * (width, height)
-    truth = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (boxes, 2)) * (width, height)], axis=1)
-    sample.gt_instances = InstanceData(
-        bboxes=torch.from_numpy(truth.astype(np.float32)), labels=torch.from_numpy(rng.integers(0, classes, boxes))
-    )
-    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    # Patches of colour and not single pixels of it, which would look the same in every proposal.
-    patches = torch.from_numpy(rng.integers(0, 255, (1, 3, 8, 12), dtype=np.uint8))
-    image = nn.functional.interpolate(patches, size=(height, width), mode="nearest")[0]
-    return {"inputs": image, "data_samples": sample}
-
-
-def draw_batch(seed: int, settings: Settings, classes: int) -> Batch:
-    """Return labelled images, and weak and strong views of unlabelled ones."""
-    rng = np.random.default_rng(seed)
-    numbers = range(settings.unlabelled_per_gpu)
     return {
-        "sup": [draw_view(rng, settings, classes, number, BOXES) for number in range(settings.labelled_per_gpu)],
-        "weak": [draw_view(rng, settings, classes, number) for number in numbers],
-        "strong": [draw_view(rng, settings, classes, number) for number in numbers],
+        "wall": ratio(column(side, "wall"), column(REFERENCE, "wall"), at_most=SLOWER if side == "ours" else None),
+        "processor": ratio(column(side, "user", "system"), column(REFERENCE, "user", "system")),
+        "memory": ratio([memory[side]], [memory[REFERENCE]]),
     }
 
 
-def facts_of(settings: Settings, classes: int) -> RunFacts:
-    """Return the facts of a run on images that hold a few classes each."""
-    names = tuple(f"class {number}" for number in range(classes))
-    rng = np.random.default_rng(0)
-    labelled = tuple(tuple(map(int, np.unique(rng.integers(0, classes, 4)))) for _ in range(10 * classes))
-    return RunFacts(
-        task=load_task("coco-split1"),
-        variant={},
-        profile="default",
-        classes=names,
-        groups={"maj": names[: classes // 2], "min": names[classes // 2 :]},
-        settings=settings,
-        iterations=settings.iterations,
-        generations=settings.generations,
-        labelled_classes=labelled,
-        labelled_boxes=(40,) * classes,
-        num_unlabelled=100_000,
-        seed=0,
+def side_of(
+    name: str, rounds: Sequence[Mapping[str, Mapping[str, float]]], memory: dict[str, float], loss: float
+) -> Side:
+    """Return a side's medians."""
+    wall, user, system = (
+        round(1000 * float(np.median([said[name][kind] for said in rounds])), 2) for kind in ("wall", "user", "system")
+    )
+    return Side(name, wall, user, system, round(memory["peak"], 1), round(memory["before"], 1), loss)
+
+
+def compare(sides: Sequence[str], options: argparse.Namespace) -> StepRecord:
+    """Measure one comparison."""
+    import torch
+    from step_ours import prepare
+    from step_work import Work, size_of
+
+    torch.set_num_threads(options.threads)
+    rounds: list[dict[str, dict[str, float]]] = []
+    memory: dict[str, dict[str, float]] = {}
+    busy, firsts, differ = measured.load(), {}, 0.0
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        work = Work(options.preset, tuple(options.changes), options.classes, options.device, options.threads)
+        work = prepare(work, folder, WEIGHTS, batches=1 if options.preset == "full" else 4)
+        (folder / "work.json").write_bytes(msgspec.json.encode(work))
+        for pair in range(options.pairs):
+            begun = sides if pair % 2 == 0 else sides[::-1]
+            with processes(begun, folder, options.threads) as started:
+                said = in_turns(started, options.warm_up + options.steps, pair * options.steps)
+                if STOCK in sides:
+                    check_equal(said[0])
+                    differ = max([differ, *(abs(one[REFERENCE]["loss"] / one[STOCK]["loss"] - 1) for one in said)])
+                firsts = firsts or {side: said[0][side]["loss"] for side in sides}
+                rounds += said[options.warm_up :]
+                for process in started:
+                    told = process.end()
+                    memory[process.side] = max(told, memory.get(process.side, told), key=lambda one: one["peak"])
+    settings = work.settings()
+    peaks = {side: memory[side]["peak"] for side in sides}
+    return StepRecord(
+        created=measured.now(),
+        commit=measured.commit_of(FOLDER.parent),
+        machine=measured.machine(busy),
+        versions=measured.versions(),
+        preset=options.preset,
+        changes=tuple(options.changes),
+        classes=options.classes,
+        device=options.device,
+        threads=options.threads,
+        images=(settings.labelled_per_gpu, settings.unlabelled_per_gpu),
+        size=size_of(settings),
+        pairs=options.pairs,
+        steps=options.steps,
+        warm_up=options.warm_up,
+        sides=[side_of(side, rounds, memory[side], firsts[side]) for side in sides],
+        ratios={side: ratios_of(side, rounds, peaks, options.preset) for side in sides if side != REFERENCE},
+        losses_differ=differ if STOCK in sides else None,
     )
 
 
-def detector_of(method: str, settings: Settings, classes: int, device: torch.device) -> SemiSupervisedDetector:
-    """Return a method's detector with random weights; its heads prefer some classes, as trained ones do."""
-    facts = facts_of(settings, classes)
-    torch.manual_seed(0)
-    model = faster_rcnn(settings, classes)
-    detector = SemiSupervisedDetector(model, load_method(method).parts(facts), settings, facts.groups, facts.classes)
-    head = detector.teacher.roi_head.bbox_head
-    with torch.no_grad():
-        size = _features(detector, draw_batch(0, settings, classes)).norm(dim=1).mean()
-        head.fc_cls.weight.normal_(0, float(LOGITS / size))
-        head.fc_reg.weight.normal_(0, float(DELTAS / size))
-        detector.student.load_state_dict(detector.teacher.state_dict())
-    return detector.to_device(device)
-
-
-def _features(detector: SemiSupervisedDetector, batch: Batch) -> Tensor:
-    """Return what the RoI head's last layers see of the proposals of unlabelled images, shape (R, D)."""
-    inputs, samples = detector._prepare(detector.teacher, batch["weak"])
-    features = detector.teacher.extract_feat(inputs)
-    proposals = [own.bboxes for own in detector.teacher.rpn_head.predict(features, samples, rescale=False)]
-    return detector._shared(detector.teacher, features, proposals)[1]
-
-
-def with_thresholds(settings: Settings, classes: int, device: torch.device) -> Settings:
-    """Return the settings with thresholds that leave the random teacher its share of pseudo labels."""
-    open_ = replace(settings, initial_threshold=0.0, theta=0.0)
-    detector = detector_of("soft-teacher", open_, classes, device)
-    batches = [draw_batch(seed, settings, classes) for seed in range(4)]
-    found, spread, images = [], [], 0
-    for batch in batches:
-        teacher = detector.teach(batch["weak"], batch["strong"], Context(FIRST, ITERATIONS))
-        found += [own.scores for own in teacher.pseudo]
-        spread += [own.uncertainty for own in teacher.pseudo]
-        images += len(teacher.pseudo)
-    scores = torch.cat(found).sort(descending=True).values
-    kept = min(PSEUDO_LABELS * images, len(scores) - 1)
-    low, high = float(scores[kept]), float(scores[kept // 2])
-    return replace(
-        settings, initial_threshold=low, rpn_threshold=high, theta=high, box_threshold=float(torch.cat(spread).median())
+def show(record: StepRecord) -> None:
+    """Print a comparison."""
+    (labelled, unlabelled), (height, width) = record.images, record.size
+    print(
+        f"preset {record.preset} {' '.join(record.changes)} {record.classes} classes, {labelled} + {unlabelled} images "
+        f"of {height} x {width}, {record.device}, {record.threads} thread(s), torch {record.versions['torch']}, "
+        f"load {record.machine.load[0]}"
     )
-
-
-def our_step(method: str, settings: Settings, classes: int, device: torch.device) -> tuple[Step, nn.Module]:
-    """Return the step of a run's training, and its detector."""
-    detector = detector_of(method, settings, classes, device)
-    facts = facts_of(settings, classes)
-    one_image = SimpleNamespace(image_ids=np.zeros(1, np.int64))
-    training = Training(
-        detector,
-        cast(Any, SimpleNamespace(sources=(one_image, one_image))),  # the batches are ours
-        TwoSourceSampler((1, 1), (1, 1), 0),
-        settings,
-        seed=0,
-        file=Path("unused"),
-        identity={},
-        statistics=PseudoLabelStatistics(facts.groups, facts.classes, lambda: None),
-    )
-    training.position.stage = len(training.spans) - 1
-    training._enter_stage()
-    return lambda batch, iteration: cast(Tensor, training.step(batch, iteration)["loss"]), detector
-
-
-def mmdet_step(settings: Settings, classes: int, device: torch.device) -> tuple[Step, nn.Module]:
-    """Return the step of mmdet's SoftTeacher with the same weights, optimiser and teacher's update, and the model."""
-    twin = detector_of("soft-teacher", settings, classes, device)
-    model = faster_rcnn(settings, classes)
-    config = ConfigDict(
-        type="SoftTeacher",
-        detector=model,
-        data_preprocessor=model["data_preprocessor"],
-        semi_train_cfg={
-            "freeze_teacher": True, "sup_weight": 1.0, "unsup_weight": settings.unsup_weight,
-            "pseudo_label_initial_score_thr": settings.initial_threshold, "rpn_pseudo_thr": settings.rpn_threshold,
-            "cls_pseudo_thr": settings.theta, "reg_pseudo_thr": settings.box_threshold,
-            "jitter_times": settings.jitter_times, "jitter_scale": settings.jitter_scale,
-            "min_pseudo_bbox_wh": (1e-2, 1e-2),
-        },
-        semi_test_cfg={"predict_on": "teacher"},
-    )  # fmt: skip
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        stock = MODELS.build(config)
-    stock.student.load_state_dict(twin.student.state_dict())
-    stock.teacher.load_state_dict(twin.teacher.state_dict())
-    stock.to(device)
-    stock.student.train()
-    stock.teacher.eval()
-    optimiser = make_optimiser(settings, stock.student)
-    hook = MeanTeacherHook(momentum=1 - settings.teacher_momentum)
-    amp = settings.amp and device.type == "cuda"
-    scaler = torch.amp.GradScaler(device.type, enabled=amp)
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-
-    def step(batch: Batch, iteration: int) -> Tensor:
-        inputs, samples = {}, {}
-        for branch, views in (("sup", "sup"), ("unsup_teacher", "weak"), ("unsup_student", "strong")):
-            data = {name: [view[name] for view in batch[views]] for name in ("inputs", "data_samples")}
-            prepared = stock.data_preprocessor(data, False)
-            inputs[branch], samples[branch] = prepared["inputs"], prepared["data_samples"]
-        with torch.autocast(device.type, enabled=amp):
-            losses = stock.loss(inputs, samples)
-        total, _ = stock.parse_losses(losses)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(scaler.scale(total))
-        if settings.clip_norm > 0:
-            scaler.unscale_(optimiser)
-            nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        scaler.step(optimiser)
-        scaler.update()
-        hook.momentum_update(stock, hook.momentum)
-        return cast(Tensor, total.detach())
-
-    return step, stock
-
-
-def step_of(side: str, settings: Settings, classes: int, device: torch.device) -> tuple[Step, nn.Module]:
-    """Return a side's step and its model."""
-    make = mmdet_step if side == "mmdet" else lambda *rest: our_step(side, *rest)
-    return make(settings, classes, device)
-
-
-def seeded(step: Step, batch: Batch, iteration: int) -> Tensor:
-    """Do a step from the random state that `Training.step` gives it."""
-    torch.manual_seed(int(mix(0, 0xC3, iteration, 0)[0] >> 1))
-    return step(batch, iteration)
-
-
-def pairs(sides: tuple[str, str], settings: Settings, classes: int, device: torch.device, number: int) -> Any:
-    """Return wall and processor seconds of every step, shape (2, number, 2), and by how much losses differ at most."""
-    first, second = (partial(seeded, step_of(side, settings, classes, device)[0]) for side in sides)
-    drawn = lru_cache(1)(lambda pair: draw_batch(pair, settings, classes))
-    seconds, losses = in_turns(
-        (first, second), lambda side, pair: (drawn(pair), FIRST + pair), number + WARM_UP, device
-    )
-    return seconds[:, WARM_UP:], float(np.abs(losses[:, 0] / losses[:, 1] - 1).max())
-
-
-def peak_memory(side: str, settings: Settings, classes: int, device: torch.device, number: int) -> dict[str, float]:
-    """Return the peak of this process and what it held before a model was built, MiB."""
-    before = most_memory()
-    step, _ = step_of(side, settings, classes, device)
-    for one in range(number):
-        seeded(step, draw_batch(one, settings, classes), FIRST + one)
-    if device.type == "cuda":
-        return {"peak": torch.cuda.max_memory_allocated(device) / 2**20, "before": 0.0}
-    return {"peak": most_memory(), "before": before}
-
-
-def most_memory() -> float:
-    """Return the most memory this process has held, MiB. Not ``ru_maxrss``, which begins with the parent's."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-
-def memory_of(side: str, settings: Settings, options: argparse.Namespace, classes: int) -> dict[str, float]:
-    """Return `peak_memory` of a process of its own."""
-    thresholds = {name: getattr(settings, name) for name in ("initial_threshold", "rpn_threshold", "theta")}
-    thresholds["box_threshold"] = settings.box_threshold
-    words = [sys.executable, __file__, "--memory", side, "--classes", str(classes), "--preset", options.preset]
-    words += ["--device", options.device, "--threads", str(options.threads), "--thresholds", json.dumps(thresholds)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def compare(sides: tuple[str, str], settings: Settings, options: argparse.Namespace, classes: int) -> None:
-    """Time and print one comparison."""
-    seconds, difference = pairs(sides, settings, classes, torch.device(options.device), options.steps)
-    wall, processor = (float(np.median(kind[:, 0] / kind[:, 1])) for kind in seconds)
-    medians = 1000 * np.median(seconds[0], axis=0)
-    wanted = f" (wanted: <= {WANTED[sides]})" if sides in WANTED else ""
-    print(f"{classes} classes, {sides[0]} against {sides[1]}, {options.steps} pairs{wanted}")
-    print(f"  a step       {medians[0]:8.1f} ms  {medians[1]:8.1f} ms  median ratio {wall:.3f}", end="")
-    print(f", of processor time {processor:.3f}")
-    memory = [memory_of(side, settings, options, classes) for side in sides]
-    own = [one["peak"] - one["before"] for one in memory]
-    print(f"  peak memory  {memory[0]['peak']:7.0f} MiB  {memory[1]['peak']:6.0f} MiB  ", end="")
-    print(f"ratio {memory[0]['peak'] / memory[1]['peak']:.3f}, without what the imports take {own[0] / own[1]:.3f}")
-    if "mmdet" in sides:
-        print(f"  losses differ by {difference:.1e} at most")
-        assert difference <= 1e-3, "the two do not do the same work"
+    print(f"{'':14}{'wall':>10}{'user':>10}{'system':>10} ms{'peak':>10}{'imports':>10} MiB")
+    for side in record.sides:
+        numbers = f"{side.wall:10.1f}{side.user:10.1f}{side.system:10.1f}   {side.peak:10.0f}{side.before:10.0f}"
+        print(f"{side.name:14}{numbers}")
+    for side, ratios in record.ratios.items():
+        for name, of_side in ratios.items():
+            print(f"  {side + ' against ' + REFERENCE:30} {name:26} {of_side}")
+    if record.losses_differ is not None:
+        print(f"  losses differ from mmdet's by {record.losses_differ:.1e} at most")
     sys.stdout.flush()
 
 
 def with_teacher() -> list[str]:
     """Return the methods of the catalogue that label unlabelled images, but for Soft Teacher."""
-    found = (name for name in list_methods() if load_method(name).images in USES_UNLABELLED)
-    return [name for name in found if name != "soft-teacher"]
+    from cissod_bench.catalogue import list_methods, load_method
+    from cissod_bench.contract.method import USES_UNLABELLED
+
+    known = (name for name in list_methods() if load_method(name).images in USES_UNLABELLED)
+    return [name for name in known if name != REFERENCE]
 
 
-def main() -> None:
-    """Print every comparison."""
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="mini", help="whose detector and images")
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="KEY=VALUE of a setting; repeatable")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=60, help="pairs")
-    parser.add_argument("--classes", type=int, nargs="+", default=[80, 1203])
-    parser.add_argument("--methods", nargs="+", help="methods to compare with Soft Teacher, or all")
-    parser.add_argument("--memory", help=argparse.SUPPRESS)
-    parser.add_argument("--thresholds", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device, settings = torch.device(options.device), settings_of(options.preset)
-    if options.memory:
-        settings = replace(settings, **json.loads(options.thresholds))
-        print(json.dumps(peak_memory(options.memory, settings, options.classes[0], device, WARM_UP)))
-        return
-    compared = list(WANTED)
+    parser.add_argument("--pairs", type=int, default=2, help="processes of each side, one after the other")
+    parser.add_argument("--steps", type=int, default=30, help="rounds that are counted in each")
+    parser.add_argument("--warm-up", type=int, default=3, help="rounds before them, at least 1")
+    parser.add_argument("--classes", type=int, default=8, help="foreground classes")
+    parser.add_argument("--sides", nargs="+", default=[REFERENCE, STOCK, "ours"], help=f"{REFERENCE} and others")
+    parser.add_argument("--methods", nargs="+", help=f"in place of --sides: each with {REFERENCE} alone, or all")
+    parser.add_argument("--records", type=Path, default=measured.RECORDS, help="folder of the record")
+    options = parser.parse_args(arguments)
+    if REFERENCE not in options.sides or options.warm_up < 1 or min(options.pairs, options.steps) < 1:
+        parser.error(f"--sides has {REFERENCE}; --warm-up, --pairs and --steps are at least 1")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and record every comparison."""
+    options = parsed(arguments)
+    groups = [options.sides]
     if options.methods:
         names = with_teacher() if options.methods == ["all"] else options.methods
-        compared = [(name, "soft-teacher") for name in names]
-    print(f"preset {options.preset}, {options.device}, {options.threads} thread(s), torch {torch.__version__}")
-    for classes in options.classes:
-        own = with_thresholds(settings, classes, device)
-        for sides in compared:
-            compare(sides, own, options, classes)
+        groups = [[REFERENCE, name] for name in names]
+    for sides in groups:
+        record = compare(sides, options)
+        show(record)
+        of_method = f"-{sides[1]}" if options.methods else ""
+        name = f"step-time-{options.preset}-{options.device}-{options.threads}t{of_method}"
+        print(f"Written: {measured.write_record(options.records, name, record)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,148 @@
+"""The work of a timed step, the same on every side, and the loop in which a process of a side does it when asked.
+
+Of our program this file uses settings and hashes alone, so that a process of mmdet's own that imports it holds nothing
+of ours that could make it faster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import msgspec
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes  # noqa: F401  registers box types
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from cissod_bench.contract.changes import with_changes
+from cissod_bench.contract.presets import preset
+from cissod_bench.contract.settings import Settings
+from cissod_bench.files.hashing import mix
+
+Batch: TypeAlias = dict[str, list[dict[str, Any]]]
+Step: TypeAlias = Callable[[Batch, int], Tensor]
+"""Does a step on a batch as the iteration of that number; returns the loss."""
+
+ITERATIONS, FIRST = 100_000, 50_000  # far behind every warm-up
+BOXES = 5  # of a labelled image
+
+
+class Work(msgspec.Struct, forbid_unknown_fields=True):
+    """What every side is to do.
+
+    Attributes:
+        preset: whose detector and images.
+        changes: ``key=value`` changes of its settings.
+        classes: foreground classes.
+        device: "cpu" or "cuda".
+        threads: of torch.
+        thresholds: setting -> value that leaves a random teacher its share of pseudo labels.
+    """
+
+    preset: str
+    changes: tuple[str, ...]
+    classes: int
+    device: str
+    threads: int
+    thresholds: dict[str, float] = {}
+
+    def settings(self) -> Settings:
+        """Return the preset's settings without what would change the work from step to step."""
+        chosen = with_changes(preset(self.preset, task_iterations=ITERATIONS), self.changes)
+        fixed = {"iterations": ITERATIONS, "generations": 10, "unsup_start": 0.0, "lr": 1e-12, "warmup_iterations": 0}
+        return replace(chosen, **{"pretrained": "", **fixed, **self.thresholds})  # weights are random on all sides
+
+
+def size_of(settings: Settings) -> tuple[int, int]:
+    """Return (height, width) of the preset's largest images."""
+    return min(settings.short_side[1], settings.long_side * 3 // 5), settings.long_side
+
+
+def draw_view(rng: np.random.Generator, settings: Settings, classes: int, number: int, boxes: int = 0) -> Any:
+    """Return a random image at the preset's largest size, as the transforms pack it."""
+    height, width = size_of(settings)
+    sample = DetDataSample(
+        metainfo={
+            "img_id": number, "img_index": number, "img_shape": (height, width), "ori_shape": (height, width),
+            "scale_factor": (1.0, 1.0), "homography_matrix": np.eye(3, dtype=np.float32),
+        }
+    )  # fmt: skip
+    corner = rng.uniform(0, 0.6, (boxes, 2)) * (width, height)
+    truth = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (boxes, 2)) * (width, height)], axis=1)
+    sample.gt_instances = InstanceData(
+        bboxes=torch.from_numpy(truth.astype(np.float32)), labels=torch.from_numpy(rng.integers(0, classes, boxes))
+    )
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    # Patches of colour and not single pixels of it, which would look the same in every proposal.
+    patches = torch.from_numpy(rng.integers(0, 255, (1, 3, 8, 12), dtype=np.uint8))
+    image = nn.functional.interpolate(patches, size=(height, width), mode="nearest")[0]
+    return {"inputs": image, "data_samples": sample}
+
+
+def draw_batch(seed: int, settings: Settings, classes: int) -> Batch:
+    """Return labelled images, and weak and strong views of unlabelled ones."""
+    rng = np.random.default_rng(seed)
+    numbers = range(settings.unlabelled_per_gpu)
+    return {
+        "sup": [draw_view(rng, settings, classes, number, BOXES) for number in range(settings.labelled_per_gpu)],
+        "weak": [draw_view(rng, settings, classes, number) for number in numbers],
+        "strong": [draw_view(rng, settings, classes, number) for number in numbers],
+    }
+
+
+def most_memory() -> float:
+    """Return the most memory this process has held, MiB. Not ``ru_maxrss``, which begins with the parent's."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def timed(step: Step, batch: Batch, iteration: int, device: torch.device) -> dict[str, float]:
+    """Do a step from the random state that `Training.step` gives it; return its loss and seconds of each kind."""
+    torch.manual_seed(int(mix(0, 0xC3, iteration, 0)[0] >> 1))
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    before, clock = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    loss = step(batch, iteration)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    clock, after = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_SELF)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return {"loss": float(loss), "wall": clock, "user": user, "system": system}
+
+
+def serve(make: Callable[[Settings, Work, Path], Step], folder: Path, pipe: int) -> None:
+    """Be a side: build, then do the step whose number each line of standard input names; at its end tell the memory.
+
+    Args:
+        make: builds the side's model; (settings, work, folder) -> its step.
+        folder: holds ``work.json`` and the weights.
+        pipe: number of the open file that answers go to; libraries print to the others.
+    """
+    answers = os.fdopen(pipe, "w", encoding="utf-8", buffering=1)
+    work = msgspec.json.decode((folder / "work.json").read_bytes(), type=Work)
+    torch.set_num_threads(work.threads)
+    settings, device, before = work.settings(), torch.device(work.device), most_memory()
+    step = make(settings, work, folder)
+    drawn = lru_cache(1)(lambda number: draw_batch(number, settings, work.classes))
+    print(json.dumps({"ready": True}), file=answers)
+    for line in sys.stdin:
+        number = int(line)
+        print(json.dumps(timed(step, drawn(number), FIRST + number, device)), file=answers)
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else most_memory()
+    print(json.dumps({"peak": peak, "before": 0.0 if device.type == "cuda" else before}), file=answers)

@@ -1,0 +1,117 @@
+"""The benchmarks run in their short form, leave whole records and compare equal work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import measured
+import msgspec
+import pytest
+import step_time
+import toy_run
+
+
+def test_a_ratio_is_the_median_of_pairs_and_knows_its_goal() -> None:
+    found = measured.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 2.0], at_least=1.6)
+    assert (found.median, found.low, found.high, found.pairs, found.met) == (2.0, 1.75, 3.0, 3, True)
+    assert measured.ratio([1.1], [1.0], at_most=1.03).met is False
+    assert measured.ratio([1.1], [1.0]).met is None
+    assert "wanted >= 1.6: met" in str(found)
+
+
+def test_every_record_that_is_kept_is_whole() -> None:
+    kinds: dict[str, type[measured.Header]] = {"step-time": step_time.StepRecord, "toy-run": toy_run.ToyRecord}
+    for path in measured.RECORDS.glob("*.json"):
+        for beginning, kind in kinds.items():
+            if path.name.startswith(beginning):
+                msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+@pytest.mark.slow
+def test_the_short_form_compares_processes_and_leaves_a_whole_record(tmp_path: Path) -> None:
+    # That mmdet's process holds nothing of ours that makes it faster is asserted there (step_stock.py).
+    words = ["--preset", "mini", "--pairs", "1", "--steps", "2", "--warm-up", "1", "--records", str(tmp_path)]
+    step_time.main([*words, "--sides", "soft-teacher", "mmdet"])
+    (path,) = tmp_path.glob("*.json")
+    record = msgspec.json.decode(path.read_bytes(), type=step_time.StepRecord)
+    assert path.name == f"step-time-mini-cpu-1t-{record.created[:10]}.json"
+    assert [side.name for side in record.sides] == ["soft-teacher", "mmdet"]
+    assert all(side.wall > 0 and side.peak > side.before > 0 for side in record.sides)
+    assert record.ratios["mmdet"]["times as fast"].pairs == 2
+    assert record.ratios["mmdet"]["times as fast"].wanted == ">= 1.6"
+    first, stock = (side.first_loss for side in record.sides)
+    assert abs(first / stock - 1) < step_time.EQUAL
+    assert (record.images, record.size, record.threads) == ((8, 4), (76, 128), 1)
+
+
+def test_the_goals_are_ratios_of_the_same_round() -> None:
+    kinds = {"user": 1.0, "system": 0.0}
+    rounds = [{name: {"wall": wall, **kinds} for name, wall in (("soft-teacher", 2.0), ("mmdet", 3.0), ("ours", 2.1))}]
+    memory = {"soft-teacher": 90.0, "mmdet": 100.0, "ours": 90.0}
+    stock, ours = (step_time.ratios_of(name, rounds, memory, "full") for name in ("mmdet", "ours"))
+    assert (stock["times as fast"].median, stock["times as fast"].wanted) == (1.5, ">= 1.3")
+    assert (stock["our memory"].median, stock["our memory"].met) == (0.9, True)
+    assert (ours["wall"].wanted, ours["wall"].met) == ("<= 1.03", False)
+
+
+def test_other_work_is_refused() -> None:
+    step_time.check_equal({"soft-teacher": {"loss": 1.0}, "mmdet": {"loss": 1.0005}})
+    for wrong in (1.01, float("nan")):
+        with pytest.raises(SystemExit, match="do not do the same work"):
+            step_time.check_equal({"soft-teacher": {"loss": wrong}, "mmdet": {"loss": 1.0}})
+
+
+def test_sides_take_turns_and_each_begins_as_often() -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Fake:
+        def __init__(self, side: str) -> None:
+            self.side = side
+
+        def step(self, number: int) -> dict[str, float]:
+            asked.append((self.side, number))
+            return {"loss": 1.0}
+
+    said = step_time.in_turns([Fake("a"), Fake("b")], 4, 10)  # type: ignore[list-item]
+    assert [side for side, _ in asked] == ["a", "b", "b", "a", "b", "a", "a", "b"]
+    assert [number for _, number in asked] == [10, 10, 11, 11, 12, 12, 13, 13]
+    assert [sorted(one) for one in said] == [["a", "b"]] * 4
+
+
+def test_one_presets_numbers_are_given_to_another() -> None:
+    here = {"lr": 0.1, "strides": [8, 16], "amp": "bf16", "new": 3, "frozen": True}
+    there = {"lr": 0.1, "strides": [4, 8], "amp": False, "frozen": False, "gone": 1}
+    assert toy_run.translated(here, there) == ["strides=4,8", "amp=off", "frozen=False"]
+
+
+def _checkout(folder: Path, seconds: float) -> Path:
+    """A checkout whose command line prints what a run would, after some time."""
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    run = {"timings": {"train": 2.0, "predict": 1.0}, "ap": {"teacher": {"all": 12.5, "min": None}}}
+    answers: dict[str, Any] = {"presets": {"lr": seconds}, "make-splits": [{"split_sha256": "0"}], "run": [run]}
+    python.write_text(
+        f"#!{sys.executable}\nimport json, sys, time\n"
+        f"print(json.dumps({answers!r}[sys.argv[3]]))\n"
+        f"if sys.argv[3] == 'run':\n    time.sleep({seconds})\n"
+        f"    open({str(folder / 'asked')!r}, 'a').write(' '.join(sys.argv[3:]) + chr(10))\n"
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def test_a_toy_run_is_compared_with_another_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = _checkout(tmp_path / "here", 0.1), _checkout(tmp_path / "there", 0.4)
+    monkeypatch.setattr(toy_run, "FOLDER", here / "benchmarks")
+    toy_run.main(["--against", str(there), "--pairs", "2", "--steps", "2", "--records", str(tmp_path / "records")])
+    (path,) = (tmp_path / "records").glob("*.json")
+    record = msgspec.json.decode(path.read_bytes(), type=toy_run.ToyRecord)
+    assert record.ratios["wall"].median > 1.3
+    assert (record.iterations, record.settings, record.here[1].ap) == (2, ["lr=0.4"], {"all": 12.5, "min": None})
+    asked = [(folder / "asked").read_text().splitlines() for folder in (here, there)]
+    assert [len(words) for words in asked] == [2, 2]
+    assert "--set lr=0.4 --set iterations=2" in asked[0][0]
+    assert "lr" not in asked[1][0]
+    assert [line.split("--seed ")[1].split()[0] for line in asked[0]] == ["0", "1"]
