@@ -43,6 +43,7 @@ def build_model(config: dict[str, Any]) -> Any:
     from mmengine.registry import DefaultScope
 
     from cissod_bench.detector.cpu_operators import with_cpu_operators
+    from cissod_bench.detector.folded_norms import fold_batch_norms
 
     keep_memory()  # whatever trains or scores builds a detector first: runs, their children, benchmarks, tests
     config = with_cpu_operators(config)
@@ -59,4 +60,5 @@ def build_model(config: dict[str, Any]) -> Any:
         model.init_weights()
     if weights is not None:
         del model.backbone.init_weights
+    fold_batch_norms(model.backbone)
     return model
