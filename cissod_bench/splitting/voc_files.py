@@ -36,7 +36,7 @@ OFFICIAL = (
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar (host.robots.ox.ac.uk, PASCAL VOC2012)"
 )
 VERSION = 1
-"""Version of the files; it changes when the same photographs would give others."""
+"""Version of the files; it changes when the same photographs would give others, of any task."""
 
 _STAMP = "stamp.json"
 
