@@ -10,6 +10,7 @@ export VENV  # the other settings of scripts/setup.sh pass through from the comm
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
+# Installs timm and the weights of preset photo with pip's --no-deps, so that neither moves torch or numpy.
 setup:  ## make .venv ready (scripts/setup.sh explains its settings)
 	@sh scripts/setup.sh
 

@@ -7,6 +7,7 @@ line of the table and not a traceback.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
 import re
@@ -31,6 +32,9 @@ Status: TypeAlias = Literal["PASS", "WARN", "FAIL"]
 DISTRIBUTION = "cissod-bench"
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout; in an installed wheel the folder of the packages, which holds no constraints.txt."""
+
+ALONE = frozenset({"timm"})
+"""Installed without what they require: of timm's requirements, torchvision among them, its networks need none."""
 
 NEWEST_PYTHON = (3, 12)  # the oldest is requires-python of pyproject.toml, which pip enforces
 
@@ -185,7 +189,7 @@ def _installed() -> tuple[dict[str, str], list[tuple[str, str]]]:
         name = _normal(distribution.name or "")
         if name and name not in versions:  # of two with one name the first is imported
             versions[name] = distribution.version or ""
-            stated += [(name, text) for text in distribution.requires or []]
+            stated += [(name, text) for text in distribution.requires or [] if name not in ALONE]
     return versions, stated
 
 
@@ -352,6 +356,17 @@ def check_pretrained() -> Check:
     return Check("pretrained weights", "PASS", f"{needed}; at {origin.path}, ResNet-{FULL.depth}, {backbone.kind}")
 
 
+def check_photos() -> Check:
+    """Check that what preset ``photo`` needs is installed: timm and the weights of its backbone."""
+    from cissod_bench.backbones.packaged import PACKAGED, install_command
+
+    names = {"timm": "timm", **{one.module: one.distribution for one in PACKAGED.values()}}
+    if gone := [name for module, name in names.items() if importlib.util.find_spec(module) is None]:
+        detail = f"preset photo needs {' and '.join(gone)}, not installed"
+        return Check("preset photo", "WARN", detail, _make_again(install_command()))
+    return Check("preset photo", "PASS", ", ".join(f"{name} {version(name)}" for name in names.values()))
+
+
 def run_checks(work_dir: Path) -> list[Check]:
     """Return every check of this machine, in the order in which faults follow from each other.
 
@@ -364,6 +379,7 @@ def run_checks(work_dir: Path) -> list[Check]:
         check_mmcv_ops(),
         check_scorers(),
         check_pretrained(),
+        check_photos(),
         check_versions(),
         check_cores(),
         check_shared_memory(),

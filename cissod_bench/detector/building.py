@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cissod_bench.allocator import keep_memory
-from cissod_bench.backbones.pretrained import load_backbone, read_weights
+from cissod_bench.backbones.pretrained import Weights, load_backbone, read_weights
+from cissod_bench.backbones.timm_weights import TimmWeights, load_timm, timm_weights
 from cissod_bench.quiet import quiet_imports
 
 _SCOPE = "mmdet"  # where bare names such as "ResNet" are looked up
@@ -27,6 +29,19 @@ def _without_init_report() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _weights(backbone: dict[str, Any], named: str) -> Weights | TimmWeights:
+    if backbone["type"] == "TimmBackbone":
+        return timm_weights(backbone["name"], backbone["strides"], named)
+    return read_weights(named)
+
+
+def _load(backbone: Any, weights: Weights | TimmWeights) -> None:
+    if isinstance(weights, TimmWeights):
+        load_timm(backbone.net, weights)
+    else:
+        load_backbone(backbone, weights)
+
+
 def build_model(config: dict[str, Any]) -> Any:
     """Return the mmdet model of these settings with its initial weights, those of a pretrained backbone included.
 
@@ -37,7 +52,8 @@ def build_model(config: dict[str, Any]) -> Any:
     with quiet_imports():
         import mmdet.models  # noqa: F401  registers the models
 
-        import cissod_bench.detector.assigners  # noqa: F401  registers ours
+        import cissod_bench.detector.assigners
+        import cissod_bench.detector.timm_backbone  # noqa: F401  registers ours
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope
@@ -48,17 +64,27 @@ def build_model(config: dict[str, Any]) -> Any:
     keep_memory()  # whatever trains or scores builds a detector first: runs, their children, benchmarks, tests
     config = with_cpu_operators(config)
     backbone = dict(config["backbone"])
+    weights = None
     if backbone.get("init_cfg", {}).get("type") == "Pretrained":
-        weights = read_weights(backbone.pop("init_cfg")["checkpoint"])
-    else:
-        weights = None
+        weights = _weights(backbone, backbone.pop("init_cfg")["checkpoint"])
     with DefaultScope.overwrite_default_scope(_SCOPE), _without_init_report():
         model = MODELS.build(ConfigDict({**config, "backbone": backbone}))
         if weights is not None:  # mmengine would load what fits and pass over the rest
-            load_backbone(model.backbone, weights)
+            _load(model.backbone, weights)
             model.backbone.init_weights = lambda: None
         model.init_weights()
     if weights is not None:
         del model.backbone.init_weights
     fold_batch_norms(model.backbone)
     return model
+
+
+def teacher_of(student: Any) -> Any:
+    """Return a student's copy, which is not trained; a backbone that is frozen as a whole is the same for both.
+
+    Args:
+        student: an mmdet model.
+    """
+    backbone = student.backbone
+    teacher = copy.deepcopy(student, {id(backbone): backbone} if getattr(backbone, "whole", False) else None)
+    return teacher.requires_grad_(False)

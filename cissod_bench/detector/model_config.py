@@ -5,12 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from cissod_bench.backbones.looks import LOOKS, Kind, Look
+from cissod_bench.backbones.timm_networks import channels_at
+from cissod_bench.backbones.timm_weights import timm_look
 from cissod_bench.contract.settings import Settings
 
+_RESNET_STRIDES = (4, 8, 16, 32)  # of its four stages
 IGNORE_IOF = 0.5  # a region that lies in an ignore region by more than this share of its area is no background
 
 
+def _timm(settings: Settings) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "type": "TimmBackbone",
+        "name": settings.timm_name,
+        "strides": settings.backbone_strides,
+        "frozen_stages": settings.frozen_stages,
+    }
+    if settings.pretrained:
+        config["init_cfg"] = {"type": "Pretrained", "checkpoint": settings.pretrained}
+    return config
+
+
 def _backbone(settings: Settings, look: Look) -> dict[str, Any]:
+    if settings.timm_name:
+        return _timm(settings)
     frozen = settings.norm == "frozen-bn"
     config: dict[str, Any] = {
         "type": "ResNet",
@@ -21,7 +38,7 @@ def _backbone(settings: Settings, look: Look) -> dict[str, Any]:
         # Blocks that begin as the identity, mmdet's default, keep a detector without pretrained weights on a plateau
         # for hundreds of iterations; pretrained weights overwrite the initial ones anyway.
         "zero_init_residual": False,
-        "out_indices": (0, 1, 2, 3),
+        "out_indices": tuple(_RESNET_STRIDES.index(stride) for stride in settings.backbone_strides),
         "frozen_stages": settings.frozen_stages,
         "norm_cfg": {"type": "BN", "requires_grad": False} if frozen else {"type": "GN", "num_groups": 8},
         "norm_eval": frozen,
@@ -30,6 +47,20 @@ def _backbone(settings: Settings, look: Look) -> dict[str, Any]:
     if settings.pretrained:
         config["init_cfg"] = {"type": "Pretrained", "checkpoint": settings.pretrained}
     return config
+
+
+def _look(settings: Settings, kind: Kind | None) -> Look:
+    if settings.timm_name:
+        return timm_look(settings.timm_name, settings.pretrained)
+    return LOOKS[kind or ("scratch" if settings.norm == "gn" else "caffe")]
+
+
+def _channels(settings: Settings) -> list[int]:
+    """Return the channels of the features that the FPN takes from the backbone, from fine to coarse."""
+    if settings.timm_name:
+        return channels_at(settings.timm_name, settings.backbone_strides)
+    first = settings.base_channels * (1 if settings.depth < 50 else 4)
+    return [first * stride // _RESNET_STRIDES[0] for stride in settings.backbone_strides]
 
 
 def _assigner(positive: float, negative: float, low_quality: bool, ignore_iof: float) -> dict[str, Any]:
@@ -93,8 +124,8 @@ def faster_rcnn(
             and takes mmdet's own assigner.
         kind: how the backbone sees images; None takes what goes with ``settings.norm`` where nothing is known of it.
     """
-    look = LOOKS[kind or ("scratch" if settings.norm == "gn" else "caffe")]
-    stages = [settings.base_channels * (1 if settings.depth < 50 else 4) * 2**stage for stage in range(4)]
+    look = _look(settings, kind)
+    stages = _channels(settings)
     channels = settings.fpn_channels
     return {
         "type": "FasterRCNN",
@@ -132,7 +163,7 @@ def faster_rcnn(
                 },
                 "out_channels": channels,
                 "finest_scale": settings.roi_finest_side,
-                "featmap_strides": list(settings.strides[:4]),
+                "featmap_strides": list(settings.backbone_strides),
             },
             "bbox_head": {
                 "type": "Shared2FCBBoxHead",

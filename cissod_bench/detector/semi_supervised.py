@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cissod_bench.contract.parts import Context, Detections, Parts, Regions
 from cissod_bench.contract.settings import Settings
-from cissod_bench.detector.building import build_model
+from cissod_bench.detector.building import build_model, teacher_of
 from cissod_bench.detector.formulas import (
     box_uncertainty,
     jitter,
@@ -87,8 +87,7 @@ class SemiSupervisedDetector(TwoModels):
         self.student = build_model(parts.model_config(copy.deepcopy(model)))
         self.student.rpn_head.register_forward_hook(float_outputs)
         parts.change_model(self.student)
-        self.teacher = copy.deepcopy(self.student)
-        self.teacher.requires_grad_(False)
+        self.teacher = teacher_of(self.student)
         self.observer: Observer | None = None
         self.backbone_record: dict[str, Any] = {}  # what run.json says of a pretrained backbone
         self.train()
@@ -293,6 +292,7 @@ class SemiSupervisedDetector(TwoModels):
     def update_teacher(self, iteration: int) -> None:
         """Step 10: move the teacher's parameters towards the student's; buffers stay (B13)."""
         momentum = teacher_momentum(iteration, self.settings.teacher_momentum, self.settings.teacher_ramp)
-        teacher, student = list(self.teacher.parameters()), list(self.student.parameters())
-        torch._foreach_mul_(teacher, momentum)
-        torch._foreach_add_(teacher, student, alpha=1 - momentum)
+        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+        apart = [(own, its) for own, its in pairs if own is not its]  # they share what is frozen
+        torch._foreach_mul_([own for own, _ in apart], momentum)
+        torch._foreach_add_([own for own, _ in apart], [its for _, its in apart], alpha=1 - momentum)

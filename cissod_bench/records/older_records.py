@@ -16,7 +16,9 @@ from cissod_bench.contract.settings import FULL
 from cissod_bench.records.record import RunRecord
 
 # Setting -> what every run did before there was such a setting.
-LACKING: Mapping[str, Any] = MappingProxyType({"teacher_proposals": "test", "pretrained_kind": "auto"})
+LACKING: Mapping[str, Any] = MappingProxyType(
+    {"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet"}
+)
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.
 RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType({"strong_views": {"full": "mmdet"}})
 

@@ -13,6 +13,7 @@ from cissod_bench.annotations.file_names import ImageFolder
 from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.annotations.same_files import Listed, check_files, keyed
 from cissod_bench.backbones.pretrained import Backbone, backbone_of
+from cissod_bench.backbones.timm_weights import TimmWeights
 from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
 from cissod_bench.contract.parts import Parts
 from cissod_bench.contract.stages import spans, unlabelled_from
@@ -183,7 +184,7 @@ def facts_of(plan: Plan, labelled: Source, unlabelled: Source) -> RunFacts:
     )
 
 
-def _detector(plan: Plan, parts: Parts, backbone: Backbone | None) -> SemiSupervisedDetector:
+def _detector(plan: Plan, parts: Parts, backbone: Backbone | TimmWeights | None) -> SemiSupervisedDetector:
     """Return student, teacher and parts with their initial weights."""
     ignores = plan.manifest.dm_minority == "ignore" or plan.method.images == "promoted"
     kind = None if backbone is None else backbone.kind
