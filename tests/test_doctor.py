@@ -236,7 +236,7 @@ def test_the_versions_here_are_judged_as_pip_judges_them() -> None:
     pip = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     if "No module named pip" in pip.stderr:
         pytest.skip("this environment has no pip")
-    # timm is installed without torchvision, huggingface-hub and safetensors, which pip holds against it (`doctor.ALONE`).
+    # timm is installed without all that it asks for, which pip holds against it (`doctor.ALONE`).
     alone = tuple(f"{name} " for name in doctor.ALONE)
     wrong = [line for line in pip.stdout.splitlines() if " requires " in line and not line.startswith(alone)]
     broken = bool(wrong) or (pip.returncode != 0 and " requires " not in pip.stdout)
