@@ -23,7 +23,8 @@ from cissod_bench.records.run_folder import read_record
 from cissod_bench.running.assembly import pick_device, prepare, scored_images
 from cissod_bench.running.plan import Plan, make_plan
 from cissod_bench.scoring import evaluate
-from cissod_bench.training.predict import predict, write_predictions
+from cissod_bench.training.predict import predict
+from cissod_bench.training.result_files import write_predictions
 
 FLOORS = (0.05, 0.01, 0.001)
 DEPTH = 6  # WORK-DIR/runs/task/split/method/scale/seed

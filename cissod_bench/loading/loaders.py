@@ -17,6 +17,7 @@ from cissod_bench.contract.parts import Promoted
 from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.files.orientation import Reading
+from cissod_bench.loading.batches import Chosen
 from cissod_bench.loading.pipelines import build_transforms
 from cissod_bench.loading.sampler import Draw, Pieces, Positions, TwoSourceSampler
 from cissod_bench.loading.sources import Source
@@ -190,5 +191,11 @@ def scoring_batches(
     dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int, told: Told = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
     """Yield batches of the "test" views of source 0's images; ``told`` takes those that could not be read."""
-    draws = Pieces(indices, batch)
+    yield from chosen_batches(dataset, Pieces(indices, batch), workers, told)
+
+
+def chosen_batches(
+    dataset: ViewsDataset, draws: Chosen | Pieces, workers: int, told: Told = refuse
+) -> Generator[dict[str, list[Any]], None, None]:
+    """Yield some batches of the "test" views of source 0's images; ``told`` takes those that could not be read."""
     yield from _loaded(dataset, draws, min(workers, len(draws)), told)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,14 +28,15 @@ from cissod_bench.running.plan import Plan
 from cissod_bench.running.progress import Bar
 from cissod_bench.running.turned import settle_readings
 from cissod_bench.scoring import evaluate
-from cissod_bench.signals import stop_signals, stopped
+from cissod_bench.signals import stop_signals
 from cissod_bench.training import folders
 from cissod_bench.training.loop import Training
-from cissod_bench.training.predict import labelled_images, predict, write_predictions
+from cissod_bench.training.predict import MODELS, labelled_images, predicted_texts, present
+from cissod_bench.training.result_files import write_texts
 
 Say = Callable[[str], None]
 
-_PREDICTIONS = (("teacher", runs.PREDICTIONS), ("student", runs.STUDENT_PREDICTIONS))
+_PREDICTIONS = tuple(zip(MODELS, (runs.PREDICTIONS, runs.STUDENT_PREDICTIONS), strict=True))
 
 
 def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False, warn: Say = lambda text: None) -> RunRecord:
@@ -125,8 +126,8 @@ class _Work:
         self._open(training)
         self._begin(training)
         self._train(training)
+        self._predict(training.detector, scored, category_ids)
         if self.writes:
-            self._predict(training.detector, scored, category_ids)
             self._score()
         distributed.barrier()
 
@@ -182,45 +183,49 @@ class _Work:
             record.timings["iterations_per_second"] = (training.position.iteration - first) / seconds
 
     def _predict(self, detector: SemiSupervisedDetector, scored: Source, category_ids: tuple[int, ...]) -> None:
-        """Write what teacher and student detect on the scored images.
+        """Write what teacher and student detect on the scored images; collective.
 
         Raises:
+            DataFault: an image cannot be read.
             Interrupted: the run was asked to stop meanwhile.
         """
-        plan, begun = self.plan, time.perf_counter()
-
-        def advance(images: int) -> None:
-            bar.advance(images)
-            if self.stop():
-                raise stopped(f"Stopped after {bar.done} of {bar.total} predictions; the training is done and kept.")
-
-        with Bar("predict", 2 * len(scored), stream=sys.stderr, quiet=self.quiet) as bar:
-            for who, name in _PREDICTIONS:
-                is_teacher, absent = who == "teacher", plan.task.absent
-                detections = predict(
-                    detector, scored, plan.settings, teacher=is_teacher, absent=absent, progress=advance
-                )
-                try:
-                    write_predictions(plan.folder / name, detections, category_ids)
-                except DataFault as fault:
-                    remedy = "fetch the image again and repeat the same command: the training is done and kept"
-                    raise DataFault(fault.message, remedy=remedy) from None
+        plan, begun, quiet = self.plan, time.perf_counter(), self.quiet or not self.writes
+        absent = plan.task.absent
+        total = len(MODELS) * len(present(scored, absent))
+        with Bar("predict", total, stream=sys.stderr, quiet=quiet) as bar:
+            texts = predicted_texts(
+                detector, scored, plan.settings, category_ids, absent=absent, progress=bar.advance, stop=self.stop
+            )
+            with closing(texts), _told_to_fetch():
+                write_texts([plan.folder / name for _, name in _PREDICTIONS] if self.writes else [], texts)
         self.record.timings["predict"] = time.perf_counter() - begun
 
     def _score(self) -> None:
         """Fill in the AP of teacher and student."""
         plan, record, begun = self.plan, self.record, time.perf_counter()
-        for who, name in _PREDICTIONS:
-            scores = evaluate.score(
-                plan.val,
-                plan.folder / name,
-                groups=plan.groups,
-                max_dets=plan.task.max_dets,
-                metric=plan.task.metric,
-                check_boxes=False,
-            )
+        both = evaluate.score_several(
+            plan.val,
+            [plan.folder / name for _, name in _PREDICTIONS],
+            groups=plan.groups,
+            max_dets=plan.task.max_dets,
+            metric=plan.task.metric,
+            check_boxes=False,
+        )
+        for (who, _), scores in zip(_PREDICTIONS, both, strict=True):
             record.ap[who], record.per_class[who], record.engine = scores.columns, dict(scores.per_class), scores.engine
         record.timings["evaluate"] = time.perf_counter() - begun
+
+
+@contextmanager
+def _told_to_fetch() -> Iterator[None]:
+    """Give the fault of an image that cannot be scored the remedy of that moment."""
+    try:
+        yield
+    except DataFault as fault:
+        remedy = "fetch the image again and repeat the same command: the training is done and kept"
+        told = DataFault(fault.message, remedy=remedy)
+        told.on_all_ranks = fault.on_all_ranks
+        raise told from None
 
 
 def note_of(line: Mapping[str, float]) -> str:

@@ -96,6 +96,31 @@ def score(
         UsageFault: unknown engine or metric, an engine that does not know the metric, or max_dets below 1, a
             score floor that is not finite.
     """
+    (scores,) = score_several(
+        ground_truth,
+        [predictions],
+        groups=groups,
+        engine=engine,
+        max_dets=max_dets,
+        score_floor=score_floor,
+        metric=metric,
+        check_boxes=check_boxes,
+    )
+    return scores
+
+
+def score_several(
+    ground_truth: Path,
+    predictions: Sequence[Path | Sequence[Any]],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    engine: str = "hotcoco",
+    max_dets: int = 100,
+    score_floor: float | None = None,
+    metric: str = "coco",
+    check_boxes: bool = True,
+) -> list[Scores]:
+    """Score several sets of detections against a validation file, which is read once; otherwise as `score`."""
     if max_dets < 1:
         message = f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead."
         raise UsageFault(message, remedy="the paper's tables keep 100 an image")
@@ -105,23 +130,36 @@ def score(
     accumulate, engine_title = load_engine(engine, metric)
     truth = read_ground_truth(ground_truth, federated=metric == "lvis")
     channels = _group_channels(truth.class_names, groups, ground_truth)
-    found = read_detections(predictions, truth)
-    if check_boxes:
-        check_readings(truth, found, str(predictions) if isinstance(predictions, Path) else "predictions")
-    if score_floor is not None:
-        found = found.only(found.scores > score_floor)
-    precision = accumulate(truth, found, max_dets)
+    scores = []
+    for own in predictions:
+        found = read_detections(own, truth)
+        if check_boxes:
+            check_readings(truth, found, str(own) if isinstance(own, Path) else "predictions")
+        if score_floor is not None:
+            found = found.only(found.scores > score_floor)
+        scores.append(_scores(accumulate(truth, found, max_dets), truth.class_names, channels, engine_title))
+    return scores
 
-    scored = sorted({channel for group in channels.values() for channel in group}) or list(
-        range(len(truth.class_names))
-    )
+
+def _scores(
+    precision: NDArray[np.float64], names: Sequence[str], channels: Mapping[str, list[int]], engine: str
+) -> Scores:
+    """Return the means over a precision array.
+
+    Args:
+        precision: as ``engines.Precision``.
+        names: of all classes.
+        channels: group -> columns of its classes.
+        engine: scorer and version.
+    """
+    scored = sorted({channel for group in channels.values() for channel in group}) or list(range(len(names)))
     return Scores(
         all=_mean(precision[:, :, scored]),
         groups={group: _mean(precision[:, :, members]) for group, members in channels.items()},
-        per_class={truth.class_names[channel]: _mean(precision[:, :, channel]) for channel in scored},
+        per_class={names[channel]: _mean(precision[:, :, channel]) for channel in scored},
         ap50=_mean(precision[_IOU_50, :, scored]),
         ap75=_mean(precision[_IOU_75, :, scored]),
-        engine=engine_title,
+        engine=engine,
     )
 
 

@@ -1,30 +1,49 @@
-"""Detections of a trained detector: on the images that are scored, as a COCO result file; on D_u, for a method.
+"""Detections of a trained detector: on the images that are scored, by all ranks; on D_u, for a method.
 
-They become packed text image by image, 25 bytes a detection. As a list of Python's dicts, 100 detections on each of
-the 80,000 images of Objects365 would take 4.6 GB (measured on 8,000).
+An image is loaded once for all that look at it. As many images as fit go through a detector together, each padded as it
+would be alone (``loading.batches``), and what comes out is put back into the order that was asked for.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
 
-import msgspec
 import torch
+from torch import Tensor
 
+from cissod_bench import distributed
 from cissod_bench.contract.parts import Context, Detections, LabelledImage
 from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
-from cissod_bench.files.whole_files import replacing
-from cissod_bench.loading.loaders import ViewsDataset, scoring_batches
+from cissod_bench.errors import EnvironmentFault
+from cissod_bench.loading.batches import Chosen, InOrder, arranged, divisor_of, padded_sizes
+from cissod_bench.loading.loaders import ViewsDataset, chosen_batches, scoring_batches
 from cissod_bench.loading.sources import Source
 from cissod_bench.loading.unread import Told, refuse
+from cissod_bench.signals import stopped
+from cissod_bench.training.exchange import exchanged
+from cissod_bench.training.result_files import text_of
 
-_PIECE = 10_000  # detections that are turned into text at once
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's word for a gzip header, which it writes without a time
+Model: TypeAlias = Literal["teacher", "student"]
+MODELS: tuple[Model, ...] = ("teacher", "student")
+Detected: TypeAlias = list[tuple[int, tuple[Detections, ...] | None]]
+"""Of a batch: (place, what each model detects there); None of an image that cannot be read."""
+CPU_PIXELS = 16 * 320 * 320
+"""Of a batch on a CPU, where more at once gains nothing and takes memory (docs/costs.md): one image of ``full``."""
+
+
+def present(source: Source, absent: Collection[str] = ()) -> Sequence[int]:
+    """Return the rows of a source's images, without those that the release of the data lacks.
+
+    Args:
+        source: the images that are scored.
+        absent: names of the files that are lacking; their boxes stay undetected.
+    """
+    rows = range(len(source))
+    return [row for row in rows if source.name(row) not in absent] if absent else rows
 
 
 def predict(
@@ -36,24 +55,84 @@ def predict(
     absent: Collection[str] = (),
     progress: Callable[[int], None] = lambda images: None,
 ) -> Iterator[Detections]:
-    """Yield the detections on every image of a source.
+    """Yield the detections of one model on every image of a source, in one process.
 
     Args:
         detector: as trained.
         source: the images that are scored.
         settings: the run's.
         teacher: the teacher's detections, else the student's.
-        absent: files that the release of the data lacks; their boxes stay undetected.
+        absent: as for `present`.
         progress: told how many images were done since the last call.
     """
-    rows = range(len(source))
-    indices = [row for row in rows if source.name(row) not in absent] if absent else rows
-    for found in detections(detector, source, settings, indices, teacher=teacher):
+    for found in detections(detector, source, settings, present(source, absent), teacher=teacher):
         yield found
         progress(1)
 
 
-@torch.no_grad()
+def predicted_texts(
+    detector: SemiSupervisedDetector,
+    source: Source,
+    settings: Settings,
+    category_ids: Sequence[int],
+    *,
+    models: Sequence[Model] = MODELS,
+    absent: Collection[str] = (),
+    progress: Callable[[int], None] = lambda predictions: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[list[str], None, None]:
+    """Yield on rank 0, image by image, what every model detects, as text; the ranks share the work. Collective.
+
+    The batches are those of one process, whatever the number of ranks, and each is worked on by one rank; so is what is
+    detected. Ranks other than the first yield nothing, but have to be asked to the end.
+
+    Args:
+        detector: as trained, the same on all ranks.
+        source: the images that are scored.
+        settings: the run's; rank 0's size of a batch counts.
+        category_ids: category id of every channel.
+        models: who detects.
+        absent: as for `present`.
+        progress: told how many predictions all ranks have made since the last call, one an image and model.
+        stop: tells whether this rank was asked to stop.
+
+    Raises:
+        DataFault: an image cannot be read; on all ranks.
+        Interrupted: a rank was asked to stop; on all ranks.
+    """
+    rows = present(source, absent)
+    settings = replace(settings, test_batch=distributed.broadcast(settings.test_batch))
+    work = _Pass(detector, source, settings, rows, models)
+    own = range(distributed.rank(), len(work.batches), distributed.world_size())
+    done, total, held = 0, len(models) * len(rows), InOrder[list[str]]()
+    with closing(_texts(work.detected(own), category_ids)) as texts_of_batches:
+        for batches, asked in exchanged(texts_of_batches, stop):
+            for place, texts in (image for batch in batches for image in batch):
+                if distributed.rank() == 0:
+                    held.add(place, texts)
+                done += len(models)
+                progress(len(models))
+                if not distributed.is_distributed() and stop():
+                    raise _stopped(done, total)
+            if asked:
+                raise _stopped(done, total)
+            yield from held.ready()
+
+
+def _stopped(done: int, total: int) -> Exception:
+    words = f"Stopped after {done} of {total} predictions; the training is done and kept."
+    return stopped(words, on_all_ranks=distributed.is_distributed())
+
+
+def _texts(
+    passed: Generator[Detected, None, None], category_ids: Sequence[int]
+) -> Generator[list[tuple[int, list[str]]], None, None]:
+    """Yield of every batch pairs (place, a text of each model)."""
+    with closing(passed):
+        for batch in passed:
+            yield [(place, [text_of(own, category_ids) for own in found]) for place, found in batch if found]
+
+
 def detections(
     detector: SemiSupervisedDetector,
     source: Source,
@@ -73,15 +152,104 @@ def detections(
         teacher: the teacher's detections, else the student's.
         told: takes the images that cannot be read, which have no detections then; `refuse` ends the pass.
     """
-    dataset = ViewsDataset([source.without_boxes()], [("test",)], settings)
-    context = Context(settings.iterations, settings.iterations)
-    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers, told)) as batches:
-        for batch in batches:
-            views = batch.get("test", [])
-            results = detector.predict(views, context, teacher=teacher) if views else []
-            for view, found in zip(views, results, strict=True):
+    work = _Pass(detector, source, settings, indices, ("teacher" if teacher else "student",), told)
+    held = InOrder[tuple[Detections, ...]]()
+    with closing(work.detected(range(len(work.batches)))) as passed:
+        for batch in passed:
+            for place, found in batch:
+                held.add(place, found)
+            yield from (found for (found,) in held.ready())
+
+
+class _Pass:
+    """A pass of some models over some images, as many at once as the settings allow and the GPU's memory holds.
+
+    Args:
+        detector: as trained so far.
+        source: of the images.
+        settings: the run's.
+        indices: rows of the source.
+        models: who detects.
+        told: as for `detections`.
+    """
+
+    def __init__(
+        self,
+        detector: SemiSupervisedDetector,
+        source: Source,
+        settings: Settings,
+        indices: Sequence[int],
+        models: Sequence[Model],
+        told: Told = refuse,
+    ) -> None:
+        self.detector, self.source, self.settings, self.models, self.told = detector, source, settings, models, told
+        self.most = settings.test_batch  # views at once; half as many from the moment on at which they did not fit
+        own = int(detector.student.data_preprocessor.pad_size_divisor)
+        self.divisor = divisor_of(source.sizes, settings, own)
+        on_cpu = next(detector.student.parameters()).device.type == "cpu"
+        padded = padded_sizes(source.sizes, settings, self.divisor)
+        self.batches = arranged(indices, padded, settings.test_batch, CPU_PIXELS if on_cpu else None)
+
+    @torch.no_grad()
+    def detected(self, numbers: range) -> Generator[Detected, None, None]:
+        """Yield some batches."""
+        settings = self.settings
+        dataset = ViewsDataset([self.source.without_boxes()], [("test",)], settings)
+        context = Context(settings.iterations, settings.iterations)
+        draws = Chosen(self.batches, numbers)
+        with closing(chosen_batches(dataset, draws, settings.workers, self.told)) as loaded:
+            for number, batch in zip(numbers, loaded, strict=True):
+                views = batch.get("test", [])
+                by_model = [self._by(model, views, context) for model in self.models]
+                of_row = {found[0].image_index: found for found in zip(*by_model, strict=True)}
+                span = self.batches.span(number)
+                rows, places = self.batches.rows[span].tolist(), self.batches.places[span].tolist()
+                yield [(place, of_row.get(row)) for place, row in zip(places, rows, strict=True)]
+
+    def _by(self, model: Model, views: Sequence[dict[str, Any]], context: Context) -> list[Detections]:
+        """Return what a model detects in every view."""
+        found: list[Detections] = []
+        while len(found) < len(views):
+            some = views[len(found) : len(found) + self.most]
+            for view, of_view in zip(some, self._fitting(model, some, context), strict=False):
                 sample = view["data_samples"]
-                yield Detections(sample.img_id, sample.img_index, *found)
+                found.append(Detections(sample.img_id, sample.img_index, *of_view))
+        return found
+
+    def _fitting(
+        self, model: Model, views: Sequence[dict[str, Any]], context: Context
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return what a model detects in some views, or nothing where they do not fit: fewer will be tried next.
+
+        Raises:
+            EnvironmentFault: a single view does not fit.
+        """
+        try:
+            with _padding(self.detector, self.divisor):
+                return self.detector.predict(views, context, teacher=model == "teacher")
+        except torch.OutOfMemoryError as error:
+            if len(views) == 1:
+                raise EnvironmentFault(
+                    f"The GPU's memory does not hold a single image in prediction ({str(error).splitlines()[0]}).",
+                    remedy="end what else works on this GPU (nvidia-smi shows it) and repeat the same command",
+                ) from None
+            self.most = len(views) // 2
+        torch.cuda.empty_cache()  # only here: the error itself holds what did not fit
+        return []
+
+
+@contextmanager
+def _padding(detector: SemiSupervisedDetector, divisor: int) -> Iterator[None]:
+    """Let student and teacher pad images to multiples of ``divisor`` pixels while the block runs."""
+    preprocessors = [model.data_preprocessor for model in (detector.student, detector.teacher)]
+    before = [preprocessor.pad_size_divisor for preprocessor in preprocessors]
+    try:
+        for preprocessor in preprocessors:
+            preprocessor.pad_size_divisor = divisor
+        yield
+    finally:
+        for preprocessor, own in zip(preprocessors, before, strict=True):
+            preprocessor.pad_size_divisor = own
 
 
 def labelled_images(
@@ -101,47 +269,3 @@ def labelled_images(
             truth = view["data_samples"].gt_instances
             boxes = getattr(truth.bboxes, "tensor", truth.bboxes)
             yield LabelledImage(view["inputs"], boxes, torch.as_tensor(truth.labels))
-
-
-def _records(found: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return detections in COCO's result format."""
-    corners = found.boxes.double().cpu()
-    xywh = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
-    return [
-        {
-            "image_id": found.image_id,
-            "category_id": category_ids[label],
-            "bbox": [round(value, 3) for value in box],
-            "score": round(score, 6),
-        }
-        for box, label, score in zip(xywh, found.labels.tolist(), found.scores.double().tolist(), strict=True)
-    ]
-
-
-def _text(records: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
-    """Yield the JSON array of all records in pieces."""
-    before, waiting = b"[", list[dict[str, Any]]()
-    for some in records:
-        waiting += some
-        if len(waiting) >= _PIECE:
-            yield before + msgspec.json.encode(waiting)[1:-1]
-            before, waiting = b",", []
-    yield before + msgspec.json.encode(waiting)[1:] if waiting or before == b"[" else b"]"
-
-
-def write_predictions(path: Path, found: Iterable[Detections], category_ids: Sequence[int]) -> None:
-    """Write a COCO result file, gzipped; the same detections give the same bytes.
-
-    What is held meanwhile is the packed text: the file is opened when it is complete, so that a run that is
-    killed while it predicts leaves nothing behind.
-
-    Args:
-        path: the file.
-        found: detections, image by image.
-        category_ids: category id of every channel.
-    """
-    packer = zlib.compressobj(6, wbits=_GZIP)
-    packed = [packer.compress(piece) for piece in _text(_records(one, category_ids) for one in found)]
-    packed.append(packer.flush())
-    with replacing(path) as stream:
-        stream.writelines(packed)

@@ -16,8 +16,9 @@ from tiny import tiny_training
 
 from cissod_bench.contract.parts import Detections
 from cissod_bench.errors import DataFault
-from cissod_bench.training import predict as module
-from cissod_bench.training.predict import predict, write_predictions
+from cissod_bench.training import result_files as module
+from cissod_bench.training.predict import predict
+from cissod_bench.training.result_files import write_predictions
 
 CATEGORIES = tuple(range(3, 3 + 2 * 365, 2))
 
