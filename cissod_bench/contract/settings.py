@@ -166,7 +166,9 @@ class Settings:
     ] = True
 
     workers: Annotated[int, Meta(ge=0, le=256, description="loader processes per rank")] = 5
-    test_batch: Annotated[int, Meta(ge=1, le=4096, description="images per forward pass in scoring")] = 1
+    test_batch: Annotated[
+        int, Meta(ge=1, le=4096, description="images per forward pass in scoring, at most: as many as fit")
+    ] = 8
     checkpoint_every: Annotated[Count, Meta(description="iterations between checkpoints")] = 5000
     log_every: Annotated[Count, Meta(description="iterations between lines of log.jsonl")] = 50
 
