@@ -106,22 +106,20 @@ def predicted_texts(
     own = range(distributed.rank(), len(work.batches), distributed.world_size())
     done, total, held = 0, len(models) * len(rows), InOrder[list[str]]()
     with closing(_texts(work.detected(own), category_ids)) as texts_of_batches:
-        for batches, asked in exchanged(texts_of_batches, stop):
+        for batches, any_asked in exchanged(texts_of_batches, stop):
+            asked = any_asked
             for place, texts in (image for batch in batches for image in batch):
                 if distributed.rank() == 0:
                     held.add(place, texts)
                 done += len(models)
                 progress(len(models))
-                if not distributed.is_distributed() and stop():
-                    raise _stopped(done, total)
+                if not distributed.is_distributed() and stop():  # alone, it need not wait for the end of a batch
+                    asked = True
+                    break
             if asked:
-                raise _stopped(done, total)
+                words = f"Stopped after {done} of {total} predictions; the training is done and kept."
+                raise stopped(words, on_all_ranks=distributed.is_distributed())
             yield from held.ready()
-
-
-def _stopped(done: int, total: int) -> Exception:
-    words = f"Stopped after {done} of {total} predictions; the training is done and kept."
-    return stopped(words, on_all_ranks=distributed.is_distributed())
 
 
 def _texts(
