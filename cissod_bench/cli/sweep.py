@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
-from cissod_bench.errors import BenchError, Interrupted
+from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cissod_bench.sweeping.cells import Cell, Folders, Seen
+    from cissod_bench.sweeping.queue_file import Queue
 
 
-_PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
+_NOT_WITH_QUEUE = ("methods", "tasks", "split_seeds", "seeds", "preset_name", "profile", "changes")
 
 
 def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[int]:
@@ -41,11 +41,10 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     "--method",
     "methods",
     multiple=True,
-    required=True,
     metavar="NAME|FILE.py[+VARIANT]",
     help="Repeatable: ours, ours+gbr+gbt, my_idea.py.",
 )
-@click.option("--task", "tasks", multiple=True, required=True, metavar="NAME|FILE.toml", help="Repeatable.")
+@click.option("--task", "tasks", multiple=True, metavar="NAME|FILE.toml", help="Repeatable.")
 @click.option(
     "--split-seed",
     "split_seeds",
@@ -75,6 +74,15 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     help="Folder of kept records, laid out as below WORK-DIR/runs. What is done there is not run again; the small "
     "files of new runs are added.",
 )
+@click.option(
+    "--queue",
+    "queue_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="The whole queue in one file, in place of the options above; as examples/league.toml. It ends when nothing is "
+    "left to do here, also while others work on the rest.",
+)
+@click.option("--dry-run", is_flag=True, help="List the cells, how far each is and how long the rest takes; run none.")
 @click.option("--status", is_flag=True, help="Print how far every cell is and stop.")
 @data_root_option
 @work_dir_option
@@ -84,9 +92,9 @@ def command(
     output: Output,
     /,
     *,
-    methods: Sequence[str],
-    tasks: Sequence[str],
     results: Path | None,
+    queue_file: Path | None,
+    dry_run: bool,
     status: bool,
     data_root: Path,
     work_dir: Path,
@@ -98,22 +106,64 @@ def command(
     noted, and the queue goes on. Several sweeps may work on the same folder: they share the queue, e.g. one per GPU.
     """
     from cissod_bench.catalogue.task_files import find_task
-    from cissod_bench.split_folders.ensure import check_existing
-    from cissod_bench.sweeping.cells import Folders, cells_of
+    from cissod_bench.cli import sweep_listing
+    from cissod_bench.split_folders.ensure import check_existing, draw_options, ensure_split
+    from cissod_bench.sweeping.cells import Folders
     from cissod_bench.sweeping.sweep import Sweep
 
-    cells = cells_of(methods, tasks, **options)
-    folders = Folders(work_dir, results)
-    if status:
-        _show(output, folders, {cell: folders.look(cell) for cell in cells})
+    queue, folders = _queue(queue_file, options), Folders(work_dir, results)
+    if status or dry_run:
+        seen = {cell: folders.look(cell) for cell in queue.cells}
+        if dry_run:
+            sweep_listing.show_queue(output, folders, seen, queue.labels)
+        else:
+            sweep_listing.show_matrix(output, folders, seen)
         return
-    for named, split_seed in dict.fromkeys((cell.named, cell.split_seed) for cell in cells):
-        check_existing(find_task(named), data_root, work_dir, split_seed)
+
+    def given(cell: Cell) -> dict[str, float]:
+        percent = queue.percents.get((cell.named, cell.split_seed))
+        return {} if percent is None else {"unlabelled_percent": percent}
+
+    def draw(cell: Cell) -> None:
+        if given(cell):  # else the run draws it
+            task = find_task(cell.named)
+            drawn = draw_options(task, split_seed=cell.split_seed, **given(cell))
+            ensure_split(task, data_root, work_dir, drawn, given=given(cell).keys(), say=output.say)
+
+    for cell in {(cell.named, cell.split_seed): cell for cell in queue.cells}.values():
+        check_existing(find_task(cell.named), data_root, work_dir, cell.split_seed, **given(cell))
     environment = {"CISSOD_DATA": str(data_root), "CISSOD_WORK": str(work_dir)}
     with _live_line(output, folders) as tick:
-        seen = Sweep(cells, folders, say=output.say, tick=tick, environment=environment).run()
-    _show(output, folders, seen)
+        sweep = Sweep(queue.cells, folders, say=output.say, tick=tick, environment=environment, prepare=draw)
+        sweep.waits = queue_file is None
+        seen = sweep.run()
+    sweep_listing.show_matrix(output, folders, seen)
     _conclude(seen)
+
+
+def _queue(file: Path | None, options: dict[str, Any]) -> Queue:
+    """Return the cells that the options, or a queue file, name.
+
+    Raises:
+        UsageFault: options that do not go together, or a name or value that does not exist.
+    """
+    from cissod_bench.sweeping.cells import cells_of
+    from cissod_bench.sweeping.queue_file import Queue, read_queue
+
+    source = click.get_current_context().get_parameter_source
+    named = [name for name in _NOT_WITH_QUEUE if (where := source(name)) and where.name == "COMMANDLINE"]
+    if file is not None:
+        if named:
+            raise UsageFault(
+                f"--queue {file} names all cells; options for {', '.join(named)} do not go with it.",
+                remedy="leave them out, or write them into the file",
+            )
+        return read_queue(file)
+    if not options["methods"] or not options["tasks"]:
+        missing = "--method" if not options["methods"] else "--task"
+        raise UsageFault(f"Missing option '{missing}'.", remedy="name methods and tasks, or a file with --queue")
+    methods, tasks = options.pop("methods"), options.pop("tasks")
+    return Queue(cells_of(methods, tasks, **options), {}, {})
 
 
 def _conclude(seen: Mapping[Cell, Seen]) -> None:
@@ -129,7 +179,7 @@ def _conclude(seen: Mapping[Cell, Seen]) -> None:
             f"{len(failed)} of {len(seen)} cells failed, the first is {failed[0].title}: {seen[failed[0]].note}",
             remedy="mend the cause and repeat the same command: only what is not done is run",
         )
-    stopped = [cell for cell, one in seen.items() if one.state != "done"]
+    stopped = [cell for cell, one in seen.items() if one.state not in ("done", "running")]
     if stopped:
         raise Interrupted(
             f"{len(stopped)} of {len(seen)} cells were stopped, the first is {stopped[0].title}.",
@@ -148,45 +198,3 @@ def _live_line(output: Output, folders: Folders) -> Iterator[Callable[[Cell], No
         return
     with console.status("") as line:
         yield lambda cell: line.update(Text(f"{cell.title}  {folders.progress(cell)}"))
-
-
-def _show(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> None:
-    """Print the matrix of cells, a table a sub-task and split: methods as rows, seeds as columns."""
-    output.result([_value(folders, cell, one) for cell, one in seen.items()])
-    if not output.shows:
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    from cissod_bench.terminal import Console, Text
-
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    for group in dict.fromkeys((cell.task, cell.split_seed) for cell in seen):
-        own = {cell: one for cell, one in seen.items() if (cell.task, cell.split_seed) == group}
-        seeds = list(dict.fromkeys(cell.seed for cell in own))
-        names = dict.fromkeys(name for one in own.values() for name in one.scores())
-        what = f"{group[0]}, split seed {group[1]}" + (f": AP {' / '.join(names)}" if names else "")
-        table = Table(escape(what), *(f"seed {seed}" for seed in seeds))
-        for row in dict.fromkeys(cell.row for cell in own):
-            states = {cell.seed: _text(one) for cell, one in own.items() if cell.row == row}
-            table.add_row(Text(row), *(Text(states[seed]) for seed in seeds))
-        console.print(table)
-    for cell, one in seen.items():
-        if one.state == "failed":
-            output.tell(f"{cell.title}: {one.note}")
-
-
-def _text(one: Seen) -> str:
-    """Return a cell of the matrix: its AP of all classes and of the last group, or its state."""
-    if one.state == "done":
-        points = ("-" if value is None else f"{value:.1f}" for value in one.scores().values())
-        return f"done {' / '.join(points)}"
-    return f"{one.state} {one.note}".strip() if one.state != "failed" else "failed"
-
-
-def _value(folders: Folders, cell: Cell, one: Seen) -> dict[str, Any]:
-    """Return what --json prints of a cell."""
-    from cissod_bench.sweeping.cells import IDENTITY
-
-    facts = {name: getattr(cell, name) for name in IDENTITY}
-    return {"dir": str(folders.run(cell)), **facts, "state": one.state, "ap": one.scores() or None, "note": one.note}

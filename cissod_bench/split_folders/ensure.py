@@ -268,12 +268,12 @@ def _differing(manifest: Manifest, options: DrawOptions) -> dict[str, tuple[Any,
     return {name: (there[name], value) for name, value in wanted.items() if there[name] != value}
 
 
-def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]]) -> None:
+def _check_options(folder: Path, refused: Mapping[str, tuple[Any, Any]], remedy: str = _REMEDY) -> None:
     """Refuse a split drawn with other options than the user chose."""
     for name, (there, asked) in refused.items():
         if isinstance(there, list):  # a list of 40 classes hides the two that differ
             there, asked = [name for name in there if name not in asked], [name for name in asked if name not in there]
-        raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=_REMEDY)
+        raise UsageFault(f"{folder} holds a split with {name} {there!r}; asked for is {asked!r}.", remedy=remedy)
 
 
 def _check_same(folder: Path, manifest: Manifest, task: Task, options: DrawOptions, root: Path, remedy: str) -> None:
@@ -295,7 +295,7 @@ def _check_same(folder: Path, manifest: Manifest, task: Task, options: DrawOptio
     check_described(folder, manifest, task, options, files, remedy=remedy)
 
 
-def check_existing(task: Task, data_root: Path, work_dir: Path, split_seed: int) -> None:
+def check_existing(task: Task, data_root: Path, work_dir: Path, split_seed: int, **given: Any) -> None:
     """Refuse a split on disk that is not what its task describes now; where there is none, nothing is wrong.
 
     Args:
@@ -303,15 +303,20 @@ def check_existing(task: Task, data_root: Path, work_dir: Path, split_seed: int)
         data_root: where data sets lie; annotation files that are not there are not compared.
         work_dir: where splits lie.
         split_seed: of the draw.
+        given: options of `DrawOptions` that it must have been drawn with.
 
     Raises:
         DataFault: it was drawn from other annotation files.
-        UsageFault: the task states something else than when it was drawn.
+        UsageFault: the task states something else than when it was drawn, or it was drawn with other options than
+            those ``given``.
     """
     folder = split_folder(work_dir, task.name, split_seed)
     if (folder / MANIFEST).exists():
-        roots = [task_data_root(task, data_root, work_dir)]
-        check_still_described(folder, read_manifest(folder), task, roots, data_root, work_dir)
+        manifest, roots = read_manifest(folder), [task_data_root(task, data_root, work_dir)]
+        check_still_described(folder, manifest, task, roots, data_root, work_dir)
+        differing = _differing(manifest, draw_options(task, split_seed=split_seed, **given))
+        remedy = "choose another split seed or --work-dir, or draw it again: cissod-bench make-splits --force"
+        _check_options(folder, {name: both for name, both in differing.items() if name in given}, remedy)
 
 
 def check_still_described(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cissod_bench.errors import Interrupted
+from cissod_bench.errors import DataFault, Interrupted, UsageFault
 from cissod_bench.files.whole_files import write_bytes, write_json
 from cissod_bench.launching import child
 from cissod_bench.launching.ranks import STOPPED
@@ -22,10 +22,10 @@ from cissod_bench.records.record import RunRecord
 from cissod_bench.signals import stop_requests
 from cissod_bench.sweeping.cells import FAILURE, Cell, Folders, Seen
 from cissod_bench.sweeping.claims import claimed, run_at_work
+from cissod_bench.sweeping.estimate import seconds_of
 
 OUTPUT = "output.log"
 KEPT = (runs.PSEUDO_LABELS, runs.RECORD)  # the record last: where it lies, everything does
-_PHASES = ("train", "predict", "evaluate")
 _LINES = 5  # of a failed run's output, where it names no error
 
 
@@ -48,7 +48,7 @@ class Durations:
 
     def note(self, cell: Cell, record: RunRecord | None) -> None:
         """Take the seconds of a run that was done before."""
-        if record is not None and (seconds := sum(record.timings.get(phase, 0.0) for phase in _PHASES)) > 0:
+        if record is not None and (seconds := seconds_of(record)) > 0:
             self.recorded.setdefault(cell.task, []).append(seconds)
 
     def of(self, cells: Sequence[Cell]) -> float | None:
@@ -73,6 +73,9 @@ class Sweep:
         tick: called with the cell at work a few times a second.
         command: returns the command line of a cell.
         environment: of the cells' processes, added to this one's.
+        prepare: called before a cell is run; a fault that it raises is the cell's.
+        waits: whether to wait for cells that others work on, and take over what they leave; else the queue ends when
+            others work on all that is left.
         patience: seconds between two looks at cells that others work on.
     """
 
@@ -82,6 +85,8 @@ class Sweep:
     tick: Callable[[Cell], None] = lambda cell: None
     command: Callable[[Cell], list[str]] = lambda cell: child.run_command(cell.words())
     environment: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[Cell], None] = lambda cell: None
+    waits: bool = True
     patience: float = 2.0
     seen: dict[Cell, Seen] = field(default_factory=dict, init=False)
     durations: Durations = field(default_factory=Durations, init=False)
@@ -102,11 +107,21 @@ class Sweep:
             while left:
                 later = [cell for number, cell in enumerate(left) if not self._visit(cell, left[number + 1 :])]
                 if len(later) == len(left):
+                    if not self.waits and self._all_elsewhere(later):
+                        break
                     self._wait_for_others(later)
                 elif later:
                     self.say(f"Other processes are at work on {len(later)} of the cells; looking at them again")
                 left = later
         return self.seen
+
+    def _all_elsewhere(self, cells: Sequence[Cell]) -> bool:
+        """Tell whether nothing of some cells is left to do here; notes their states."""
+        self.seen.update({cell: self.folders.look(cell) for cell in cells})
+        free = [cell for cell in cells if self.seen[cell].state in ("waiting", "interrupted")]
+        if not free:
+            self.say(f"Other processes are at work on {len(cells)} of the cells; nothing is left to do here")
+        return not free
 
     def _settled(self, cell: Cell) -> bool:
         """Tell whether there is nothing to run, and note and keep what is there."""
@@ -143,6 +158,12 @@ class Sweep:
         self.say(f"[{number}/{len(self.cells)}] {cell.title}: {how}")
         (folder / FAILURE).unlink(missing_ok=True)
         begun = time.monotonic()
+        try:
+            self.prepare(cell)
+        except (DataFault, UsageFault) as fault:
+            self._fail(cell, fault.exit_code, f"before its start: {fault}", behind)
+            return True
+        self._stop_if_asked()
         process = child.start(self.command(cell), folder / OUTPUT, self.environment)
         try:
             code = child.wait(process, self._asked, tick=lambda: self.tick(cell), stopping=self._say_stopping)
@@ -172,10 +193,14 @@ class Sweep:
         else:
             message = message_of(folder / OUTPUT) or "it said nothing"
             ended = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-            when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            write_json(folder / FAILURE, {"exit_code": code, "message": f"{ended}: {message}", "when": when})
-            self.seen[cell] = self.folders.recorded(cell)
-            self.say(f"    failed, {ended}: {message}\n    its output: {folder / OUTPUT}; {self._rest(behind)}")
+            self._fail(cell, code, f"{ended}: {message}", behind, output=f"\n    its output: {folder / OUTPUT}")
+
+    def _fail(self, cell: Cell, code: int, message: str, behind: Sequence[Cell], *, output: str = "") -> None:
+        """Note and say that a cell failed, and why."""
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(self.folders.run(cell) / FAILURE, {"exit_code": code, "message": message, "when": when})
+        self.seen[cell] = self.folders.recorded(cell)
+        self.say(f"    failed, {message}{output}; {self._rest(behind)}")
 
     def _rest(self, cells: Sequence[Cell]) -> str:
         """Return how many cells are left and how long they will take."""

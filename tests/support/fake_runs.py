@@ -1,7 +1,8 @@
 """Cells whose runs are small processes that leave a run folder behind as a run would; for tests of the queue.
 
 What the run of a cell does depends on its seed: 0, 4, 8, ... end well; 1 fails; 2 is killed; 3 works until it is asked
-to stop. ``python fake_runs.py sweep WORK SEEDS SECONDS`` is a sweep over such cells in a process of its own.
+to stop. ``python fake_runs.py sweep WORK SEEDS SECONDS`` is a sweep over such cells in a process of its own, with
+``worker`` for ``sweep`` one that does not wait for others.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ def _run(folder: Path, record: RunRecord, seconds: float) -> None:
         runs.write_record(folder, record)
 
 
-def _sweep(work: Path, seeds: str, seconds: float) -> None:
+def _sweep(work: Path, seeds: str, seconds: float, waits: bool) -> None:
     cells = fake_cells(*map(int, seeds.split(",")))
     try:
-        fake_sweep(work, cells, seconds=seconds, say=lambda line: print(line, flush=True)).run()
+        fake_sweep(work, cells, seconds=seconds, waits=waits, say=lambda line: print(line, flush=True)).run()
     except BenchError as fault:
         sys.exit(fault.exit_code)
     except KeyboardInterrupt:
@@ -94,4 +95,4 @@ if __name__ == "__main__":
         follow_parent()
         _run(Path(place), msgspec.json.decode(what, type=RunRecord), float(how_long))
     else:
-        _sweep(Path(place), what, float(how_long))
+        _sweep(Path(place), what, float(how_long), kind == "sweep")
