@@ -102,7 +102,7 @@ def read_queue(path: Path) -> Queue:
             )
             there, first = known.setdefault(cell.place, (cell, place))
             if (there.settings, there.file) != (cell.settings, cell.file):
-                raise place.fault(
+                raise place.refusal(
                     f"{cell.title} has another file or other settings than in {first}; both would be one run's folder.",
                     remedy="give both rows the same settings, or one of them a queue file and a --work-dir of its own",
                 )
@@ -122,7 +122,7 @@ class _Place:
     def __str__(self) -> str:
         return f"rows {self.number} (line {self.line})"
 
-    def fault(self, message: str, *, remedy: str) -> UsageFault:
+    def refusal(self, message: str, *, remedy: str) -> UsageFault:
         """Return the fault of something in these rows."""
         return UsageFault(f"{self.path}, {self}: {message}", remedy=remedy)
 
@@ -135,7 +135,7 @@ class _Place:
         try:
             return make()
         except UsageFault as fault:
-            raise self.fault(fault.message, remedy=fault.remedy or _EXAMPLE) from None
+            raise self.refusal(fault.message, remedy=fault.remedy or _EXAMPLE) from None
 
 
 def _check_same_draw(first: tuple[float | None, _Place], rows: Rows, place: _Place) -> None:
@@ -143,7 +143,7 @@ def _check_same_draw(first: tuple[float | None, _Place], rows: Rows, place: _Pla
     percent, earlier = first
     if percent != rows.unlabelled_percent:
         wanted = ["the task's own" if one is None else f"{one:g}" for one in (rows.unlabelled_percent, percent)]
-        raise place.fault(
+        raise place.refusal(
             f"unlabelled_percent is {wanted[0]} here and {wanted[1]} in {earlier}, on the same task and split seed; a "
             "split is drawn once.",
             remedy="write the same unlabelled_percent in both, or take other split_seeds",
@@ -252,7 +252,7 @@ def _converted(place: _Place, table: Any) -> Rows:
     for key in table:
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.5)
-            raise place.fault(
+            raise place.refusal(
                 f"there is no key {key!r}. Known: {', '.join(known)}.",
                 remedy=f"write {near[0]!r} for {key!r}" if near else f"take {key!r} out",
             )
@@ -261,4 +261,4 @@ def _converted(place: _Place, table: Any) -> Rows:
     except msgspec.ValidationError as error:
         rule, _, where = str(error).partition(" - at `$")
         key = where.rstrip("`").lstrip(".")
-        raise place.fault(f"{key + ': ' if key else ''}{rule}.", remedy=_EXAMPLE) from None
+        raise place.refusal(f"{key + ': ' if key else ''}{rule}.", remedy=_EXAMPLE) from None
