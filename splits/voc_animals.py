@@ -64,6 +64,7 @@ TASK = Task(
     cover="useful",
     draw_defaults={"labelled_percent": 10.0, "min_instances": 10},
     exif="ignore",  # boxes refer to the stored pixels
+    crowd_ignored=True,  # difficult objects
     conversion=Conversion(SOURCES, write),
     preset="mini",
     official={"train": OFFICIAL, "val": OFFICIAL},

@@ -79,6 +79,7 @@ TASK = Task(
     draw_defaults={"min_instances": 1},
     crs_gamma=0.05,  # Sec. 4.2: everywhere but on MS-COCO
     exif="ignore",  # boxes refer to the stored pixels
+    crowd_ignored=True,  # difficult objects
     conversion=Conversion(SOURCES, write),
     preset="mini",
     official={"train": OFFICIAL, "val": OFFICIAL},

@@ -138,7 +138,8 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
     backbone = backbone_of(plan.settings)
     known = {} if backbone is None else {"pretrained backbone": f"{backbone.kind} {backbone.sha256}"}
     check_alike(known)
-    detector = _detector(plan, plan.method.parts(facts_of(plan, labelled, unlabelled)), backbone)
+    parts = plan.method.parts(facts_of(plan, labelled, unlabelled))
+    detector = _detector(plan, parts, backbone, ignores=has_ignore_regions(plan, labelled))
     return Training(
         detector.to_device(device),
         ViewsDataset(both, (("sup",), ("weak", "strong")), plan.settings),
@@ -184,9 +185,22 @@ def facts_of(plan: Plan, labelled: Source, unlabelled: Source) -> RunFacts:
     )
 
 
-def _detector(plan: Plan, parts: Parts, backbone: Backbone | TimmWeights | None) -> SemiSupervisedDetector:
+def has_ignore_regions(plan: Plan, labelled: Source) -> bool:
+    """Return whether what lies in ignore regions is no background in training.
+
+    Args:
+        plan: of the run.
+        labelled: as `sources` gives it.
+    """
+    if plan.manifest.dm_minority == "ignore" or plan.method.images == "promoted":
+        return True
+    return plan.task.crowd_ignored and bool(labelled.ignored.any())
+
+
+def _detector(
+    plan: Plan, parts: Parts, backbone: Backbone | TimmWeights | None, *, ignores: bool
+) -> SemiSupervisedDetector:
     """Return student, teacher and parts with their initial weights."""
-    ignores = plan.manifest.dm_minority == "ignore" or plan.method.images == "promoted"
     kind = None if backbone is None else backbone.kind
     model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=IGNORE_IOF if ignores else -1.0, kind=kind)
     detector = SemiSupervisedDetector(model, parts, plan.settings, plan.groups, plan.classes)

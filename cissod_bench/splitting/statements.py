@@ -27,7 +27,7 @@ _ELSEWHERE = frozenset(
     {"title", "source", "name", "file", "official"}  # change no split and no score
     | {"iterations", "repeat_threshold", "crs_gamma", "exif"}  # of a run, which compares them with its record
     | {"draw", "prepare"}  # code; the manifest's "algorithm" stands for it
-    | {"conversion", "preset"}  # the files it writes are hashed; of a run
+    | {"conversion", "preset", "crowd_ignored"}  # the files it writes are hashed; of a run
     | {"draw_defaults"}  # resolved, in the options
 )
 _OLDER = ("images", "naming", "metric", "max_dets", *OPTIONS)  # what manifests held before they held the statement

@@ -60,6 +60,7 @@ class Task:
         swapped: files whose annotated width and height are exchanged, unless the image itself shows that they are not.
         exif: whether images are turned as their EXIF orientation says; for all roles, or role -> value ("auto" for the
             others).
+        crowd_ignored: whether regions with iscrowd 1 are no background in training; the paper's code trains on them.
         absent: files that the annotations name and the release lacks.
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
@@ -88,6 +89,7 @@ class Task:
     naming: Naming = "file_name"
     swapped: tuple[str, ...] = ()
     exif: Exif | Mapping[str, Exif] = "auto"
+    crowd_ignored: bool = False
     absent: tuple[str, ...] = ()
     draw_defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None

@@ -241,7 +241,7 @@ def test_every_field_of_a_task_is_stated_or_known_to_concern_no_split(tiny_coco:
         **{"swapped": ("a.jpg",), "absent": ("a.jpg",), "draw_defaults": {"unlabelled_percent": 50.0}},
     }
     apart = {"title", "source", "name", "file", "official", "draw"}
-    apart |= {"iterations", "repeat_threshold", "crs_gamma", "exif", "preset"}  # of a run
+    apart |= {"iterations", "repeat_threshold", "crs_gamma", "exif", "preset", "crowd_ignored"}  # of a run
     for one in fields(Task):
         if one.name in others:
             assert stated(replace(task, **{one.name: others[one.name]})) != stated(task), one.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from split_folders import content
 from voc_folders import BOX, YEAR, add_image, name_of, object_text, small_copy
 
 from cissod_bench.annotations.reading import read_annotations
-from cissod_bench.catalogue import load_task
+from cissod_bench.catalogue import load_method, load_task
 from cissod_bench.errors import DataFault
+from cissod_bench.running.assembly import has_ignore_regions, sources
 from cissod_bench.running.plan import make_plan
 from cissod_bench.split_folders.data_check import DataCheck, Depth
 from cissod_bench.split_folders.ensure import draw_options, dry_split, ensure_split, missing_inputs
@@ -133,12 +135,21 @@ def test_the_files_are_written_once_and_again_when_the_copy_changes(small: Task,
 
 
 def test_a_run_reads_the_photographs_from_the_data_root(small: Task, tmp_path: Path) -> None:
-    from cissod_bench.catalogue import load_method
-
     made = make_plan(small, load_method("soft-teacher"), data_root=tmp_path / "data", work_dir=tmp_path / "work")
     photographs = tmp_path / "data" / VOC2012 / "JPEGImages"
     assert {folder.resolve() for folder in made.images.values()} == {photographs.resolve()}
     assert made.preset == small.usual_preset == "mini"
+
+
+@pytest.mark.parametrize("difficult", [True, False])
+def test_difficult_objects_of_d_l_are_no_background_in_training(tmp_path: Path, difficult: bool) -> None:
+    task = small_copy(tmp_path / "data", difficult=("dog", "cat") if difficult else ())
+    made = make_plan(task, load_method("soft-teacher"), data_root=tmp_path / "data", work_dir=tmp_path / "work")
+    labelled, _ = sources(made)
+    assert labelled.ignored.any() == difficult
+    assert has_ignore_regions(made, labelled) == difficult
+    other = replace(made, task=replace(task, crowd_ignored=False))
+    assert not has_ignore_regions(other, labelled)
 
 
 def test_data_check_tells_what_is_there_missing_and_broken(small: Task, tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def add_image(root: Path, number: int, *objects: Object, difficult: Sequence[Obj
 BOX = (3.0, 2.0, 20.5, 19.0)
 
 
-def small_copy(root: Path, images: int = 80) -> Task:
+def small_copy(root: Path, images: int = 80, difficult: Sequence[str] = ("dog",)) -> Task:
     """Write a copy with animals, people and difficult objects; return the task of voc-animals that counts these.
 
-    Every fourth image shows a minority class; every fifth a person beside, every tenth a difficult dog.
+    Every fourth image shows a minority class; every fifth a person beside, every tenth ``difficult`` objects.
     """
     boxes = dict.fromkeys(("person", "dog", "cat", "sheep", "horse", "cow"), 0)
     for number in range(1, images + 1):
@@ -76,7 +76,7 @@ def small_copy(root: Path, images: int = 80) -> Task:
         for name in shown:
             boxes[name] += 1
         objects = [(name, BOX) for name in shown]
-        add_image(root, number, *objects, difficult=[("dog", (1, 1, 9, 9))] * (number % 10 == 0))
+        add_image(root, number, *objects, difficult=[(name, (1, 1, 9, 9)) for name in difficult if number % 10 == 0])
     counted = replace(ANIMALS, years={YEAR: images}, boxes=boxes, all_boxes=sum(boxes.values()))
     return counting(counted)
 
