@@ -66,6 +66,6 @@ TASK = Task(
     exif="ignore",  # boxes refer to the stored pixels
     crowd_ignored=True,  # difficult objects
     conversion=Conversion(SOURCES, write),
-    preset="mini",
+    preset="photo",
     official={"train": OFFICIAL, "val": OFFICIAL},
 )

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
 @click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
 @click.option(
-    "--preset", "preset_name", metavar="full|photo|mini|smoke", help="Scale.  [default: full, mini for toy tasks]"
+    "--preset",
+    "preset_name",
+    metavar="full|photo|mini|smoke",
+    help="Scale.  [default: full; mini for toy tasks, photo for photographs]",
 )
 @click.option(
     "--profile",

@@ -64,7 +64,10 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     help="Seeds of the training; repeatable.",
 )
 @click.option(
-    "--preset", "preset_name", metavar="full|photo|mini|smoke", help="Scale.  [default: full, mini for toy tasks]"
+    "--preset",
+    "preset_name",
+    metavar="full|photo|mini|smoke",
+    help="Scale.  [default: full; mini for toy tasks, photo for photographs]",
 )
 @click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")

@@ -135,10 +135,11 @@ def test_the_files_are_written_once_and_again_when_the_copy_changes(small: Task,
 
 
 def test_a_run_reads_the_photographs_from_the_data_root(small: Task, tmp_path: Path) -> None:
-    made = make_plan(small, load_method("soft-teacher"), data_root=tmp_path / "data", work_dir=tmp_path / "work")
+    where = {"data_root": tmp_path / "data", "work_dir": tmp_path / "work"}
+    made = make_plan(small, load_method("soft-teacher"), **where)
     photographs = tmp_path / "data" / VOC2012 / "JPEGImages"
     assert {folder.resolve() for folder in made.images.values()} == {photographs.resolve()}
-    assert made.preset == small.usual_preset == "mini"
+    assert made.preset == small.usual_preset == "photo"
 
 
 @pytest.mark.parametrize("difficult", [True, False])
