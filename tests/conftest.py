@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from commands import Called
+from shapes import copy_shapes
 
 from cissod_bench import cli
-from cissod_bench.splitting.toy_images import write_shapes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, before it is imported: tests run in a process a core
 
@@ -49,7 +49,7 @@ def tiny_coco(tmp_path: Path) -> Path:
     """Return a data root with a task file ``tiny.toml`` and the COCO-style data set it names: 40 + 10 images."""
     root = tmp_path / "data"
     weights = {"circle": 2.0, "square": 1.5, "triangle": 1.0, "heart": 1.0, "arrow": 0.8}
-    write_shapes(root / "tiny", {"train": 40, "val": 10}, weights, seed=7, most=4)
+    copy_shapes(root / "tiny", {"train": 40, "val": 10}, weights, seed=7)
     (root / "tiny.toml").write_text(TINY_TASK, encoding="utf-8")
     return root
 

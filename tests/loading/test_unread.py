@@ -23,7 +23,7 @@ from cissod_bench.running import assembly, preflight, run
 from cissod_bench.running.plan import Plan
 from cissod_bench.training.loop import Training
 
-SHORT = ("iterations=4", "generations=2", "checkpoint_every=2", "log_every=1")
+SHORT = ("iterations=4", "generations=2", "checkpoint_every=2", "log_every=1", "workers=1")
 
 
 def _other_size(path: Path) -> None:

@@ -1,54 +1,138 @@
-"""A process that has imported what trainings need and forks ranks: as fresh as new processes, without their start.
+"""A process that has imported what trainings need and forks Python programs: as fresh as new ones, without their start.
 
-It reads jobs from stdin, one JSON object a line ({"code", "log", "ranks": [environment, ...]}), and answers each with
-the exit codes of its ranks. A rank that fails ends the others.
+``forks.Fork`` asks for one over a socket: what to run, and the three streams it shall have. It is told the process id,
+and, when the program has ended, how. The nursery ends with the process that started it.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import runpy
 import signal
+import socket
 import sys
+from collections.abc import Mapping, Sequence
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
+from cissod_bench.quiet import quiet_imports
 
-def answered(pids: list[int]) -> list[int]:
-    """Wait for the ranks; return their exit codes."""
-    codes: dict[int, int] = {}
-    while len(codes) < len(pids):
-        pid, status = os.wait()
-        codes[pid] = os.waitstatus_to_exitcode(status)
-        if codes[pid] != 0:
-            for other in set(pids) - set(codes):
-                os.kill(other, signal.SIGKILL)
-    return [codes[pid] for pid in pids]
+# What trainings import, once for all of them; much of it comes with the first model or optimiser that is built.
+PRELOADED = (
+    "detectors", "mmdet.models", "mmdet.datasets", "torch._dynamo", "torch.onnx", "hotcoco", "cissod_bench.running.run",
+    "cissod_bench.running.assembly", "cissod_bench.detector.model_config", "cissod_bench.detector.assigners",
+    "cissod_bench.detector.cpu_operators", "cissod_bench.loading.transforms", "cissod_bench.splitting.scenarios",
+)  # fmt: skip
 
 
-def become(job: dict[str, Any], environment: dict[str, str]) -> None:
-    """Turn a fork into a rank: its variables, its output in the job's log, nothing to read."""
+class Nursery:
+    """Forks on request and tells who asked how each fork ended.
+
+    Args:
+        listener: where requests come in.
+        lifeline: a descriptor that ends with the process that started this one.
+    """
+
+    def __init__(self, listener: socket.socket, lifeline: int) -> None:
+        self.listener, self.lifeline = listener, lifeline
+        self.askers: dict[int, socket.socket] = {}
+        self.woken, self.wake = os.pipe()
+        for end in (self.woken, self.wake):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self.wake)
+        self.selector = DefaultSelector()
+        for source in (listener, lifeline, self.woken):
+            self.selector.register(source, EVENT_READ)
+
+    def job(self) -> dict[str, Any]:
+        """Serve until this process is a fork with something to do; return that. The nursery itself leaves here."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    asker, _ = self.listener.accept()
+                    job = self.fork(asker)
+                    if job is not None:
+                        return job
+                elif key.fd == self.woken:
+                    os.read(self.woken, 4096)
+                    self.tell()
+                elif not os.read(self.lifeline, 4096):
+                    sys.exit()
+
+    def fork(self, asker: socket.socket) -> dict[str, Any] | None:
+        """Fork as a request says; return it in the fork."""
+        size = int.from_bytes(asker.recv(4, socket.MSG_WAITALL), "big")
+        text, streams, _, _ = socket.recv_fds(asker, size, 3)
+        while len(text) < size:
+            text += asker.recv(size - len(text))
+        pid = os.fork()
+        if pid == 0:
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            self.leave(asker)
+        for stream in streams:
+            os.close(stream)
+        if pid == 0:
+            job: dict[str, Any] = json.loads(text)
+            return job
+        self.askers[pid] = asker
+        asker.sendall(pid.to_bytes(4, "big"))
+        return None
+
+    def leave(self, asker: socket.socket) -> None:
+        """Close in a fork what is the nursery's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        for end in (self.lifeline, self.woken, self.wake):
+            os.close(end)
+        for held in (asker, self.listener, *self.askers.values()):
+            held.close()
+
+    def tell(self) -> None:
+        """Hand on how forks have ended."""
+        while self.askers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            with self.askers.pop(pid) as asker:
+                try:
+                    asker.sendall(status.to_bytes(4, "big"))
+                except OSError:  # who asked has gone
+                    continue
+
+
+def become(words: Sequence[str], folder: str, environment: Mapping[str, str], *, session: bool) -> None:
+    """Run a command line of Python as this interpreter started with it would: ``-m``, ``-c`` or a script."""
+    if session:
+        os.setsid()
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
-        os.dup2(target, stream)
-
-
-def main() -> None:
-    for line in iter(sys.stdin.readline, ""):
-        job, pids = json.loads(line), []
-        for environment in job["ranks"]:
-            pid = os.fork()
-            if pid == 0:
-                become(job, environment)
-                exec(compile(job["code"], job["log"], "exec"), {"__name__": "__main__"})
-                return
-            pids.append(pid)
-        print(json.dumps(answered(pids)), flush=True)
+    kind, *rest = words
+    if kind == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = list(words)
+        runpy.run_path(kind, run_name="__main__")
 
 
 if __name__ == "__main__":
-    import detectors  # noqa: F401  what ranks import, once for all of them
-    import tiny  # noqa: F401
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    import forks
+    import tiny
 
-    main()
+    tiny.tiny_images()
+    with quiet_imports():
+        for name in PRELOADED:
+            importlib.import_module(name)
+    job = Nursery(listener, os.dup(0)).job()
+    forks.fork_children()
+    become(**job)

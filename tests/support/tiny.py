@@ -7,26 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shapes import copy_shapes, drawn
 
 from cissod_bench.catalogue import load_method, load_task
 from cissod_bench.contract.method import Method
 from cissod_bench.running.assembly import prepare
 from cissod_bench.running.plan import Plan, make_plan
 from cissod_bench.splitting.task import Task
-from cissod_bench.splitting.toy_images import write_shapes
 from cissod_bench.training.loop import Training
 
 WEIGHTS = {"circle": 1.2, "heart": 1.0, "square": 1.1, "arrow": 1.0}
-# Small enough that an iteration takes a few tenths of a second; its random teacher gives pseudo labels.
+# Small enough that an iteration takes a few tenths of a second; its random teacher gives pseudo labels; a
+# loader process would take as long to start as all of it.
 CHANGES = (
     "base_channels=8", "fpn_channels=16", "fc_channels=32", "roi_samples=16", "rpn_samples=16", "proposals_train=50,20",
     "proposals_test=50,20", "labelled_per_gpu=1", "unlabelled_per_gpu=2", "initial_threshold=0.06",
-    "rpn_threshold=0.15", "theta=0.15", "box_threshold=5",
+    "rpn_threshold=0.15", "theta=0.15", "box_threshold=5", "workers=0",
 )  # fmt: skip
 
 
+COUNTS = {"train": 40, "val": 6}
+
+
+def tiny_images() -> None:
+    """Draw the images of the tiny task now, once for this process and its forks."""
+    drawn(COUNTS, WEIGHTS, 1)
+
+
 def _prepare(folder: Path) -> None:
-    write_shapes(folder, {"train": 40, "val": 6}, WEIGHTS, seed=1, most=4)
+    copy_shapes(folder, COUNTS, WEIGHTS, seed=1)
 
 
 def tiny_task(**changes: Any) -> Task:
