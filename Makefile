@@ -1,7 +1,8 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Both set .venv up first, which happens once.
 VENV ?= .venv
 BIN := $(VENV)/bin
-TESTS := -n auto --maxprocesses 8  # a process a core; each takes about 1 GB
+# A process a core, each of about 1 GB; a file is one process's, so that its fixtures are made once.
+TESTS := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
