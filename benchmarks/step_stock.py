@@ -5,6 +5,7 @@ Its operators, its allocator and its model are stock: of ours it takes the setti
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,10 @@ def optimiser_of(settings: Settings, student: nn.Module) -> torch.optim.Optimize
 def stock_model(settings: Settings, work: Work, folder: Path) -> Any:
     """Return the model with the weights of the folder."""
     register_all_modules()
-    model = MODELS.build(stock_config(settings, work.classes))
+    config = stock_config(settings, work.classes)
+    if config.detector.backbone.type == "TimmBackbone":  # mmdet has none; ours is timm's network and nothing else
+        importlib.import_module("cissod_bench.detector.timm_backbone")
+    model = MODELS.build(config)
     weights = torch.load(folder / WEIGHTS, weights_only=True)
     model.student.load_state_dict(weights)
     model.teacher.load_state_dict(weights)
