@@ -49,7 +49,12 @@ class Settings:
     clip_norm: Annotated[
         float, Meta(ge=0, le=1e9, description="largest gradient norm; 0 leaves gradients as they are")
     ] = 0.0
-    amp: Annotated[bool, Meta(description="mixed precision on GPUs, with a dynamic loss scale")] = True
+    amp: Annotated[
+        Literal["off", "bf16", "fp16"],
+        Meta(
+            description="what layers compute in; fp16 needs a GPU and has a dynamic loss scale, bf16 works on CPUs, too"
+        ),
+    ] = "fp16"
 
     unsup_weight: Annotated[
         float, Meta(ge=0, le=1e6, description="lambda_u, weight of all losses on unlabelled images")

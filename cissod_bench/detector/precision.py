@@ -6,10 +6,42 @@ pixels), and mmdet makes anchors in the precision of the RPN's outputs and casts
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cissod_bench.errors import UsageFault
+
+_NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def check_mixed(amp: str, device: torch.device) -> None:
+    """Refuse a number format that the device's layers do not compute in.
+
+    Args:
+        amp: the setting.
+        device: of the training.
+
+    Raises:
+        UsageFault: fp16 without a GPU.
+    """
+    if amp == "fp16" and device.type == "cpu":
+        raise UsageFault(
+            "Setting amp=fp16 needs a GPU, and there is none: a CPU has no layers in fp16.",
+            remedy="--set amp=off, or --set amp=bf16 where the processor has it in hardware (lscpu names avx512_bf16)",
+        )
+
+
+def mixed(amp: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which layers compute in the setting's number format; with "off" it changes nothing.
+
+    Args:
+        amp: the setting.
+        device: of the training.
+    """
+    return torch.autocast(device.type, dtype=_NUMBERS[amp]) if amp in _NUMBERS else nullcontext()
 
 
 def without_autocast(device: torch.device) -> torch.autocast:

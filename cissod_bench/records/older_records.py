@@ -20,13 +20,16 @@ LACKING: Mapping[str, Any] = MappingProxyType(
     {"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet"}
 )
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.
-RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType({"strong_views": {"full": "mmdet"}})
+# amp was whether GPUs compute in half precision.
+RENAMED: Mapping[str, Mapping[Any, str]] = MappingProxyType(
+    {"strong_views": {"full": "mmdet"}, "amp": {True: "fp16", False: "off"}}
+)
 
 
-def _renamed(settings: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return settings with other names for some of their values; what is no text has none."""
+def _renamed(settings: Mapping[str, Any], names: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return settings with other names for some of their values; what is no text or truth has none."""
     return {
-        name: names[name].get(value, value) if name in names and isinstance(value, str) else value
+        name: names[name].get(value, value) if name in names and isinstance(value, str | bool) else value
         for name, value in settings.items()
     }
 
@@ -39,6 +42,8 @@ def brought_up_to_date(record: RunRecord) -> RunRecord:
     if not RENAMED.keys() <= record.settings.keys():
         return record
     settings, paper = {**LACKING, **_renamed(record.settings, RENAMED)}, json.loads(json.dumps(asdict(FULL)))
+    if record.settings["amp"] is True and record.hardware.get("type") == "cpu":
+        settings["amp"] = "off"  # it was for GPUs alone
     departures = dict(record.departures)
     for name in {**RENAMED, **LACKING}:  # a set's order changes from process to process, and files of reports with it
         departures.pop(name, None)

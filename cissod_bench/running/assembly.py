@@ -18,6 +18,7 @@ from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
 from cissod_bench.contract.parts import Parts
 from cissod_bench.contract.stages import spans, unlabelled_from
 from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
+from cissod_bench.detector.precision import check_mixed
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault
 from cissod_bench.files.hashing import mix
@@ -130,7 +131,9 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
         DataFault: D_l or D_u has no image, an image file stands in two records, or the pretrained backbone's file does
             not fit.
         EnvironmentFault: that file can neither be read nor fetched.
+        UsageFault: the device does not compute in the number format of the settings.
     """
+    check_mixed(plan.settings.amp, device)
     both = labelled, unlabelled = sources(plan, scored)
     _check_images(plan, both)
     # Weights are drawn on every rank from the run's seed, so they are equal everywhere.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from cissod_bench import distributed
 from cissod_bench.contract.parts import Context, Detections
 from cissod_bench.contract.settings import Settings, learning_rate
 from cissod_bench.contract.stages import spans
+from cissod_bench.detector.precision import mixed
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.files.hashing import mix
 from cissod_bench.loading.loaders import ViewsDataset, training_batches
@@ -92,7 +93,6 @@ class Training:
         self.statistics, self.report = statistics, report
         detector.observer = statistics.observe if statistics is not None else None
         self.device = next(detector.student.parameters()).device
-        self.amp = settings.amp and self.device.type == "cuda"
         self.spans = spans(detector.parts.stages(), settings.iterations)
         self.position = checkpoint.Position()
         self.interval = Interval()
@@ -109,7 +109,7 @@ class Training:
             detector.parts.enter_stage(model, context)
         detector.teacher.requires_grad_(False)
         self.optimiser = make_optimiser(settings, detector.student)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         self.model: nn.Module = detector
         if distributed.is_distributed():
             # Wrapped here because a CPU module takes no device_ids (B18).
@@ -269,7 +269,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         context = self._context(iteration)
-        with self._autocast():
+        with mixed(self.settings.amp, self.device):
             losses = self.model(batch, context)
         total = torch.stack([value.float().sum() for value in losses.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
@@ -308,6 +308,3 @@ class Training:
         return Context(
             iteration, settings.iterations, place.generation, settings.generations, place.stage, student=student
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type) if self.amp else nullcontext()

@@ -63,9 +63,10 @@ def test_learning_rate_is_scaled_with_the_images_an_iteration() -> None:
 
 def test_set_changes_a_setting_and_keeps_its_type() -> None:
     changed = with_changes(
-        MINI, ["lr=0.5", "short-side=50,60", "amp=true", "optimiser=sgd", "milestones=0.5", "depth=34"]
+        MINI,
+        ["lr=0.5", "short-side=50,60", "amp=bf16", "teacher_ramp=false", "optimiser=sgd", "milestones=0.5", "depth=34"],
     )
-    assert (changed.lr, changed.short_side, changed.amp) == (0.5, (50, 60), True)
+    assert (changed.lr, changed.short_side, changed.amp, changed.teacher_ramp) == (0.5, (50, 60), "bf16", False)
     assert (changed.optimiser, changed.milestones, changed.depth) == ("sgd", (0.5,), 34)
 
 
@@ -78,7 +79,8 @@ def test_set_changes_a_setting_and_keeps_its_type() -> None:
         ("iterations=1.5", "Setting 'iterations' must be an integer"),
         ("optimiser=lion", "Setting 'optimiser' must be one of sgd, adamw"),
         ("short_side=100", "must be 2 numbers separated by commas"),
-        ("amp=maybe", "must be true or false"),
+        ("teacher_ramp=maybe", "must be true or false"),
+        ("amp=true", "Setting 'amp' must be one of off, bf16, fp16. Got 'true' instead"),
         ("theta=1.5", "Setting 'theta' must be in [0, 1]. Got 1.5 instead"),
         ("iterations=0", "Setting 'iterations' must be at least 1. Got 0 instead"),
         ("iterations=3", "Setting 'generations' must be at most 'iterations' (3). Got 10 instead"),

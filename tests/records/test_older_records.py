@@ -77,6 +77,23 @@ def test_kept_records_state_what_a_run_of_mini_states_today() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "device", "amp"),
+    [(True, "cuda", "fp16"), (True, "cpu", "off"), (False, "cuda", "off"), (False, "cpu", "off")],
+)
+def test_mixed_precision_of_older_records_means_what_it_meant(written: bool, device: str, amp: str) -> None:
+    one = record(replace(FULL, amp=amp), amp=written)
+    one = replace(one, hardware={"world_size": 8, "type": device}, departures={} if written else {"amp": [True, False]})
+    read = brought_up_to_date(one)
+    assert read.settings["amp"] == amp
+    assert read.departures == ({} if amp == "fp16" else {"amp": ["fp16", amp]})
+
+
+def test_mixed_precision_is_hashed_as_it_was() -> None:
+    found = [as_first_written(asdict(replace(MINI, amp=amp)))["amp"] for amp in ("off", "fp16", "bf16")]
+    assert found == [False, True, "bf16"]
+
+
+@pytest.mark.parametrize(
     ("changes", "written"),
     [
         ({"strong_views": "mmdet", "teacher_proposals": "test"}, {"strong_views": "full"}),
@@ -97,6 +114,7 @@ def test_the_identity_of_a_small_run_is_what_it_was(tmp_path: Path) -> None:
 
     plan = tiny_plan(tmp_path)
     kept = {k: v for k, v in asdict(plan.settings).items() if k not in {*runs_free(), *LACKING}}
+    kept["amp"] = False  # as "off" was written then
     names = (plan.task.name, plan.method.name, plan.variant, plan.profile, str(plan.seed))
     text = json.dumps([names, kept], sort_keys=True)
     assert plan.identity()["settings"] == sha256(text.encode()).hexdigest()
