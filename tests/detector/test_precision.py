@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.parts import Context
 from cissod_bench.detector.precision import as_float, without_autocast
+from cissod_bench.errors import UsageFault
 
 WIDE = {"height": 96, "width": 1600}
 FEW = replace(TINY, proposals_train=(300, 200), proposals_test=(300, 200), max_dets=300, score_floor=0.0, nms_iou=1.0)
@@ -152,6 +154,36 @@ def test_losses_of_every_method_are_float32_and_finite_in_mixed_precision(method
     total = torch.stack([value.sum() for value in losses.values()]).sum()
     assert torch.isfinite(total)
     total.backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("method", ["soft-teacher", "ours", "eqlv2", "c2am", "daso", "defrcn", "crest"])
+def test_two_steps_of_every_method_in_bf16_are_near_those_in_float32(method: str, tmp_path: Any) -> None:
+    from tiny import tiny_training
+
+    lines: dict[str, list[dict[str, float]]] = {}
+    for amp in ("off", "bf16"):
+        training = tiny_training(tmp_path, load_method(method), "iterations=12", "workers=0", f"amp={amp}")
+        training.log = lines.setdefault(amp, []).append
+        training.run(until=2)
+        assert training.position.skipped == 0
+        assert not training.scaler.is_enabled()
+        assert {p.dtype for p in training.detector.parameters()} == {torch.float32}
+    plain, half = lines["off"][0], lines["bf16"][0]
+    losses = [name for name in plain if "loss" in name]
+    assert [name for name in losses if not math.isfinite(half[name])] == []
+    labelled = [name for name in losses if not name.startswith("unsup") and name != "loss"]
+    assert [half[name] for name in labelled] == pytest.approx([plain[name] for name in labelled], rel=0.02)
+    assert half["loss"] == pytest.approx(plain["loss"], rel=0.1)  # few pseudo boxes, and one more or less counts
+    assert half["loss"] != plain["loss"]
+    assert math.isfinite(lines["bf16"][1]["loss"])
+
+
+def test_fp16_without_a_gpu_is_refused(tmp_path: Any) -> None:
+    from tiny import tiny_training
+
+    with pytest.raises(UsageFault, match="amp=fp16 needs a GPU") as told:
+        tiny_training(tmp_path, "soft-teacher", "amp=fp16")
+    assert told.value.remedy.startswith("--set amp=off")
 
 
 def _batches(training: Any) -> Iterator[Any]:
