@@ -171,21 +171,23 @@ class Balance(nn.Module):
         """Move the state by an iteration's sums over all ranks: average, targets, class logits, running means.
 
         Args:
-            sums: shape (size,); they are used up.
+            sums: shape (size,); they are used up. Where they count no proposal nothing moves.
             iteration: counted from 0.
         """
         matrices, (normalisers, rows, row_weights), counts = self._parts(sums)
         scales = gbr.branch_scales(self.constants.mix, normalisers, rows, self.unsup_weight)
-        self._average(matrices, scales, iteration)
+        counted = rows.sum() > 0
+        self._average(matrices, scales, iteration, counted)
         self.seen |= counts > 0
         if iteration >= self.warmup:
-            self._align(iteration)
+            self._align(iteration, counted)
         if self.constants.mean_momentum is not None:
             self._average_weights(row_weights, rows, self.constants.mean_momentum)
 
-    def _average(self, matrices: Tensor, scales: Tensor, iteration: int) -> None:
+    def _average(self, matrices: Tensor, scales: Tensor, iteration: int, counted: Tensor) -> None:
         own = self.constants
-        rate = gbr.averaging_rate(iteration, own.matrix_momentum, self.warmup, own.cumulative)
+        rate = counted * gbr.averaging_rate(iteration, own.matrix_momentum, self.warmup, own.cumulative)
+        rate = rate.to(self.by_source.dtype)
         # In place: new memory for matrices of 1204 x 1204 would take most of the time.
         labelled, unlabelled = matrices.mul_(scales[:, None, None])
         if own.one_by_one:
@@ -193,7 +195,7 @@ class Balance(nn.Module):
         else:
             self.by_source.lerp_(labelled.add_(unlabelled), rate)
 
-    def _align(self, iteration: int) -> None:
+    def _align(self, iteration: int, counted: Tensor) -> None:
         own, weights = self.constants, self.weights
         held = gbr.without_gradient(self.matrix, self.seen) if own.hold_unseen else None
         unit = -self.matrix.diagonal().min() if own.relative_epsilon else self.matrix.new_ones(())
@@ -206,7 +208,7 @@ class Balance(nn.Module):
             background_bounds=own.background_bounds,
         )
         passed = sum(iteration >= share * self.iterations for share in self.milestones)
-        self.logits, self.velocity = gbr.alignment_step(
+        moved = gbr.alignment_step(
             self.logits,
             self.velocity,
             targets,
@@ -216,6 +218,8 @@ class Balance(nn.Module):
             decay=own.decay,
             held=held,
         )
+        before = self.logits, self.velocity
+        self.logits, self.velocity = (torch.where(counted, *pair) for pair in zip(moved, before, strict=True))
 
     def _average_weights(self, totals: Tensor, rows: Tensor, momentum: float) -> None:
         if not self.constants.shared_mean:

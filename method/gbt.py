@@ -107,11 +107,13 @@ def running_scores(
     return torch.where(number > 0, torch.where(counts < warmup, start, averaged), scores)
 
 
-def scores_and_labels(detections: Sequence[Detections]) -> tuple[Tensor, Tensor]:
-    """Return score and label of all detections above `SCORE_FLOOR`, shape (M,) each."""
+def scores_and_labels(detections: Sequence[Detections]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return score and label of all detections and whether each is above `SCORE_FLOOR` and counts, shape (M,) each.
+
+    The others are not cut off: a GPU would be waited for.
+    """
     scores, labels = (torch.cat([getattr(one, name) for one in detections]) for name in ("scores", "labels"))
-    kept = scores > SCORE_FLOOR
-    return scores[kept], labels[kept]
+    return scores, labels, scores > SCORE_FLOOR
 
 
 class RunningScores(nn.Module):
@@ -135,10 +137,10 @@ class RunningScores(nn.Module):
 
     def collect(self, sums: Tensor, detections: Sequence[Detections]) -> None:
         """Add the teacher's detections, and their scores, to this iteration's sums, shape (2 n,)."""
-        scores, labels = scores_and_labels(detections)
+        scores, labels, counted = scores_and_labels(detections)
         number, total = sums.view(2, -1)
-        number.index_add_(0, labels, torch.ones_like(scores, dtype=number.dtype))
-        total.index_add_(0, labels, scores.to(total.dtype))
+        number.index_add_(0, labels, counted.to(number.dtype))
+        total.index_add_(0, labels, (scores * counted).to(total.dtype))
 
     def update(self, sums: Tensor, iteration: int) -> None:
         """Move the scores by an iteration's sums over all ranks; which iteration it is does not matter."""

@@ -90,9 +90,9 @@ class LabelMatch(nn.Module):
 
     def collect(self, sums: Tensor, detections: Sequence[Detections]) -> None:
         """Add the teacher's detections to this iteration's histogram, and their images, shape (1000 n + 1,)."""
-        scores, labels = scores_and_labels(detections)
+        scores, labels, counted = scores_and_labels(detections)
         places = labels * BINS + (scores * BINS).long().clamp(max=BINS - 1)
-        sums[:-1].index_add_(0, places, torch.ones_like(scores, dtype=sums.dtype))
+        sums[:-1].index_add_(0, places, counted.to(sums.dtype))
         sums[-1] += len(detections)
 
     def update(self, sums: Tensor, iteration: int) -> None:

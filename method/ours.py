@@ -233,9 +233,10 @@ class Ours(Parts):
         if len(self.sums):
             sums = context.sum_over_ranks(self.sums)
             # A loss that is not finite is not learned from; nothing of it may stay in the averages either.
-            if bool(torch.isfinite(sums.sum())):
-                for part in self._states():
-                    part.update(self._own(sums, part), context.iteration)
+            # Sums that are 0 move no state; whether these are is not asked of a GPU.
+            sums.masked_fill_(~torch.isfinite(sums.sum()), 0.0)
+            for part in self._states():
+                part.update(self._own(sums, part), context.iteration)
             self.sums.zero_()
         self._log(context)
 

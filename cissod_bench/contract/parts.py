@@ -85,7 +85,7 @@ class Detections:
     scores: Tensor
 
     def kept(self, keep: Tensor) -> Detections:
-        """Return the chosen ones, bool (M,)."""
+        """Return the chosen ones, bool (M,) or their rows."""
         return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
 

@@ -128,20 +128,33 @@ class PoolKeeper:
         self.floor, self.start, self.with_boxes = floor, start, with_boxes
         self.pool = EMPTY
         self._own: list[Pool] = []
+        self._fresh: list[tuple[list[Detections], int]] = []
 
     def observe(self, detections: Sequence[Detections], iteration: int) -> None:
-        """Let the teacher's detections replace what the pool holds of these images."""
+        """Let the teacher's detections replace what the pool holds of these images; looked at later, many at once."""
         if iteration < self.start or not detections:
             return
-        self._own.append(observed(detections, iteration, self.floor, with_boxes=self.with_boxes))
-        if len(self._own) == 1024:  # an iteration each: few arrays, and few looks that a later one replaces
-            self._own = [merge(self._own)]
+        self._fresh.append((list(detections), iteration))
+        if len(self._fresh) == 256:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Turn the latest looks into one pool; few arrays, and few looks that a later one replaces."""
+        looks = [observed(*look, self.floor, with_boxes=self.with_boxes) for look in self._fresh]
+        self._fresh = []
+        if looks:
+            self._own = [merge([*self._own, *looks])]
 
     def share(self) -> Pool:
         """Bring what the ranks have seen since the last call together; all ranks get the same pool. Collective."""
-        self.pool = merge([self.pool, *distributed.gather_objects(merge([EMPTY, *self._own]))])
-        self._own = []
+        self.pool = merge([self.pool, *distributed.gather_objects(self.unshared())])
         return self.pool
+
+    def unshared(self) -> Pool:
+        """Return what this rank has seen since the last call, and keep it no longer."""
+        self._take_in()
+        own, self._own = merge([EMPTY, *self._own]), []
+        return own
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the shared pool, for a checkpoint; a collective call."""
@@ -149,4 +162,4 @@ class PoolKeeper:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.pool, self._own = Pool.from_tensors(state), []
+        self.pool, self._own, self._fresh = Pool.from_tensors(state), [], []

@@ -5,8 +5,9 @@ Formulas as pure functions, after Soft Teacher (Xu et al., ICCV 2021, Sec. 3), o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from mmcv.ops import batched_nms
 from torch import Tensor
@@ -53,6 +54,18 @@ def nms_per_class(
             keep = keep[:max_per_image]
             return boxes[keep], own_labels[keep], kept_scores[keep], own_rows[keep]
         number *= 4
+
+
+def chosen_rows(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Return where each mask is set, int64; a GPU is waited for twice, however many masks there are.
+
+    Args:
+        masks: bool, shape (M_i,) each; one or more.
+    """
+    rows = torch.cat(list(masks)).nonzero()[:, 0]
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    begins = np.cumsum([0, *(len(mask) for mask in masks[:-1])]).tolist()
+    return [own - begin for own, begin in zip(torch.split(rows, counts), begins, strict=True)]
 
 
 def jitter(boxes: Tensor, times: int, scale: float) -> Tensor:

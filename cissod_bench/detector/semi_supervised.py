@@ -12,13 +12,16 @@ from typing import Any, TypeAlias
 
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.contract.parts import Context, Detections, Parts, Regions
 from cissod_bench.contract.settings import Settings
+from cissod_bench.detector.assigners import with_own_assigners
 from cissod_bench.detector.building import build_model, teacher_of
 from cissod_bench.detector.formulas import (
     box_uncertainty,
+    chosen_rows,
     jitter,
     project,
     teacher_momentum,
@@ -31,6 +34,7 @@ from cissod_bench.detector.teacher_pass import (
     Found,
     PseudoLabels,
     TeacherPass,
+    inside_views,
     pseudo_label_counts,
     supervise,
     way,
@@ -84,7 +88,7 @@ class SemiSupervisedDetector(TwoModels):
         self.group_names = tuple(groups)
         number_of = {name: number for number, members in enumerate(groups.values()) for name in members}
         self.register_buffer("group_of", torch.tensor([number_of[name] for name in classes]), persistent=False)
-        self.student = build_model(parts.model_config(copy.deepcopy(model)))
+        self.student = build_model(with_own_assigners(parts.model_config(copy.deepcopy(model))))
         self.student.rpn_head.register_forward_hook(float_outputs)
         parts.change_model(self.student)
         self.teacher = teacher_of(self.student)
@@ -126,13 +130,14 @@ class SemiSupervisedDetector(TwoModels):
         features = self.student.extract_feat(inputs)
         losses, proposals = self._rpn_losses(features, samples)
         sampled = self._sample(proposals, samples)
-        rois, shared = self._shared(self.student, features, [s.priors for s in sampled])
-        logits, deltas = self.student.roi_head.bbox_head.fc_cls(shared), self.student.roi_head.bbox_head.fc_reg(shared)
-        labels, weights, box_targets, box_weights = self._targets(sampled)
+        supervised = RoIs(sampled, *self._shared(self.student, features, priors_of(sampled)))
+        logits = self.student.roi_head.bbox_head.fc_cls(supervised.shared)
+        deltas = self.student.roi_head.bbox_head.fc_reg(supervised.shared)
+        labels, weights, *_ = targets = self._targets(sampled)
         normaliser = weights.new_tensor(max(len(labels), 1))
         context = context.at("sup", collect=True)
         losses["loss_cls"] = self.parts.classification_loss(logits.float(), labels, weights, normaliser, context)
-        losses["loss_bbox"] = self._box_loss(rois, deltas, labels, box_targets, box_weights)
+        losses["loss_bbox"] = self._box_loss(supervised, deltas, targets)
         return losses
 
     @torch.no_grad()
@@ -155,13 +160,13 @@ class SemiSupervisedDetector(TwoModels):
         detected = self._detect(self.teacher, features, views, context, weak_features)
         originals = [in_view.in_original(view) for in_view, view in zip(detected, views, strict=True)]
         self.parts.observe_detections(originals, context)
-        keep = [in_view.scores > self.settings.initial_threshold for in_view in detected]
-        confident = [in_view.kept(mask) for in_view, mask in zip(detected, keep, strict=True)]
-        sure = [original.kept(mask) for original, mask in zip(originals, keep, strict=True)]
+        keep = chosen_rows([in_view.scores > self.settings.initial_threshold for in_view in detected])
+        confident = [in_view.kept(rows) for in_view, rows in zip(detected, keep, strict=True)]
+        sure = [original.kept(rows) for original, rows in zip(originals, keep, strict=True)]
         uncertainties = self._uncertainties(features, views, confident)
         samples = [view["data_samples"] for view in strong]
         columns = zip(sure, confident, uncertainties, samples, strict=True)
-        pseudo = [PseudoLabels.of(*of_image) for of_image in columns]
+        pseudo = inside_views([PseudoLabels.of(*of_image) for of_image in columns])
         compared = self._proposals_in(samples, detected, views) if self.parts.COMPARES_PROPOSALS else pseudo
         return TeacherPass(features, views, pseudo, sure, compared)
 
@@ -201,11 +206,12 @@ class SemiSupervisedDetector(TwoModels):
         """
         inputs, samples = self._prepare(self.student, strong)
         features = self.student.extract_feat(inputs)
-        supervise(samples, [p.instances(p.scores > self.settings.rpn_threshold) for p in teacher.pseudo])
+        of_rpn, of_classes, of_boxes = self._trusted(teacher.pseudo, theta)
+        supervise(samples, of_rpn)
         losses, proposals = self._rpn_losses(features, samples)
-        supervise(samples, [p.instances(p.scores > theta[p.labels]) for p in teacher.pseudo])
+        supervise(samples, of_classes)
         classified = self._sample(proposals, samples)
-        supervise(samples, [p.instances(p.uncertainty < self.settings.box_threshold) for p in teacher.pseudo])
+        supervise(samples, of_boxes)
         regressed = self._sample(proposals, samples)
         sets = [priors_of(classified), priors_of(regressed)]
         if self.parts.COMPARES_VIEWS:
@@ -213,6 +219,16 @@ class SemiSupervisedDetector(TwoModels):
         passes = self._shared_each(self.student, features, sets)
         compared = passes[2][1] if self.parts.COMPARES_VIEWS else None
         return losses, StudentPass(samples, RoIs(classified, *passes[0]), RoIs(regressed, *passes[1]), compared)
+
+    def _trusted(self, pseudo: Sequence[PseudoLabels], theta: Tensor) -> tuple[list[InstanceData], ...]:
+        """Return what the RPN, the classifier and the regressor each take for truth, an image each."""
+        limits = self.settings
+        masks = [p.scores > limits.rpn_threshold for p in pseudo]
+        masks += [p.scores > theta[p.labels] for p in pseudo]
+        masks += [p.uncertainty < limits.box_threshold for p in pseudo]
+        chosen = [p.instances(rows) for p, rows in zip([*pseudo] * 3, chosen_rows(masks), strict=True)]
+        images = len(pseudo)
+        return chosen[:images], chosen[images : 2 * images], chosen[2 * images :]
 
     def _unsupervised_classification(self, student: StudentPass, teacher: TeacherPass, context: Context) -> Tensor:
         """Step 7: background RoIs count as much as the teacher takes them for background."""
@@ -231,8 +247,7 @@ class SemiSupervisedDetector(TwoModels):
             regressed: RoIs sampled for the boxes whose uncertainty is below the limit.
         """
         deltas = self.student.roi_head.bbox_head.fc_reg(regressed.shared)
-        labels, _, box_targets, box_weights = self._targets(regressed.sampled)
-        return self._box_loss(regressed.rois, deltas, labels, box_targets, box_weights)
+        return self._box_loss(regressed, deltas, self._targets(regressed.sampled))
 
     @torch.no_grad()
     def _teacher_background(

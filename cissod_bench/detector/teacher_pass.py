@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.contract.parts import Detections, Regions
-from cissod_bench.detector.formulas import large_enough, project
+from cissod_bench.detector.formulas import chosen_rows, large_enough, project
 
 
 @dataclass
@@ -55,9 +55,9 @@ class Found:
     features: Tensor
     proposals: Compared | None = None
 
-    def kept(self, keep: Tensor) -> Found:
-        """Return the chosen ones, bool (M,)."""
-        return Found(self.boxes[keep], self.labels[keep], self.scores[keep], self.features[keep])
+    def kept(self, rows: Tensor) -> Found:
+        """Return some, given their rows."""
+        return Found(self.boxes[rows], self.labels[rows], self.scores[rows], self.features[rows])
 
     def in_original(self, view: DetDataSample) -> Detections:
         """Return them in pixels of the original image, given their view."""
@@ -86,7 +86,7 @@ class PseudoLabels:
 
     @classmethod
     def of(cls, original: Detections, in_view: Found, uncertainty: Tensor, strong: DetDataSample) -> PseudoLabels:
-        """Return an image's detections as pseudo labels, those that are large enough in the strong view.
+        """Return an image's detections as pseudo labels; some may have left the strong view.
 
         Args:
             original: in pixels of the original image.
@@ -95,13 +95,21 @@ class PseudoLabels:
             strong: the student's view.
         """
         boxes = project(original.boxes, way(None, strong, uncertainty.device), *strong.img_shape)
-        inside = large_enough(boxes)
-        labels, scores = in_view.labels[inside], in_view.scores[inside]
-        return cls(boxes[inside], labels, scores, uncertainty[inside], in_view.features[inside].detach())
+        return cls(boxes, in_view.labels, in_view.scores, uncertainty, in_view.features.detach())
 
-    def instances(self, keep: Tensor) -> InstanceData:
-        """Return the kept ones as mmdet ground truth."""
-        return InstanceData(bboxes=self.boxes[keep], labels=self.labels[keep])
+    def kept(self, rows: Tensor) -> PseudoLabels:
+        """Return some, given their rows."""
+        return PseudoLabels(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def instances(self, rows: Tensor) -> InstanceData:
+        """Return some as mmdet ground truth, given their rows."""
+        return InstanceData(bboxes=self.boxes[rows], labels=self.labels[rows])
+
+
+def inside_views(pseudo: Sequence[PseudoLabels]) -> list[PseudoLabels]:
+    """Return the pseudo labels that are large enough in the strong views, an image each."""
+    rows = chosen_rows([large_enough(of_image.boxes) for of_image in pseudo])
+    return [of_image.kept(own) for of_image, own in zip(pseudo, rows, strict=True)]
 
 
 @dataclass
@@ -155,8 +163,8 @@ def pseudo_label_counts(
     """
     scores, labels = torch.cat([p.scores for p in pseudo]), torch.cat([p.labels for p in pseudo])
     uncertainty = torch.cat([p.uncertainty for p in pseudo])
-    used = group_of[labels[scores > theta[labels]]]
-    counts = torch.bincount(used, minlength=len(groups)) / len(pseudo)
+    used = (scores > theta[labels]).to(theta.dtype)  # added up and not selected, which a GPU would be waited for
+    counts = theta.new_zeros(len(groups)).index_add_(0, group_of[labels], used) / len(pseudo)
     numbers: dict[str, Tensor | float] = {f"pseudo_cls_{name}": n for name, n in zip(groups, counts, strict=True)}
     numbers["pseudo_reg"] = (uncertainty < box_threshold).sum() / len(pseudo)
     return {**numbers, "theta_min": theta.min(), "theta_max": theta.max()}

@@ -24,6 +24,7 @@ from cissod_bench.detector.precision import pooled
 from cissod_bench.detector.teacher_pass import Compared, Found
 
 Losses = dict[str, Tensor]
+Targets = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -39,6 +40,14 @@ class RoIs:
     sampled: list[Any]
     rois: Tensor
     shared: Tensor
+
+    def foreground(self) -> Tensor:
+        """Return the rows of the foreground, int64: mmdet puts it first in every image, so no RoI is looked at."""
+        rows, begin = [torch.arange(0)], 0
+        for of_image in self.sampled:
+            rows.append(torch.arange(begin, begin + len(of_image.pos_priors)))
+            begin += len(of_image.pos_priors) + len(of_image.neg_priors)
+        return torch.cat(rows).to(self.rois.device, non_blocking=True)
 
 
 def priors_of(sampled: Sequence[Any]) -> list[Tensor]:
@@ -102,10 +111,10 @@ class TwoModels(nn.Module):
             sampled.append(head.bbox_sampler.sample(assigned, priors, sample.gt_instances))
         return sampled
 
-    def _targets(self, sampled: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _targets(self, sampled: Sequence[Any]) -> Targets:
         """Return labels (R,), label weights (R,), box targets (R, 4) and box weights (R, 4)."""
         head = self.student.roi_head
-        targets: tuple[Tensor, Tensor, Tensor, Tensor] = head.bbox_head.get_targets(sampled, head.train_cfg)
+        targets: Targets = head.bbox_head.get_targets(sampled, head.train_cfg)
         return targets
 
     def _shared(self, model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -124,14 +133,15 @@ class TwoModels(nn.Module):
             shared = head.bbox_head.relu(layer(shared))
         return list(zip(rois, torch.split(shared, [len(of_set) for of_set in rois]), strict=True))
 
-    def _box_loss(self, rois: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def _box_loss(self, sampled: RoIs, deltas: Tensor, targets: Targets) -> Tensor:
         """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
-        foreground = labels < self.parts.num_classes
-        of_class = deltas.float().reshape(len(rois), self.parts.num_classes, 4)[foreground, labels[foreground]]
-        if not len(of_class):
+        rows = sampled.foreground()
+        if not len(rows):
             return deltas.float().sum() * 0.0  # half precision could overflow
+        labels, _, box_targets, box_weights = (column[rows] for column in targets)
+        of_class = deltas.float().reshape(len(deltas), self.parts.num_classes, 4)[rows, labels]
         loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
-            of_class, targets[foreground], weights[foreground], avg_factor=len(rois)
+            of_class, box_targets, box_weights, avg_factor=len(deltas)
         )
         return loss
 

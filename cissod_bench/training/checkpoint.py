@@ -20,6 +20,7 @@ from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.whole_files import Deferred, replacing
 from cissod_bench.training.guards import Streak
+from cissod_bench.training.optimisers import load_optimiser
 
 FORMAT = 1
 _UNSOUND = "put a sound copy in its place, or move it away and repeat the command, which trains from the beginning then"
@@ -224,5 +225,5 @@ def load(
     detector.teacher.load_state_dict(state["teacher"])
     detector.parts.load_state_dict(state["parts"])
     detector.parts.after_load_checkpoint(state["parts_extra"])
-    optimiser.load_state_dict(state["optimiser"])
+    load_optimiser(optimiser, state["optimiser"])
     scaler.load_state_dict(state["scaler"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from cissod_bench import distributed
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import BenchError
+from cissod_bench.training.later import Later
 
 MOST_IN_A_ROW = 50  # iterations without a step after which training stops
 GRADIENT = "gradient"
@@ -43,38 +45,81 @@ class Streak:
             self.terms[name] = self.terms.get(name, 0) + 1
 
 
-def not_finite(losses: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the losses that are not finite."""
-    return [name for name, value in losses.items() if not bool(torch.isfinite(value.detach()).all())]
-
-
-def guarded_step(optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip_norm: float) -> bool:
-    """Clip the gradient and make the optimiser's step unless the gradient is not finite; tell whether it was made.
-
-    A loss may be finite and its gradient not (a root at 0, an overflow in the backward pass). With mixed precision the
-    scaler looks at the gradient itself, makes no step and takes a smaller scale.
+class Verdict:
+    """Whether an iteration made its step, on its way from the device: it is read when the next one is done.
 
     Args:
-        optimiser: its gradients are scaled by the scaler, and after this call used up.
+        iteration: counted from 0.
+        rate: its learning rate.
+        unmade: whether no step was made, bool, a scalar.
+        broken: whether that is because a loss of some rank is not finite, bool, a scalar.
+        losses: of this rank, by name.
+    """
+
+    def __init__(
+        self, iteration: int, rate: float, unmade: Tensor, broken: Tensor, losses: Mapping[str, Tensor]
+    ) -> None:
+        self.iteration, self.rate, self.names = iteration, rate, tuple(losses)
+        infinite = [~torch.isfinite(value.detach()).all() for value in losses.values()]
+        self._flags = Later(torch.stack([unmade, broken, *infinite]))
+
+    def tell(self, streak: Streak) -> bool:
+        """Let the streak grow or end by it; tell whether a step was made."""
+        unmade, broken, *infinite = self._flags.read()
+        if not unmade:
+            streak.end()
+            return True
+        terms = [name for name, flag in zip(self.names, infinite, strict=True) if flag] if broken else [GRADIENT]
+        streak.grow(self.iteration, terms)
+        return False
+
+
+def guarded_step(
+    optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip_norm: float, broken: Tensor
+) -> Tensor:
+    """Clip the gradient and make the optimiser's step unless a loss or the gradient is not finite.
+
+    A loss may be finite and its gradient not (a root at 0, an overflow in the backward pass). With mixed precision the
+    scaler looks at the gradient itself, makes no step and takes a smaller scale. Nothing is read from a device: a fused
+    optimiser takes the flag there, and leaves weights and averages alone by it.
+
+    Args:
+        optimiser: fused; its gradients are scaled by the scaler, and after this call used up.
         scaler: of mixed precision; does nothing where it is not enabled.
         clip_norm: largest norm of the gradient; 0 leaves it alone.
+        broken: whether a loss of some rank is not finite, bool, a scalar.
+
+    Returns:
+        Whether no step was made, bool, a scalar.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if scaler.is_enabled() and gradients:
+        # The scaler decides by the gradient alone, so a broken loss has to be in it.
+        gradients[-1].mul_(torch.where(broken, float("nan"), 1.0))
     norm = None
     if clip_norm > 0:
         scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if scaler.is_enabled():
-        before = scaler.get_scale()
+        unmade = ~torch.isfinite(nn.utils.get_total_norm(gradients, float("inf")))
         scaler.step(optimiser)
         scaler.update()
-        return scaler.get_scale() >= before
+        return unmade
     if norm is None:
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not bool(torch.isfinite(norm)):
-        return False
-    optimiser.step()
-    return True
+        norm = nn.utils.get_total_norm(gradients)
+    unmade = broken | ~torch.isfinite(norm).to(broken.device)
+    step_unless(optimiser, unmade)
+    return unmade
+
+
+def step_unless(optimiser: Any, unmade: Tensor) -> None:
+    """Make a fused optimiser's step unless the flag is set, bool, a scalar on the weights' device."""
+    optimiser.grad_scale, optimiser.found_inf = None, unmade.float()  # as GradScaler hands them over
+    try:
+        optimiser.step()
+    finally:
+        del optimiser.grad_scale, optimiser.found_inf
 
 
 def check(streak: Streak, iterations: int, rate: float) -> None:

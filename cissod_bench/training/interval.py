@@ -13,6 +13,7 @@ from cissod_bench import distributed
 
 AS_LAST = ("lr",)  # a schedule's value, which is the last iteration's
 GPU_MEMORY = "gpu_memory_mib"
+_MOST = 256  # iterations that are not read yet
 
 
 class Interval:
@@ -27,13 +28,27 @@ class Interval:
 
     def _begin(self, sums: dict[str, float], numbers: dict[str, int]) -> None:
         self._sums, self._numbers = sums, numbers
+        self._unread: list[tuple[dict[str, float | None], Tensor | None]] = []
 
     def add(self, line: Mapping[str, Tensor | float]) -> None:
-        """Take in an iteration's numbers, scalars; waits for a GPU once."""
+        """Take in an iteration's numbers, scalars. What lies on a GPU is read together with other iterations'."""
         tensors = [value.detach().reshape(()).double() for value in line.values() if isinstance(value, Tensor)]
-        read = iter(torch.stack([one.to(tensors[0].device) for one in tensors]).tolist() if tensors else ())
-        for name, value in line.items():
-            number = next(read) if isinstance(value, Tensor) else float(value)
+        values = {name: None if isinstance(value, Tensor) else float(value) for name, value in line.items()}
+        device = tensors[0].device if tensors else None
+        self._unread.append((values, torch.stack([value.to(device) for value in tensors]) if tensors else None))
+        if len(self._unread) == _MOST:
+            self._read()
+
+    def _read(self) -> None:
+        """Add up what was taken in; waits for a GPU once."""
+        unread, self._unread = self._unread, []
+        columns = [column for _, column in unread if column is not None]
+        read = iter(torch.cat([column.to(columns[0].device) for column in columns]).tolist() if columns else ())
+        for values, _ in unread:
+            self._add({name: next(read) if value is None else value for name, value in values.items()})
+
+    def _add(self, line: Mapping[str, float]) -> None:
+        for name, number in line.items():
             before = 0.0 if name in AS_LAST else self._sums.get(name, 0.0)
             finite = math.isfinite(number)
             self._sums[name] = before + number if finite else before
@@ -52,6 +67,7 @@ class Interval:
 
     def state(self) -> dict[str, Any]:
         """Return what was gathered, plain values, for a checkpoint."""
+        self._read()
         return {"sums": dict(self._sums), "numbers": dict(self._numbers)}
 
     def load(self, state: Mapping[str, Any]) -> None:

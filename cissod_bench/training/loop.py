@@ -34,19 +34,13 @@ from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.signals import stopped
 from cissod_bench.training import checkpoint, guards
 from cissod_bench.training.interval import Interval
+from cissod_bench.training.later import Later
+from cissod_bench.training.optimisers import make_optimiser
 from cissod_bench.training.predict import detections
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
 Log = Callable[[dict[str, float]], None]
 TakeLine = Callable[[PseudoLabelLine], None]
-
-
-def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of the student's trainable parameters (SGD in Sec. 4.2)."""
-    trainable = [p for p in student.parameters() if p.requires_grad]
-    if settings.optimiser == "adamw":
-        return torch.optim.AdamW(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(trainable, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
 def generation_start(generation: int, iterations: int, generations: int) -> int:
@@ -96,6 +90,8 @@ class Training:
         self.spans = spans(detector.parts.stages(), settings.iterations)
         self.position = checkpoint.Position()
         self.interval = Interval()
+        self._verdict: guards.Verdict | None = None
+        self._asked: Later | None = None
         drawn = [source.image_ids for source, number in zip(dataset.sources, sampler.per_gpu, strict=True) if number]
         self.unread = UnreadImages(most_replaced(len(np.unique(np.concatenate(drawn)))), warn)
         dataset.following = sampler.following
@@ -131,6 +127,7 @@ class Training:
         if state is None:
             return False
         self.position = checkpoint.position_of(state)
+        self._verdict = self._asked = None
         self._enter_stage()
         checkpoint.load(state, self.detector, self.optimiser, self.scaler)
         if self.statistics is not None:
@@ -226,7 +223,8 @@ class Training:
                     self.log({"iteration": done, "generation": self.position.generation, **numbers})
                 if done == self._generation_end():
                     self._end_generation()
-                guards.check(self.position.streak, settings.iterations, float(line["lr"]))
+                if done % settings.checkpoint_every == 0 or done == end:
+                    self._settle()
                 # Not while no step is made: the checkpoint shall be from before whatever went wrong.
                 due = done % settings.checkpoint_every == 0 and not self.position.streak.length
                 if due or done == settings.iterations:
@@ -255,9 +253,15 @@ class Training:
             self.report(line)
 
     def _asked_to_stop(self) -> bool:
-        """Tell whether a rank was asked to stop; all ranks agree, so that none waits for another."""
-        asked = torch.tensor(float(self.stop()), device=self.device)
-        return bool(distributed.all_reduce_sum(asked) > 0)
+        """Tell whether a rank was asked to stop; all ranks agree, so that none waits for another.
+
+        With several ranks it is the answer of the iteration before, which no GPU has to be waited for.
+        """
+        if not distributed.is_distributed():
+            return self.stop()
+        asked = torch.full((), float(self.stop()), device=self.device)
+        before, self._asked = self._asked, Later(distributed.all_reduce_sum(asked))
+        return before is not None and before.read()[0] > 0
 
     def step(self, batch: dict[str, Any], iteration: int) -> dict[str, Tensor | float]:
         """Do one optimiser step on a batch; return losses and the method's numbers."""
@@ -274,23 +278,34 @@ class Training:
         total = torch.stack([value.float().sum() for value in losses.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(total))
-        self._optimise(losses, total.detach(), iteration)
+        self._optimise(losses, total.detach(), iteration, rate)
         self.detector.parts.after_iteration(context)
         self.detector.update_teacher(iteration - span.begin)
         values = {name: value.detach().float().sum() for name, value in losses.items()}
         return {"lr": rate, "loss": total.detach(), **values, **context.logs}
 
-    def _optimise(self, losses: dict[str, Tensor], total: Tensor, iteration: int) -> None:
+    def _optimise(self, losses: dict[str, Tensor], total: Tensor, iteration: int, rate: float) -> None:
         """Step unless a rank's loss or the gradient, which all ranks share, is not finite."""
-        broken = bool(distributed.all_reduce_sum((~torch.isfinite(total)).float()) > 0)
-        if not broken and guards.guarded_step(self.optimiser, self.scaler, self.settings.clip_norm):
-            self.position.streak.end()
+        broken = distributed.all_reduce_sum((~torch.isfinite(total)).float()) > 0
+        unmade = guards.guarded_step(self.optimiser, self.scaler, self.settings.clip_norm, broken)
+        self._settle()  # of the iteration before: on a GPU it is done by now
+        self._verdict = guards.Verdict(iteration, rate, unmade, broken, losses)
+
+    def _settle(self) -> None:
+        """Take in whether the last iteration that is not settled made its step; a collective call where it is the end.
+
+        Raises:
+            BenchError: none was made for too long.
+        """
+        verdict, self._verdict = self._verdict, None
+        if verdict is None or verdict.tell(self.position.streak):
             return
         self.position.skipped += 1
-        self.position.streak.grow(iteration, guards.not_finite(losses) if broken else [guards.GRADIENT])
+        guards.check(self.position.streak, self.settings.iterations, verdict.rate)
 
     def save(self) -> None:
         """Write the checkpoint (rank 0)."""
+        self._settle()
         guards.check_state(self.detector, self.optimiser)
         extra: dict[str, Any] = {}
         self.detector.parts.before_save_checkpoint(extra)

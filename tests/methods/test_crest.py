@@ -25,7 +25,7 @@ from baselines.crest import (
 )
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.parts import Context, Detections, Promoted
-from cissod_bench.contract.pool import EMPTY, Pool, merge, observed
+from cissod_bench.contract.pool import Pool, merge, observed
 from cissod_bench.contract.repeat_factors import labelled_copies
 
 # CReST, Eq. 3: mu_l = (N_{L+1-l} / N_1)^alpha with N_1 >= ... >= N_L and alpha = 1/3.
@@ -174,8 +174,7 @@ def test_the_selection_does_not_depend_on_which_rank_saw_an_image(windows: list[
         for one in random.sample(detections, len(detections)):
             random.choice(ranks).observe_detections([one], Context(iteration, 10))
     expected = whole.promoted(Context(5, 10, 1, 2))
-    merged = merge([merge([EMPTY, *rank.keeper._own]) for rank in ranks])
-    ranks[0].keeper.pool, ranks[0].keeper._own = merged, []
+    ranks[0].keeper.pool = merge([rank.keeper.unshared() for rank in ranks])
     found = ranks[0].promoted(Context(5, 10, 1, 2))
     assert (found is None) == (expected is None)
     if found is not None and expected is not None:

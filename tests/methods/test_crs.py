@@ -147,11 +147,9 @@ def test_pool_and_copies_do_not_depend_on_ranks_order_or_when_they_were_shared(w
             if own:
                 rank.observe(own, iteration)
         if data.draw(st.booleans()):
-            merged = merge([merged, *(merge([EMPTY, *rank.keeper._own]) for rank in ranks)])
-            for rank in ranks:
-                rank.keeper._own = []
+            merged = merge([merged, *(rank.keeper.unshared() for rank in ranks)])
     one.share()
-    merged = merge([merged, *(merge([EMPTY, *rank.keeper._own]) for rank in ranks)])
+    merged = merge([merged, *(rank.keeper.unshared() for rank in ranks)])
     assert entries(merged) == entries(one.pool)
     ranks[0].keeper.pool = merged
     for generation in (1, 9):
@@ -204,7 +202,8 @@ def test_many_iterations_are_kept_in_few_arrays() -> None:
     state = sampling()
     for iteration in range(3000):
         state.observe([seen(iteration % 50, (iteration % 3, 0.75))], iteration)
-    assert len(state.keeper._own) < 1024
+    assert len(state.keeper._own) == 1
+    assert len(state.keeper._fresh) < 256
     state.share()
     assert len(state.pool.images) == 50
     assert state.pool.iterations.min() == 2950
