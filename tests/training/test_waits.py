@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from detectors import TINY
 from tiny import tiny_training
 from torch import nn
+from waits import Waits
 from watched_trainings import weights_of
 
 from cissod_bench.catalogue import list_methods, load_method
@@ -24,36 +23,30 @@ from cissod_bench.training.interval import Interval
 from cissod_bench.training.loop import Training
 from cissod_bench.training.optimisers import load_optimiser, make_optimiser
 
-WAITS = Path(__file__).resolve().parents[2] / "benchmarks" / "waits.py"
 # By us and by mmdet's parts, in an iteration of 1 + 2 images. Each of our three choices of pseudo labels takes two, the
 # floor under every unlabelled image's scores one, and the verdict on the iteration before, long there, one.
 OURS, MMDETS = 9, 110
 MORE = {"daso": (16, 6)}  # a prototype a class that was met, and the labelled boxes' features
 
 
-def waits_of(training: Training) -> tuple[int, int, Any]:
-    spec = importlib.util.spec_from_file_location("waits", WAITS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def waits_of(training: Training) -> Waits:
     training.position.stage = len(training.spans) - 1
     training._begin()
     with closing(training._batches(0, 2)) as batches:
         first, second = batches
     training.step(first, 38)
-    with module.Waits() as waits:
+    with Waits() as waits:
         training.interval.add(training.step(second, 39))
-    return waits.of("ours"), waits.of("mmdet"), waits.places
+    return waits
 
 
 @pytest.mark.parametrize("method", [name for name in list_methods() if load_method(name).images in USES_UNLABELLED])
 def test_an_iteration_reads_no_number_back_but_how_many_boxes_there_are(method: str, tmp_path: Path) -> None:
     sets = ("iterations=40", "generations=1", "workers=0", "log_every=40")
-    ours, mmdets, places = waits_of(tiny_training(tmp_path, method, *sets))
+    waits = waits_of(tiny_training(tmp_path, method, *sets))
     more = MORE.get(method, (0, 0))
-    assert ours <= OURS + more[0], places
-    assert mmdets <= MMDETS + more[1], places
+    assert waits.of("ours") <= OURS + more[0], waits.places
+    assert waits.of("mmdet") <= MMDETS + more[1], waits.places
 
 
 class Breaks(Parts):
