@@ -64,7 +64,8 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
         """Return the preset's settings without what would change the work from step to step."""
         chosen = with_changes(preset(self.preset, task_iterations=ITERATIONS), self.changes)
         fixed = {"iterations": ITERATIONS, "generations": 10, "unsup_start": 0.0, "lr": 1e-12, "warmup_iterations": 0}
-        return replace(chosen, **{"pretrained": "", **fixed, **self.thresholds})  # weights are random on all sides
+        # Weights are random on all sides, and the teacher has as many proposals as mmdet's.
+        return replace(chosen, **{"pretrained": "", "teacher_proposals": "test", **fixed, **self.thresholds})
 
 
 def size_of(settings: Settings) -> tuple[int, int]:
