@@ -104,13 +104,13 @@ class ViewsDataset(Dataset[dict[str, Any]]):
 
         rows = source.box_rows(index)
         sample = {
-            "img": image.copy(),
+            "img": image,
             "img_id": int(source.image_ids[index]),
             "img_index": index,
             "img_path": str(source.image_ids[index]),
             "img_shape": image.shape[:2],
             "ori_shape": image.shape[:2],
-            "gt_bboxes": HorizontalBoxes(source.boxes[rows].copy()),
+            "gt_bboxes": HorizontalBoxes(source.boxes[rows]),
             "gt_bboxes_labels": source.labels[rows].copy(),
             "gt_ignore_flags": source.ignored[rows].copy(),
         }

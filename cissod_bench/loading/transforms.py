@@ -8,31 +8,47 @@ All randomness comes from NumPy's global generator, as in mmdet's transforms: wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from PIL import Image, ImageEnhance, ImageOps
 
+from cissod_bench.loading.colours import (
+    Pixels,
+    auto_contrasted,
+    brightened,
+    coloured,
+    contrasted,
+    equalised,
+    posterised,
+    sharpened,
+    solarised,
+)  # fmt: skip
+from cissod_bench.loading.samples import Matrix, warp_boxes
+from cissod_bench.loading.shifts import shifted
 from cissod_bench.loading.views import BORDER
 
 Kind: TypeAlias = Literal["translate-x", "translate-y", "rotate", "shear-x", "shear-y"]
-Matrix: TypeAlias = npt.NDArray[np.float32]
-Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 LEVELS = 10
 """Colours change by a level of 1 to 9 tenths of the most that an operation can do."""
 COLOURS = (
     "nothing", "auto-contrast", "equalise", "solarise", "colour", "contrast", "brightness", "sharpness", "posterise",
 )  # fmt: skip
-_FACTORS = {
-    "colour": ImageEnhance.Color,
-    "contrast": ImageEnhance.Contrast,
-    "brightness": ImageEnhance.Brightness,
-    "sharpness": ImageEnhance.Sharpness,
+_PLAIN: dict[str, Callable[[Pixels], Pixels]] = {
+    "nothing": lambda image: image,
+    "auto-contrast": auto_contrasted,
+    "equalise": equalised,
+}
+_BLENDS: dict[str, Callable[[Pixels, float], Pixels]] = {
+    "colour": partial(coloured, truncate=True),
+    "contrast": contrasted,
+    "brightness": brightened,
+    "sharpness": partial(sharpened, keep_frame=True),
 }
 
 
@@ -79,12 +95,12 @@ class UniformWarp(BaseTransform):  # type: ignore[misc]
         """Return the sample with its image, boxes and homography warped; what comes from outside is grey."""
         height, width = results["img"].shape[:2]
         matrix = warp_matrix(self.kind, np.random.uniform(-self.limit, self.limit), width, height)
-        border = (BORDER,) * 3
-        results["img"] = cv2.warpAffine(results["img"], matrix[:2], (width, height), borderValue=border)
-        results["homography_matrix"] = matrix @ results.get("homography_matrix", np.eye(3, dtype=np.float32))
-        if "gt_bboxes" in results:
-            results["gt_bboxes"].project_(matrix)
-            results["gt_bboxes"].clip_((height, width))
+        if self.kind in ("translate-x", "translate-y"):
+            results["img"] = shifted(results["img"], matrix[0, 2], matrix[1, 2], BORDER)
+        else:
+            border = (BORDER,) * 3
+            results["img"] = cv2.warpAffine(results["img"], matrix[:2], (width, height), borderValue=border)
+        warp_boxes(results, matrix)
         return results
 
 
@@ -97,20 +113,11 @@ def recoloured(image: Pixels, name: str, level: int) -> Pixels:
         level: in [1, 9]; a factor is 0.1 + 0.18 level, solarising begins at 25.6 level, posterising keeps
             4 - floor(0.4 level) bits. "nothing", "auto-contrast" and "equalise" have none.
     """
-    if name == "nothing":
-        return image
-    picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
-    if name == "auto-contrast":
-        picture = ImageOps.autocontrast(picture)
-    elif name == "equalise":
-        picture = ImageOps.equalize(picture)
-    elif name == "solarise":
-        picture = ImageOps.solarize(picture, min(level * 256 // LEVELS, 255))
-    elif name == "posterise":
-        picture = ImageOps.posterize(picture, 4 - level * 4 // LEVELS)
-    else:
-        picture = _FACTORS[name](picture).enhance(0.1 + 1.8 * level / LEVELS)
-    return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
+    if name == "solarise":
+        return solarised(image, min(level * 256 // LEVELS, 255))
+    if name == "posterise":
+        return posterised(image, 4 - level * 4 // LEVELS)
+    return _PLAIN[name](image) if name in _PLAIN else _BLENDS[name](image, 0.1 + 1.8 * level / LEVELS)
 
 
 @TRANSFORMS.register_module()
