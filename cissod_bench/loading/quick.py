@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import mmcv
@@ -22,7 +22,6 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from cissod_bench.loading.colours import (
@@ -51,7 +50,7 @@ _COLOURS: dict[str, tuple[float, float, Callable[[Pixels, float], Pixels]]] = {
     "Contrast": (0.1, 1.9, contrasted),
     "Brightness": (0.1, 1.9, brightened),
 }
-_SIDES = {"TranslateX": 1, "TranslateY": 0}  # mmdet's operation -> the side of an image's shape that it is a share of
+_GEOMETRY = {"Rotate": 30.0, "ShearX": 30.0, "ShearY": 30.0, "TranslateX": 0.1, "TranslateY": 0.1}  # most
 
 
 class Resize(BaseTransform):  # type: ignore[misc]
@@ -128,23 +127,43 @@ class Colour(BaseTransform):  # type: ignore[misc]
         return sample
 
 
-class Translate(BaseTransform):  # type: ignore[misc]
-    """mmdet's "TranslateX" and "TranslateY": by 0 or 10 % of a side, one way or the other; what comes in is grey."""
+class Geometry(BaseTransform):  # type: ignore[misc]
+    """mmdet's operations on geometry at a random level, which is rounded to one decimal; what comes in is grey."""
+
+    GREY = 128
 
     def __init__(self, name: str) -> None:
-        self.side = _SIDES[name]
+        self.name, self.most = name, _GEOMETRY[name]
+
+    def _amount(self) -> float:
+        np.random.rand()  # whether mmdet's is left out, which has the probability 0
+        amount = round(np.random.rand() * self.most, 1)
+        if self.name in ("ShearX", "ShearY"):
+            amount = math.tan(math.radians(amount))
+        return -amount if np.random.rand() > 0.5 else amount
 
     def transform(self, sample: Sample) -> Sample:
         """Return the sample with image and boxes moved."""
-        np.random.rand()
-        share = round(np.random.rand() * 0.1, 1)
-        share = -share if np.random.rand() > 0.5 else share
         height, width = sample["img_shape"]
-        matrix = np.eye(3, dtype=np.float32)
-        matrix[1 - self.side, 2] = int((height, width)[self.side] * share)
-        sample["img"] = shifted(sample["img"], matrix[0, 2], matrix[1, 2], 128)
-        warp_boxes(sample, matrix)
+        matrix = _affine(self.name, self._amount(), height, width)
+        if self.name in ("TranslateX", "TranslateY"):
+            sample["img"] = shifted(sample["img"], matrix[0, 2], matrix[1, 2], self.GREY)
+        else:
+            sample["img"] = cv2.warpAffine(sample["img"], matrix, (width, height), borderValue=(self.GREY,) * 3)
+        warp_boxes(sample, np.concatenate([matrix, [[0, 0, 1]]]).astype(np.float32))
         return sample
+
+
+def _affine(name: str, amount: float, height: int, width: int) -> npt.NDArray[np.floating[Any]]:
+    """Return the way of pixels, shape (2, 3): mmdet's, of 32 bits but for the rotation."""
+    if name == "Rotate":
+        centre = ((width - 1) * 0.5, (height - 1) * 0.5)
+        return cast("npt.NDArray[np.float64]", cv2.getRotationMatrix2D(centre, -amount, 1.0))
+    matrix = np.eye(2, 3, dtype=np.float32)
+    place = {"TranslateX": (0, 2), "TranslateY": (1, 2), "ShearX": (0, 1), "ShearY": (1, 0)}[name]
+    side = {"TranslateX": width, "TranslateY": height}.get(name)
+    matrix[place] = amount if side is None else int(side * amount)
+    return matrix
 
 
 class RandAugment(BaseTransform):  # type: ignore[misc]
@@ -161,15 +180,10 @@ class RandAugment(BaseTransform):  # type: ignore[misc]
 
 
 def _operation(settings: dict[str, Any]) -> Any:
-    """Return an operation: ours where there is one, else mmdet's."""
+    """Return an operation by mmdet's name."""
     name = settings["type"]
     assert len(settings) == 1, "no operation has settings of its own here"
-    if name in _COLOURS:
-        return Colour(name)
-    if name in _SIDES:
-        return Translate(name)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        return TRANSFORMS.build(settings)
+    return Colour(name) if name in _COLOURS else Geometry(name)
 
 
 class RandomOrder(BaseTransform):  # type: ignore[misc]

@@ -150,8 +150,13 @@ def test_an_image_is_decoded_once_for_all_its_views_and_none_writes_to_it(
     monkeypatch.setattr(Source, "image", read_once)
     one = drawn_source(tmp_path)
     dataset = ViewsDataset([one], [("sup", "weak", "strong", "test")], KINDS[kind])
+    given: list[Any] = []
+    for view, steps in list(dataset._pipelines.items()):
+        dataset._pipelines[view] = lambda one, steps=steps: (given.append(one["img"]), steps(one))[1]
     for key in range(30):
         item = dataset[Draw(0, 0, key)]
+        assert len({id(image) for image in given}) == 1  # no view has a copy
+        given.clear()
         assert set(item) == {"sup", "weak", "strong", "test"}
         assert item["strong"]["inputs"].numpy().flags.writeable
     assert len(reads) == 30
