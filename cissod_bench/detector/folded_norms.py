@@ -60,6 +60,29 @@ class FoldedConv2d(nn.Conv2d):
         return self
 
 
+class FoldedConv2dSame(FoldedConv2d):
+    """Likewise for timm's convolution with TensorFlow's padding: what is odd of it goes right and below."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normed output of the padded input where the norm is still, else the convolution's own."""
+        pads: list[int] = []
+        for side in (1, 0):  # torch pads the last dimension first
+            size, stride = input.shape[2 + side], self.stride[side]
+            reach = self.dilation[side] * (self.kernel_size[side] - 1) + 1
+            whole = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            pads += [whole // 2, whole - whole // 2]
+        return super().forward(nn.functional.pad(input, pads))
+
+
+def _folded_conv(conv: nn.Module) -> type[FoldedConv2d] | None:
+    """Return the class that folds a norm into a convolution of this one, None where there is none."""
+    kind = type(conv)
+    if kind is nn.Conv2d:
+        return FoldedConv2d
+    same = kind.__name__ == "Conv2dSame" and kind.__module__.startswith("timm.")
+    return FoldedConv2dSame if same else None
+
+
 def _folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     """Return a convolution's weight and bias with its norm in them, see the module."""
     scale = (norm.running_var + norm.eps).rsqrt()
@@ -105,7 +128,7 @@ def fold_batch_norms(backbone: nn.Module) -> int:
     pairs = _pairs(backbone) if any(_known(module) for module in backbone.modules()) else []
     for conv, norm in pairs:
         conv.__dict__["norm"] = norm  # as a plain attribute it would be a child
-        conv.__class__ = FoldedConv2d
+        conv.__class__ = _folded_conv(conv) or FoldedConv2d
         kind: Any = type(norm)
         norm.__class__ = _folded_kind(kind)
     return len(pairs)
@@ -118,7 +141,7 @@ def _pairs(backbone: nn.Module) -> list[tuple[nn.Conv2d, nn.Module]]:
     taken: list[tuple[nn.Module, Tensor]] = []
     hooks = []
     for module in backbone.modules():
-        if type(module) is nn.Conv2d:
+        if _folded_conv(module) is not None:
             hooks.append(module.register_forward_hook(lambda conv, _, output: made.append((conv, output))))
         elif _known(module):
             hooks.append(module.register_forward_pre_hook(lambda norm, inputs: taken.append((norm, inputs[0]))))

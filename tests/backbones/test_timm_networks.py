@@ -24,6 +24,7 @@ from cissod_bench.backbones.timm_weights import load_timm, timm_look, timm_weigh
 from cissod_bench.contract.changes import with_changes
 from cissod_bench.contract.parts import Context
 from cissod_bench.contract.presets import MINI, PHOTO
+from cissod_bench.detector.folded_norms import FoldedConv2d
 from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, UsageFault
 from cissod_bench.training.loop import make_optimiser
 
@@ -153,6 +154,24 @@ def test_a_backbone_that_is_frozen_as_a_whole_is_one_for_student_and_teacher(tmp
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     moved = zip(detector.teacher.parameters(), detector.student.parameters(), strict=True)
     assert any(own is not its for own, its in moved)
+
+
+@needs_timm
+@pytest.mark.parametrize("size", [(64, 96), (67, 101)], ids=["even", "odd"])
+def test_a_frozen_backbone_gives_the_networks_own_features(size: tuple[int, int], tmp_path: Path) -> None:
+    name = "tf_efficientnet_lite0"  # with TensorFlow's padding
+    path = saved_network(tmp_path, name)
+    backbone = tiny_detector(settings=settings(path, backbone=f"timm:{name}")).student.backbone
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert sum(isinstance(module, FoldedConv2d) for module in backbone.modules()) == len(norms) == 48
+    net = network(name, STRIDES).eval()
+    load_timm(net, timm_weights(name, STRIDES, str(path)))
+    image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = net(image)
+    for own, theirs in zip(backbone(image), expected, strict=True):
+        assert own.is_contiguous()
+        torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-4)
 
 
 @needs_timm

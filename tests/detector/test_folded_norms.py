@@ -12,8 +12,10 @@ from detectors import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.backbones import ResNet
+from timm_files import needs_timm
 from torch import Tensor, nn
 
+from cissod_bench.backbones.timm_networks import timm
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.folded_norms import FoldedConv2d, fold_batch_norms
 from cissod_bench.detector.model_config import faster_rcnn
@@ -120,10 +122,10 @@ def test_resnets_of_mmdet_give_the_same_values_and_gradients(depth: int, pairs: 
     check_equal(plain, folded, torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
 
 
+@needs_timm
 def test_an_efficientnet_of_timm_gives_the_same_values_and_gradients() -> None:
-    timm = pytest.importorskip("timm", reason="timm is not installed: pip install timm")
     torch.manual_seed(5)
-    net = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True)
+    net = timm().create_model("efficientnet_lite0", pretrained=False, features_only=True)
     for module in with_statistics(net).modules():
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
