@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import Called
+from forks import Fork
 from shapes import copy_shapes
 
 from cissod_bench import cli
@@ -77,6 +79,12 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Called(code if isinstance(code, int) else 0, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs of this Python that the test or the code starts be forks: it is not about how they start."""
+    monkeypatch.setattr(subprocess, "Popen", Fork)
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_a_run_that_ctrl_c_ended_continues_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_ctrl_c_in_a_terminal_reaches_run_and_workers_and_the_run_stops_with_a_checkpoint(
     tmp_path: Path, tiny_coco: Path
 ) -> None:

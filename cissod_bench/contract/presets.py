@@ -135,6 +135,21 @@ def preset(name: str, *, task_iterations: int) -> Settings:
     return chosen if chosen.iterations else replace(chosen, iterations=task_iterations)
 
 
+def preset_name_of(task: Task, named: str | None) -> str:
+    """Return the preset that the user has named, or else the task's own."""
+    return named or task.usual_preset
+
+
+def require_profile(name: str) -> None:
+    """Check a profile's name.
+
+    Raises:
+        UsageFault: there is no profile of that name.
+    """
+    if name not in PROFILES:
+        raise unknown_name("profile", name, PROFILES, remedy="cissod-bench presets")
+
+
 def resolved(task: Task, preset_name: str, changes: Sequence[str] = ()) -> Settings:
     """Return the settings of a run: a preset at the task's length and limits, with the user's changes.
 

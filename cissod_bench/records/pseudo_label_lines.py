@@ -21,7 +21,7 @@ QUANTITIES = (
 Written: TypeAlias = dict[str, float | int | str | None]
 
 
-class PseudoLabelLine(msgspec.Struct, kw_only=True):
+class PseudoLabelLine(msgspec.Struct, kw_only=True, rename={"more": "(more)"}):
     """A line of the file: one group in one generation. Training makes it, the run's log holds it, reports read it.
 
     Attributes:
@@ -39,7 +39,8 @@ class PseudoLabelLine(msgspec.Struct, kw_only=True):
         copies_labelled: mean copies of an image of D_l, copies_labelled_max: the most; None without resampling.
         copies_unlabelled: likewise of D_u.
         pool: images of D_u whose pseudo labels are pooled; pool_coverage: their share of D_u, 0-1.
-        more: numbers of a method's own, which the file holds among the others and no reader takes.
+        more: numbers of a method's own, which the file holds among the others and no reader takes; one of them
+            may be named "more", which is why this field has another name in files.
     """
 
     generation: int

@@ -11,7 +11,7 @@ from typing import Any
 
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.contract.method import Method
-from cissod_bench.contract.presets import PROFILES, resolved
+from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
 from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
@@ -147,9 +147,8 @@ def make_plan(
         DataFault: an input, an image folder or the split on disk breaks its contract.
     """
     variant_fields(method, variant)
-    preset_name = preset_name or task.usual_preset
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
+    preset_name = preset_name_of(task, preset_name)
+    require_profile(profile)
     settings = resolved(task, preset_name, changes)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.lies_in_work:  # before a large split is drawn for nothing

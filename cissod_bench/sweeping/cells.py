@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from cissod_bench.catalogue.declarations import Entry
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.catalogue.task_files import find_task
-from cissod_bench.contract.presets import PROFILES, resolved
+from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
 from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
@@ -126,11 +126,10 @@ def cells_of(
     Raises:
         UsageFault: a name or a setting does not exist; before anything runs.
     """
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES, remedy="cissod-bench presets")
+    require_profile(profile)
     named = [(name, find_task(name)) for name in tasks]
     methods_named = [_method_and_variant(text) for text in methods]
-    scales = [preset_name or task.usual_preset for _, task in named]
+    scales = [preset_name_of(task, preset_name) for _, task in named]
     settings = [_settings(task, scale, changes) for (_, task), scale in zip(named, scales, strict=True)]
     cells = [
         Cell(

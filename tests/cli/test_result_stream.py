@@ -129,6 +129,7 @@ def test_a_refusal_leaves_stdout_empty_whatever_libraries_print(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launched", [(), ("--gpus", "2", "--launcher", "pytorch")], ids=["one process", "two ranks"])
+@pytest.mark.usefixtures("forked")
 def test_a_run_with_a_noisy_backbone_and_noisy_workers_prints_one_json_value(
     launched: tuple[str, ...], tiny_coco: Path, tmp_path: Path
 ) -> None:

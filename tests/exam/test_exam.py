@@ -66,6 +66,7 @@ def test_a_broken_method_fails_the_check_it_breaks_and_no_other(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_example_of_the_guide_passes_and_ranks_that_disagree_or_fail_are_told_apart(
     tmp_path: Path, call: Callable[..., Called]
 ) -> None:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from msgspec.structs import replace
 from PIL import Image
+from score_records import finished
 from split_folders import folder, made_manifest
 
 from cissod_bench.catalogue import load_report
@@ -81,17 +82,7 @@ def without_count(whole: Manifest, name: str, key: str) -> Manifest:
 
 
 def record(task: str = "toy", sha256: str = "") -> RunRecord:
-    return RunRecord(
-        task=task,
-        method="soft-teacher",
-        preset="mini",
-        profile="default",
-        split_seed=0,
-        seed=0,
-        split_sha256=sha256,
-        status="done",
-        ap={"teacher": {"all": 1.0}},
-    )
+    return finished(task=task, split_sha256=sha256, ap={"teacher": {"all": 1.0}})
 
 
 def report(*splits: Manifest, runs: Sequence[RunRecord] = ()) -> Report:

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
+from score_records import finished
 from tiny import tiny_plan
 
 from cissod_bench.catalogue import Entry, load_report
@@ -78,18 +79,11 @@ def write(folder: Path, lines: Sequence[object]) -> Path:
 
 
 def record(method: str = "soft-teacher", seed: int = 0, **changes: Any) -> RunRecord:
-    made = RunRecord(
-        task="toy",
-        method=method,
-        preset="mini",
-        profile="default",
-        split_seed=0,
-        seed=seed,
-        split_sha256="ab" * 32,
-        status="done",
+    made = finished(
+        method,
+        seed,
         ap={"teacher": {"all": 30.0, "maj": 40.0, "min": 10.0}},
         groups={"maj": ["disc"], "min": ["star"]},
-        created=f"2026-01-01T00:00:{seed:02d}+00:00",
     )
     return dataclasses.replace(made, **changes)
 

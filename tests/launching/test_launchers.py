@@ -105,6 +105,7 @@ def test_variables_that_make_no_sense_are_one_message_with_a_remedy(environment:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_two_processes_of_srun_are_one_run(tmp_path: Path, tiny_coco: Path) -> None:
     """Each with a work folder of its own, as on two machines without a shared disk."""
     sets = [f"--set={change}" for change in (*CHANGES, "iterations=2", "generations=1")]

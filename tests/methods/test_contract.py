@@ -38,6 +38,7 @@ def test_a_method_trains_resumes_exactly_and_keeps_its_hands_off(name: str, desk
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_two_processes_with_half_the_data_each_hold_one_state_of_every_method(desk: Desk) -> None:
     for name in METHODS:
         desk.plan(load_method(name))  # the split is there before two processes ask for it

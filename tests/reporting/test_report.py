@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from rich.console import Console
-from score_records import runs_of
+from score_records import finished, runs_of
 
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry, list_methods, load_report
@@ -45,20 +45,13 @@ def record(
 ) -> RunRecord:
     columns = dict(zip(["all", *GROUPS], points, strict=True))
     classes = {"disc": points[1], "ring": points[1], "star": points[2]}
-    made = RunRecord(
-        task="toy",
-        method=method,
-        preset="mini",
-        profile="default",
-        split_seed=0,
-        seed=seed,
-        split_sha256="ab" * 32,
-        status="done",
+    made = finished(
+        method,
+        seed,
         engine="hotcoco 1.3.0",
         ap={"teacher": columns, "student": dict.fromkeys(columns, 0.0)},
         per_class={"teacher": classes, "student": dict.fromkeys(classes, 0.0)},
         groups=GROUPS,
-        created=f"2026-01-01T00:00:{seed:02d}+00:00",
     )
     return dataclasses.replace(made, **changes)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from score_records import runs_of
+from score_records import finished, runs_of
 
 from cissod_bench.catalogue import Entry, list_methods, load_method, load_report
 from cissod_bench.records.record import RunRecord
@@ -33,19 +33,14 @@ def record(
     groups: Sequence[str] = ("maj", "min"),
     **changes: Any,
 ) -> RunRecord:
-    made = RunRecord(
+    made = finished(
+        method,
+        seed,
         task=task,
-        method=method,
         variant=variant,
         preset="full" if task == "coco-split1" else "mini",
-        profile="default",
-        split_seed=0,
-        seed=seed,
-        split_sha256="ab" * 32,
-        status="done",
         ap={"teacher": dict(zip(["all", *groups], points, strict=True))},
         groups={group: [] for group in groups},
-        created=f"2026-01-01T00:00:{seed:02d}+00:00",
     )
     return dataclasses.replace(made, **changes)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+FORKED = ("-m", "-c")
 PLACE = "CISSOD_NURSERY"  # names the nursery's socket to programs that start programs
 
 
@@ -34,6 +35,7 @@ def nursery() -> str:
     subprocess.Popen(
         [sys.executable, str(HERE / "nursery.py"), str(listener.fileno())],
         stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # no terminal: what forks write is buffered as in a pipe
         pass_fds=[listener.fileno()],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
     )
@@ -52,7 +54,7 @@ def ranks_of(launcher: int) -> dict[int, int]:
 
 
 class Fork(subprocess.Popen[Any]):
-    """As ``subprocess.Popen``; programs of this Python, given as ``-m``, ``-c`` or a script, are forks of the nursery.
+    """As ``subprocess.Popen``; programs of this Python, given as ``-m`` or ``-c``, are forks of the nursery.
 
     Popen has no public way to another kind of process: what is overridden here has been the same since Python 3.3.
     """
@@ -60,7 +62,7 @@ class Fork(subprocess.Popen[Any]):
     asked: socket.socket | None = None
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        if isinstance(args, str) or args[0] != sys.executable or not (args[1] in ("-m", "-c") or "fake" in args[1]):
+        if isinstance(args, str) or args[0] != sys.executable or args[1] not in FORKED:
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
         folder, environment, pipes, session = rest[4], rest[5] or os.environ, rest[9:15], rest[20]

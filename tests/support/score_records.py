@@ -18,6 +18,15 @@ TOY_ENTRIES = {"toy": Entry("toy", "Toy shapes", "", "")}
 HOSTILE = ("<script>alert(1)</script>", "\\input{/etc/passwd}", "=cmd()")
 
 
+def finished(method: str = "soft-teacher", seed: int = 0, **fields: Any) -> RunRecord:
+    """A finished run on the toy task, without scores where ``fields`` bring none."""
+    usual = {
+        "task": "toy", "preset": "mini", "profile": "default", "split_seed": 0, "split_sha256": "ab" * 32,
+        "status": "done", "created": f"2026-01-01T00:00:{seed:02d}+00:00",
+    }  # fmt: skip
+    return RunRecord(**{**usual, "method": method, "seed": seed, **fields})
+
+
 def scored(
     method: str = "ours",
     seed: int = 0,
@@ -33,19 +42,12 @@ def scored(
         return sum(defined) / len(defined) if defined else None
 
     columns = {"all": mean(list(classes))} | {group: mean(names) for group, names in groups.items()}
-    made = RunRecord(
-        task="toy",
-        method=method,
-        preset="mini",
-        profile="default",
-        split_seed=0,
-        seed=seed,
-        split_sha256="ab" * 32,
-        status="done",
+    made = finished(
+        method,
+        seed,
         ap={"teacher": columns},
         per_class={"teacher": classes},
         groups={group: list(names) for group, names in groups.items()},
-        created=f"2026-01-01T00:00:{seed:02d}+00:00",
     )
     return dataclasses.replace(made, **changes)
 

@@ -344,6 +344,7 @@ def _lines(log: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_sweep_that_is_killed_and_stopped_ends_as_if_it_had_not_been(tiny_coco: Path, tmp_path: Path) -> None:
     from tiny import CHANGES
 

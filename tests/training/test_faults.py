@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forks import ranks_of
 from short_runs import execute, numbers_of, wait_for_lines
 from tiny import CHANGES, tiny_plan, tiny_task, tiny_training
 from watched_trainings import losses_of
@@ -233,20 +234,6 @@ def test_the_end_of_another_rank_is_told_from_a_fault_of_ones_own(
         raise RuntimeError(said)
 
 
-def _pids(launcher: int) -> dict[int, int]:
-    """Rank -> process of those that a launcher has started."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            variables = (stat.parent / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if parent == launcher:
-            found |= {int(one[5:]): int(stat.parent.name) for one in variables if one.startswith(b"RANK=")}
-    return found
-
-
 @pytest.fixture
 def started() -> Iterator[Callable[[list[str]], subprocess.Popen[str]]]:
     """Start ``cissod-bench`` with some words; what still runs at the end of the test is ended."""
@@ -317,7 +304,7 @@ def test_a_loader_worker_that_is_stuck_or_dead_ends_the_run_with_one_message_and
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@pytest.mark.usefixtures("forked")
 def test_two_ranks_die_and_stop_as_one_run(
     tmp_path: Path, tiny_coco: Path, started: Callable[[list[str]], subprocess.Popen[str]]
 ) -> None:
@@ -328,7 +315,7 @@ def test_two_ranks_die_and_stop_as_one_run(
 
     killed = started([*words, "--launcher", "pytorch", "--gpus", "2"])
     wait_for_lines(log, 6)
-    rank = _pids(killed.pid)[1]
+    rank = ranks_of(killed.pid)[1]
     os.kill(rank, signal.SIGKILL)
     begun = time.monotonic()
     _, errors = killed.communicate(timeout=300)

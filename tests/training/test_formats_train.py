@@ -30,7 +30,7 @@ METHODS = [name for name in list_methods() if load_method(name).images in USES_U
 SURE = {"lvis": 0.001, "coco-o365": 0.003}
 THRESHOLDS = ("score_floor", "initial_threshold", "rpn_threshold", "theta")
 # A few iterations of a detector of a few thousand weights.
-QUICK = (*CHANGES, "iterations=6", "generations=2", "checkpoint_every=3")
+QUICK = (*CHANGES, "iterations=6", "generations=2", "checkpoint_every=3", "proposals_test=50,10")
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ def test_full_makes_an_optimiser_step_at_full_image_size(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(
     tmp_path: Path, tiny_coco: Path, call: Callable[..., Called]
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_run_that_is_killed_continues_and_ends_as_if_it_had_not(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_sigterm_to_the_whole_process_group_ends_resumable(tmp_path: Path, tiny_coco: Path) -> None:
     """As schedulers send it: loader workers get the signal, too."""
     sets = ("--set", "iterations=2000", "--set", "workers=1")
