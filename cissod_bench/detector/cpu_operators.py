@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cissod_bench.errors import UsageFault
+
+SWITCH = "CISSOD_OPERATORS"
 _BLOCK = 128  # boxes compared at once in NMS: their overlaps with 1000 others fit a processor's cache
 _TAPS = 1 << 20  # weighted feature vectors summed in one call: bounds the memory of RoIs with many samples per bin
 
@@ -28,9 +31,21 @@ def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: settings of a detector; they are not changed.
     """
-    if os.environ.get("CISSOD_OPERATORS") == "mmcv":
-        return config
-    return dict(_replaced(config))
+    return config if operators(torch.device("cpu")) == "mmcv" else dict(_replaced(config))
+
+
+def operators(device: torch.device) -> str:
+    """Return whose RoIAlign and NMS a detector on a device has: "mmcv", or "vectorised", the default on a CPU.
+
+    Raises:
+        UsageFault: the switch says something else.
+    """
+    chosen = os.environ.get(SWITCH, "") or "vectorised"
+    if chosen not in ("vectorised", "mmcv"):
+        raise UsageFault(
+            f"The variable {SWITCH} must be mmcv or vectorised. Got {chosen!r} instead.", remedy=f"unset {SWITCH}"
+        )
+    return chosen if device.type == "cpu" else "mmcv"
 
 
 def _replaced(value: Any) -> Any:

@@ -11,6 +11,9 @@ FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_bat
 """Settings that change no number: how often a checkpoint or a log line is written, by how many workers images are read
 and how many are scored at once. A run may be continued with others, and runs that differ in them are repetitions."""
 
+DEFAULT_OPERATORS = "vectorised"
+"""Value of ``RunRecord.hardware["operators"]`` that reports pass over."""
+
 PHASES = ("split", "train", "predict", "evaluate")
 """Keys of ``RunRecord.timings`` that are seconds."""
 
@@ -33,7 +36,8 @@ class RunRecord:
         settings: every resolved setting.
         departures: setting -> [the paper's value, the value used].
         versions: package -> version.
-        hardware: device, cores, memory, world size.
+        hardware: device, cores, memory, world size; "operators", whose RoIAlign and NMS computed ("vectorised" are ours
+            on a CPU; records without it had mmcv's).
         timings: seconds of each phase ("split", "train", "predict", "evaluate") and iterations per second.
         command: the command line that started the run.
         created: UTC time of the first start, ISO 8601.

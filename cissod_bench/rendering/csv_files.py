@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cissod_bench.records.record import PHASES, RunRecord
+from cissod_bench.records.record import DEFAULT_OPERATORS, PHASES, RunRecord
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.departures import change_words
 from cissod_bench.reporting.tables import Files, Report
@@ -39,7 +39,11 @@ def _facts(record: RunRecord) -> dict[str, object]:
         "student": record.ap.get("student", {}).get("all"),
         "seconds": sum(seconds for phase, seconds in record.timings.items() if phase in PHASES),
         "versions": "; ".join(f"{name} {version}" for name, version in record.versions.items()),
-        "hardware": "; ".join(f"{name} {value}" for name, value in record.hardware.items()),
+        "hardware": "; ".join(
+            f"{name} {value}"
+            for name, value in record.hardware.items()
+            if (name, value) != ("operators", DEFAULT_OPERATORS)
+        ),
         "departures": "; ".join(f"{name}: {change_words(pair)}" for name, pair in record.departures.items()),
     }
 

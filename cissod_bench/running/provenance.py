@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cissod_bench import __version__, distributed
+from cissod_bench.detector.cpu_operators import operators
 
 PACKAGES = (
     "torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "opencv-python", "hotcoco", "pycocotools",
@@ -28,7 +29,14 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Return device, cores, memory in GiB and the number of processes."""
+    """Return device, cores, memory in GiB, the number of processes, and whose RoIAlign and NMS compute.
+
+    Args:
+        device: of the training.
+
+    Raises:
+        UsageFault: the switch of those operators says what there is not.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -39,6 +47,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "memory_gib": round(memory, 1),
         "world_size": distributed.world_size(),
         "system": platform.system(),
+        "operators": operators(device),
     }
 
 

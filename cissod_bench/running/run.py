@@ -75,6 +75,8 @@ def _work_to_the_end(work: _Work) -> None:
     """Do a run's work, and let its record say how it ended."""
     plan, record, device = work.plan, work.record, pick_device()
     record.hardware, record.versions = provenance.hardware(device), provenance.versions()
+    if record.hardware["operators"] == "mmcv" and device.type == "cpu":
+        work.say("RoIAlign and NMS: mmcv's, by the variable CISSOD_OPERATORS.")
     record.status = "running"
     beginning.write(plan, record)
     try:

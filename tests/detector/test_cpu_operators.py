@@ -12,8 +12,11 @@ from torch import Tensor
 
 from cissod_bench.detector import cpu_operators
 from cissod_bench.detector.building import build_model
-from cissod_bench.detector.cpu_operators import RoIAlign, kept_boxes, nms, roi_align
+from cissod_bench.detector.cpu_operators import RoIAlign, kept_boxes, nms, operators, roi_align
 from cissod_bench.detector.model_config import faster_rcnn
+from cissod_bench.errors import UsageFault
+from cissod_bench.records.record import DEFAULT_OPERATORS
+from cissod_bench.running.provenance import hardware
 
 
 def rois_of(generator: torch.Generator, number: int, images: int, side: float) -> Tensor:
@@ -113,3 +116,14 @@ def test_detectors_take_these_operators_and_mmcvs_by_the_switch(monkeypatch: pyt
     assert layers() == ({RoIAlign}, {nms})
     monkeypatch.setenv("CISSOD_OPERATORS", "mmcv")
     assert layers() == ({mmcv.ops.RoIAlign}, {"nms"})
+
+
+def test_the_switch_is_checked_and_a_record_says_whose_operators_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert hardware(cpu)["operators"] == DEFAULT_OPERATORS
+    assert operators(torch.device("cuda")) == "mmcv"
+    monkeypatch.setenv("CISSOD_OPERATORS", "mmcv")
+    assert hardware(cpu)["operators"] == "mmcv"
+    monkeypatch.setenv("CISSOD_OPERATORS", "mmvc")
+    with pytest.raises(UsageFault, match="must be mmcv or vectorised"):
+        hardware(cpu)
