@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-
-_BOTTLENECKS = 50  # layers from which on mmdet's ResNets have them
+from torch import Tensor, nn
 
 
 def lay_out(model: Any) -> None:
     """Let a model's maps on a CPU lie pixel by pixel where that is faster; the rule, and the only place that knows it.
 
-    Thin layers (timm's depthwise convolutions, ResNets without bottlenecks) win; from ResNet-50 on, the wide RPN loses
-    in training what the backbone wins. ``docs/decisions.md`` has the measurement. Convolutions pass on the layout of
-    what they are given, so that of the images decides. Weights stay as they are, and on a GPU nothing changes.
+    Backbones with depthwise convolutions win; plain ResNets do not. ``docs/decisions.md`` has the measurement. Layers
+    pass on the layout of what they are given, so that of the images decides, for FPN and heads, too. Weights stay as
+    they are, and on a GPU nothing changes.
 
     Args:
         model: mmdet's detector with a backbone.
     """
-    if getattr(model.backbone, "depth", 0) < _BOTTLENECKS:
+    convolutions = [layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d)]
+    if any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         model.backbone.register_forward_pre_hook(_by_pixels)
 
 

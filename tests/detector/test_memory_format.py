@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from detectors import TINY
 
@@ -14,30 +12,40 @@ from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import faster_rcnn
 
 LAST = torch.channels_last
+IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
-def model(depth: int) -> Any:
+def depthwise() -> Any:
+    """A detector on a narrow MobileNetV2."""
     torch.manual_seed(0)
-    return build_model(faster_rcnn(replace(TINY, depth=depth), 3))
+    config = faster_rcnn(TINY, 3)
+    config["backbone"] = {
+        "type": "MobileNetV2", "widen_factor": 0.5, "out_indices": (1, 2, 4, 6), "norm_eval": True,
+        "norm_cfg": {"type": "BN", "requires_grad": False},
+    }  # fmt: skip
+    config["neck"]["in_channels"] = [16, 16, 48, 160]
+    return build_model(config)
 
 
-@pytest.mark.parametrize(("depth", "last"), [(18, True), (34, True), (50, False)])
-def test_thin_backbones_and_what_follows_them_are_pixel_by_pixel(depth: int, last: bool) -> None:
-    detector = model(depth)
-    levels = detector.extract_feat(torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
-    assert [level.is_contiguous(memory_format=LAST) for level in levels] == [last] * len(levels)
+def test_depthwise_backbones_and_what_follows_them_are_pixel_by_pixel() -> None:
+    detector = depthwise()
+    for model in (detector, copy.deepcopy(detector)):  # as the teacher is made
+        levels = model.extract_feat(IMAGES)
+        assert all(level.is_contiguous(memory_format=LAST) for level in levels)
     assert all(p.is_contiguous() for p in detector.parameters())
-    levels = copy.deepcopy(detector).extract_feat(torch.zeros(2, 3, 64, 96))  # as the teacher is made
-    assert levels[0].is_contiguous(memory_format=LAST) is last
+
+
+def test_plain_resnets_keep_the_usual_layout() -> None:
+    levels = build_model(faster_rcnn(TINY, 3)).extract_feat(IMAGES)
+    assert all(level.is_contiguous() for level in levels)
 
 
 def test_values_and_gradients_are_those_of_the_usual_layout() -> None:
-    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    pixels, usual = model(18), model(18)
+    pixels, usual = depthwise(), depthwise()
     usual.backbone._forward_pre_hooks.clear()
     outputs = []
     for detector in (pixels, usual):
-        maps = [level for levels in detector.rpn_head(detector.extract_feat(images)) for level in levels]
+        maps = [level for levels in detector.rpn_head(detector.extract_feat(IMAGES)) for level in levels]
         means = [(level * torch.linspace(-1, 2, level.numel()).view(level.shape)).mean() for level in maps]
         torch.stack(means).sum().backward()
         outputs.append(maps)
@@ -47,4 +55,4 @@ def test_values_and_gradients_are_those_of_the_usual_layout() -> None:
     for name, parameter in pixels.named_parameters():
         if parameter.grad is not None:
             scale = gradients[name].abs().max()
-            assert (parameter.grad - gradients[name]).abs().max() <= 1e-4 * scale, name
+            assert (parameter.grad - gradients[name]).abs().max() <= 1e-3 * scale, name
