@@ -12,8 +12,9 @@ def lay_out(model: Any) -> None:
     """Let a model's maps on a CPU lie pixel by pixel where that is faster; the rule, and the only place that knows it.
 
     Backbones with depthwise convolutions win; plain ResNets do not. ``docs/decisions.md`` has the measurement. Layers
-    pass on the layout of what they are given, so that of the images decides, for FPN and heads, too. Weights stay as
-    they are, and on a GPU nothing changes.
+    pass on the layout of what they are given, so that of the images decides, for FPN and heads, too. Weights that are
+    trained stay as they are; those of a backbone that is frozen as a whole are laid out once, too, and weights that are
+    loaded later keep that. Images on a GPU stay as they are.
 
     Args:
         model: mmdet's detector with a backbone.
@@ -21,6 +22,8 @@ def lay_out(model: Any) -> None:
     convolutions = [layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d)]
     if any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         model.backbone.register_forward_pre_hook(_by_pixels)
+        if not any(parameter.requires_grad for parameter in model.backbone.parameters()):
+            model.backbone.to(memory_format=torch.channels_last)
 
 
 def _by_pixels(backbone: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -36,8 +36,6 @@ class TimmBackbone(nn.Module):
         for module in self._still:
             module.requires_grad_(False)
         self.whole = not any(parameter.requires_grad for parameter in self.net.parameters())
-        if self.whole:  # for a CPU's convolutions the faster order; weights that are loaded keep it
-            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train()
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -52,5 +50,4 @@ class TimmBackbone(nn.Module):
         if not self.whole:
             return tuple(self.net(images))
         with torch.no_grad():
-            levels = self.net(images.contiguous(memory_format=torch.channels_last))
-            return tuple(level.contiguous() for level in levels)
+            return tuple(self.net(images))

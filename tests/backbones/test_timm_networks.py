@@ -170,7 +170,7 @@ def test_a_frozen_backbone_gives_the_networks_own_features(size: tuple[int, int]
     with torch.no_grad():
         expected = net(image)
     for own, theirs in zip(backbone(image), expected, strict=True):
-        assert own.is_contiguous()
+        assert own.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-4)
 
 
