@@ -104,7 +104,8 @@ def main() -> None:
     unlabelled = training.dataset.sources[1]
     rows = np.random.default_rng(0).permutation(len(unlabelled))[: chosen.images].tolist()
     found = list(detections(training.detector, unlabelled, plan.settings, rows))
-    print(f"{plan.method.name} {plan.variant} after iteration {training.position.iteration}, {len(rows)} images: recall / precision")
+    done = training.position.iteration
+    print(f"{plan.method.name} {plan.variant} after iteration {done}, {len(rows)} images: recall / precision")
     printed(plan, hidden, found)
 
 
