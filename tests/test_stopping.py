@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,16 @@ def straight(work: Path) -> Plan:
     return plan
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Tests under nohup ignore SIGHUP, and the program leaves an ignored signal ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 5), (signal.SIGHUP, 5)], ids=str)
-def test_a_first_signal_is_noted_and_gives_the_exit_code(number: signal.Signals, code: int) -> None:
+def test_a_first_signal_is_noted_and_gives_the_exit_code(number: signal.Signals, code: int, heeded: None) -> None:
     before = signal.getsignal(number)
 
     def work() -> None:

@@ -61,17 +61,17 @@ def test_ranks_without_a_shared_disk_continue_from_rank_0s_checkpoint_and_are_to
     first = started(tmp_path, "a", "b", stop=2)
     assert all(one["fault"][0] == "Interrupted" for one in first)
     kept = tmp_path / "a" / PLACE / runs.CHECKPOINT
-    assert checkpoint.iteration_of(kept) == 2
+    assert checkpoint.iteration_of(kept) == 3  # ranks agree on a stop in the iteration after it
     assert not (tmp_path / "b" / PLACE / runs.CHECKPOINT).exists()
     shutil.copytree(tmp_path / "a", tmp_path / "swapped")
 
     second = started(tmp_path, "a", "b")
     assert [one["fault"] for one in second] == [None, None]
-    assert second[0]["said"] == ["Continuing after iteration 2 of 4."]
+    assert second[0]["said"] == ["Continuing after iteration 3 of 4."]
     for one in second:
         (words,) = one["warned"]
         assert words.startswith("Rank 1 sees another folder ")
-        assert "its checkpoint (after iteration 2) is sent to all ranks" in words
+        assert "its checkpoint (after iteration 3) is sent to all ranks" in words
     states = [checkpoint.read(tmp_path / name / PLACE / runs.CHECKPOINT) for name in ("shared", "a")]
     assert same(*states)
     assert [path.name for path in (tmp_path / "a" / PLACE).glob(".*.tmp")] == []
@@ -80,7 +80,7 @@ def test_ranks_without_a_shared_disk_continue_from_rank_0s_checkpoint_and_are_to
     swapped = started(tmp_path, "c", "swapped", stop=1)
     assert all("it holds no checkpoint, so the run begins with iteration 1" in one["warned"][0] for one in swapped)
     assert all(
-        "Rank 1's folder is further: it holds a checkpoint (after iteration 2)" in one["warned"][0] for one in swapped
+        "Rank 1's folder is further: it holds a checkpoint (after iteration 3)" in one["warned"][0] for one in swapped
     )
     assert (tmp_path / "swapped" / PLACE / runs.CHECKPOINT).read_bytes() == before
 
