@@ -207,9 +207,28 @@ def kept_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return order[torch.cat(kept)] if kept else order
 
 
+def kept_in_groups(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Return which boxes of every group greedy non-maximum suppression keeps, bool, shape (B, K); see `kept_boxes`.
+
+    Args:
+        boxes: of the groups, best first in each, shape (B, K, 4). Time and memory grow with B K^2.
+        iou_threshold: a box is dropped whose overlap with a better kept one of its group is above it.
+    """
+    sides = boxes.detach().permute(2, 0, 1).contiguous()
+    area = (sides[2] - sides[0]) * (sides[3] - sides[1])
+    covers = _overlap(sides, area, sides, area, iou_threshold).triu_(1).float()
+    keep = covers.new_ones(len(covers), 1, covers.shape[2])
+    while True:
+        after = (keep @ covers == 0).float()
+        if torch.equal(after, keep):
+            return keep[:, 0].bool()
+        keep = after
+
+
 def _overlap(first: Tensor, first_area: Tensor, second: Tensor, second_area: Tensor, threshold: float) -> Tensor:
-    """Return whether the IoU of two boxes is above the threshold, bool (N, M); sides are (4, N) and (4, M)."""
-    width = torch.minimum(first[2][:, None], second[2]) - torch.maximum(first[0][:, None], second[0])
-    height = torch.minimum(first[3][:, None], second[3]) - torch.maximum(first[1][:, None], second[1])
+    """Return whether the IoU of two boxes is above the threshold, bool (..., N, M); sides are (4, ..., N) and M."""
+    sides = first[..., :, None], second[..., None, :]
+    width = torch.minimum(sides[0][2], sides[1][2]) - torch.maximum(sides[0][0], sides[1][0])
+    height = torch.minimum(sides[0][3], sides[1][3]) - torch.maximum(sides[0][1], sides[1][1])
     common = width.clamp_(min=0).mul_(height.clamp_(min=0))
-    return common / (first_area[:, None] + second_area - common) > threshold
+    return common / (first_area[..., :, None] + second_area[..., None, :] - common) > threshold

@@ -21,6 +21,8 @@ from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.formulas import nms_per_class
 from cissod_bench.detector.precision import pooled
+from cissod_bench.detector.proposals import proposals_of
+from cissod_bench.detector.rpn_losses import rpn_losses
 from cissod_bench.detector.teacher_pass import Compared, Found
 
 Losses = dict[str, Tensor]
@@ -80,16 +82,12 @@ class TwoModels(nn.Module):
         self, features: tuple[Tensor, ...], samples: list[DetDataSample]
     ) -> tuple[Losses, list[InstanceData]]:
         """Return the class-agnostic RPN losses and the proposals, which carry no gradient."""
-        agnostic = []
-        for sample in samples:
-            truth = sample.gt_instances
-            without_classes = copy.copy(sample)
-            without_classes.gt_instances = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
-            agnostic.append(without_classes)
-        proposal_cfg = self.student.train_cfg.rpn_proposal
-        losses, proposals = self.student.rpn_head.loss_and_predict(features, agnostic, proposal_cfg=proposal_cfg)
-        total = {f"rpn_{name}": torch.stack(list(levels)).sum() for name, levels in losses.items()}
-        return total, [InstanceData(bboxes=p.bboxes.detach()) for p in proposals]
+        head, limits = self.student.rpn_head, self.student.train_cfg.rpn_proposal
+        logits, deltas = head(features)
+        objectness, boxes = rpn_losses(head, logits, deltas, samples)
+        proposals = proposals_of(head, logits, deltas, [sample.img_shape for sample in samples], limits)
+        losses = {"rpn_loss_rpn_cls": objectness, "rpn_loss_rpn_bbox": boxes}
+        return losses, [InstanceData(bboxes=of_image) for of_image in proposals]
 
     def _proposals(
         self, model: Any, features: tuple[Tensor, ...], samples: Sequence[DetDataSample], context: Context
@@ -97,9 +95,9 @@ class TwoModels(nn.Module):
         """Return the proposals of every image, (P, 4) each: the teacher's by the limits of training if so set."""
         as_trained = context.branch == "teacher" and self.settings.teacher_proposals == "train"
         limits = model.train_cfg.rpn_proposal if as_trained else model.test_cfg.rpn
-        shapes = [sample.metainfo for sample in samples]
-        proposals = model.rpn_head.predict_by_feat(*model.rpn_head(features), batch_img_metas=shapes, cfg=limits)
-        return [of_image.bboxes for of_image in proposals]
+        shapes = [sample.img_shape for sample in samples]
+        logits, deltas = model.rpn_head(features)
+        return proposals_of(model.rpn_head, logits, deltas, shapes, limits)
 
     def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
         """Assign proposals to the samples' boxes and sample RoIs, an mmdet SamplingResult an image."""
