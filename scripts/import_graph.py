@@ -38,6 +38,7 @@ WINGS = (
     "launching",
     "running",
     "sweeping",
+    "keeping",
     "exam",
     "reporting",
     "figures",

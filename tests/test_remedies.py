@@ -22,7 +22,7 @@ KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and
 # Mistakes of ours, what is caught where it is raised, verdicts of the exam, and click's own, which name --help.
 OURS = {"ValueError", "TypeError", "AssertionError", "OSError", "DecodeError", "ValidationError", "BrokenRecordError"}
 OURS |= {"Broken", "SystemExit", "BadParameter", "Exit"}
-GROUPS = {"splits", "data"}
+GROUPS = {"splits", "data", "runs"}
 
 
 def name_of(call: ast.expr) -> str:

@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "Collect runs into the paper's tables, in the terminal and as files.",
     "demo": "Toy task from nothing to a table: splits, training, scores, report.",
     "evaluate": "Score a predictions file against a split's classes.",
+    "runs": "List, clean, pack and unpack runs.",
     "splits": "List, show, verify, compare, plot and import splits.",
     "data": "Check the annotation files and images of the sub-tasks.",
     "tasks": "List the sub-tasks.",

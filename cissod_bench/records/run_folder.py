@@ -161,6 +161,8 @@ def _order(run: Run) -> tuple[Any, ...]:
 def find_runs(root: Path, *, on_fault: Callable[[DataFault], None] | None = None) -> list[Run]:
     """Return every run below a folder, by task, split seed, method, scale and seed.
 
+    Hidden folders are those of a command that is at work or was killed; nothing reads them.
+
     Args:
         root: any folder above the runs; may be missing, then there are none.
         on_fault: is handed the fault of each record that cannot be read, which is then passed over; by default each
@@ -168,6 +170,8 @@ def find_runs(root: Path, *, on_fault: Callable[[DataFault], None] | None = None
     """
     runs = []
     for path in root.rglob(RECORD):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
         try:
             runs.append(Run(path.parent, read_record(path)))
         except DataFault as fault:
