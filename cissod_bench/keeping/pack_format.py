@@ -65,9 +65,9 @@ class PackList(msgspec.Struct, frozen=True):
     """The content of ``pack.json``.
 
     Attributes:
-        format: "cissod-bench runs".
+        format: `FORMAT`.
         schema: version of the layout.
-        tool_version: of cissod-bench that wrote it.
+        tool_version: of the program that wrote it.
         runs: by their places.
     """
 

@@ -152,7 +152,7 @@ def _add(archive: tarfile.TarFile, name: str, path: Path, listed: PackedFile) ->
     with path.open("rb") as stream:
         hashed = _Hashed(stream)
         try:
-            archive.addfile(_entry(name, listed.bytes), hashed)  # type: ignore[arg-type]  # it is read from, no more
+            archive.addfile(_entry(name, listed.bytes), hashed)
         except OSError as error:
             if hashed.ended:
                 raise _changed(path) from error
