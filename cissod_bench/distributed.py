@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from cissod_bench import messages
@@ -22,6 +26,8 @@ T = TypeVar("T")
 MEETING = timedelta(minutes=30)  # until all processes must be there
 _WAITING = timedelta(hours=12)
 _PIECE = 2**26  # bytes that are sent at once
+_LOOKS = 0.5  # seconds between two looks whether somebody calls the roll
+_ROLL_CALL = 3.0  # seconds that ranks have to answer it
 # What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
 _LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
 
@@ -71,6 +77,85 @@ def start(device: torch.device) -> None:
     shared = PrefixStore("default_pg", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=shared, rank=number, world_size=world, timeout=_WAITING)
+    _joined.append(Roll(PrefixStore("roll", store), number, world))
+    _joined[-1].begin()
+
+
+@dataclass
+class Roll:
+    """Who takes part in a run and on which machine, and who of them is left once one is gone.
+
+    Only the ranks that wait for a lost one notice its end; the others wait for those. So the first to notice calls the
+    roll in the store that all ranks share, and a thread of every rank that is left answers.
+
+    Attributes:
+        store: of this run alone.
+        rank, world: this process's number and that of all.
+        machines: the machine of each rank; known after `begin`.
+    """
+
+    store: Store
+    rank: int
+    world: int
+    machines: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
+    _answers: threading.Thread | None = field(default=None, init=False)
+    _heard: bool = field(default=False, init=False)
+
+    def begin(self) -> None:
+        """Tell the others this process's machine, read theirs, and answer roll calls from now on."""
+        self.store.set(f"machine{self.rank}", socket.gethostname())
+        self.machines = [self.store.get(f"machine{number}").decode() for number in range(self.world)]
+        if self.world > 2:  # of two, the other one is gone
+            self._answers = threading.Thread(target=self._answer, name="roll", daemon=True)
+            self._answers.start()
+
+    def end(self) -> None:
+        """Answer no more."""
+        self._over.set()
+        if self._answers is not None:
+            self._answers.join(2 * _LOOKS)
+
+    def _answer(self) -> None:
+        with suppress(RuntimeError):  # the store has gone with its machine
+            while not self._over.wait(_LOOKS):
+                if self.store.check(["called"]):
+                    self._heard = True
+                    self.store.set(f"here{self.rank}", "yes")
+                    return
+
+    def gone(self) -> list[int]:
+        """Return the ranks that do not answer; with the store, those of rank 0's machine are gone.
+
+        Empty where the store is gone after another rank has called the roll: that one has told who is lost.
+        """
+        others = [number for number in range(self.world) if number != self.rank]
+        if len(others) < 2:
+            return others
+        try:
+            self.store.set("called", "yes")
+            until = time.monotonic() + _ROLL_CALL
+            while others and time.monotonic() < until:
+                others = [number for number in others if not self.store.check([f"here{number}"])]
+                time.sleep(_LOOKS / 5)
+            return others
+        except RuntimeError:
+            if self._heard:
+                return []
+            return [number for number, machine in enumerate(self.machines) if machine == self.machines[0]]
+
+    def named(self, ranks: list[int]) -> str:
+        """Return ranks by their machines: ``ranks 8, 9 on gpu07``."""
+        on: dict[str, list[str]] = {}
+        for number in ranks:
+            on.setdefault(self.machines[number], []).append(str(number))
+        return "; ".join(
+            f"rank{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} on {machine}"
+            for machine, numbers in on.items()
+        )
+
+
+_joined: list[Roll] = []  # of the process group that is running
 
 
 @contextmanager
@@ -86,14 +171,18 @@ def watched_peers() -> Iterator[None]:
         if not is_distributed() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
             raise
         reason = str(error).strip().splitlines()[0]
+        lost = _joined[-1].gone() if _joined else []
+        who = f": {_joined[-1].named(lost)}" if lost else ""
         raise PeerLost(
-            f"another process of this run is gone ({reason}).",
+            f"another process of this run is gone{who} ({reason}).",
             remedy="its own message says why; the same command continues from the last checkpoint",
         ) from error
 
 
 def stop() -> None:
     """Leave the process group, if there is one."""
+    while _joined:
+        _joined.pop().end()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -116,6 +116,25 @@ def follow_parent() -> None:
     threading.Thread(target=_stop_after, args=(parent,), name="follow", daemon=True).start()
 
 
+def follow_agent(look: float = 1.0) -> None:
+    """Let this process end at once when torchrun's agent, which has started it and would end it, is gone.
+
+    The ranks of other machines find it gone and name it. Without this, a rank would go on that nobody can stop.
+
+    Args:
+        look: seconds between two looks.
+    """
+    agent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == agent:
+            time.sleep(look)
+        os.write(2, f"The torchrun that started rank {os.environ.get('RANK', '0')} is gone: the rank ends.\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="agent", daemon=True).start()
+
+
 def _stop_after(parent: int) -> None:
     """Stop this process, gently and then not, once the pipe from its parent ends."""
     while os.read(parent, 4096):

@@ -76,7 +76,10 @@ def command(
     from cissod_bench.launching.launchers import rank_variables
     from cissod_bench.launching.ranks import launch, process_count
     from cissod_bench.running.plan import make_plan
+    from cissod_bench.signals import follow_agent
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        follow_agent()
     os.environ.update(rank_variables(os.environ))
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank > 0:  # one rank speaks for all

@@ -62,13 +62,15 @@ class Fork(subprocess.Popen[Any]):
     asked: socket.socket | None = None
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        if isinstance(args, str) or args[0] != sys.executable or args[1] not in FORKED:
+        words = [] if isinstance(args, str) else [str(word) for word in args[1:]]
+        words = words[1:] if words[:1] == ["-u"] else words  # torchrun's; what forks say is read at their end
+        if not words or args[0] != sys.executable or words[0] not in FORKED:
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
         folder, environment, pipes, session = rest[4], rest[5] or os.environ, rest[9:15], rest[20]
         streams = [pipe if pipe != -1 else own for own, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = json.dumps({
-            "words": [str(word) for word in args[1:]], "folder": str(folder or os.getcwd()), "session": session,
+            "words": words, "folder": str(folder or os.getcwd()), "session": session,
             "environment": {**environment, PLACE: nursery()},
         }).encode()  # fmt: skip
         self.asked = socket.socket(socket.AF_UNIX)
