@@ -277,11 +277,11 @@ class DeFRCN(Parts):
 
     def begin_stage(self, model: Any, context: Context) -> None:
         """Give classifier and box regressor fresh rows for the classes that the first stage did not know."""
-        names = [self.classes[channel] for channel in self.base]
-        for layer, block, spread, background in (
-            (model.roi_head.bbox_head.fc_cls, 1, CLASSIFIER_SPREAD, [BACKGROUND]),
-            (model.roi_head.bbox_head.fc_reg, 4, REGRESSOR_SPREAD, []),
-        ):
+        names, head = [self.classes[channel] for channel in self.base], model.roi_head.bbox_head
+        of_classes: list[tuple[Any, int, float, list[str]]] = [(head.fc_cls, 1, CLASSIFIER_SPREAD, [BACKGROUND])]
+        if not head.reg_class_agnostic:  # one regressor for all classes is kept as it is
+            of_classes.append((head.fc_reg, 4, REGRESSOR_SPREAD, []))
+        for layer, block, spread, background in of_classes:
             old, new = [*names, *background], [*self.classes, *background]
             kept = self.known[: len(new)].repeat_interleave(block)
             for values, deviation in ((layer.weight, spread), (layer.bias, 0.0)):

@@ -124,6 +124,9 @@ class Settings:
     roi_sampling: Annotated[
         int, Meta(ge=0, le=16, description="RoIAlign's samples per bin and direction; 0 takes as many as the bin spans")
     ] = 0
+    shared_boxes: Annotated[
+        bool, Meta(description="one box regressor for all classes, which a class with ten boxes needs in a short run")
+    ] = False
     roi_finest_side: Annotated[
         int, Meta(ge=1, le=4096, description="RoIs of less than twice this side, pixels, come from the finest level")
     ] = 56

@@ -172,7 +172,7 @@ def faster_rcnn(
                 "roi_feat_size": settings.roi_size,
                 "num_classes": num_classes,
                 "bbox_coder": _coder((0.1, 0.1, 0.2, 0.2)),
-                "reg_class_agnostic": False,
+                "reg_class_agnostic": settings.shared_boxes,
                 "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
                 "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
             },

@@ -137,17 +137,23 @@ class TwoModels(nn.Module):
         if not len(rows):
             return deltas.float().sum() * 0.0  # half precision could overflow
         labels, _, box_targets, box_weights = (column[rows] for column in targets)
-        of_class = deltas.float().reshape(len(deltas), self.parts.num_classes, 4)[rows, labels]
+        of_class = self._of_class(deltas, rows, labels)
         loss: Tensor = self.student.roi_head.bbox_head.loss_bbox(
             of_class, box_targets, box_weights, avg_factor=len(deltas)
         )
         return loss
 
+    def _of_class(self, deltas: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        """Return the regressor's output for some RoIs and one class each, float32, shape (M, 4)."""
+        if self.settings.shared_boxes:
+            return deltas[rows].float()
+        return deltas.reshape(len(deltas), self.parts.num_classes, 4)[rows, labels].float()
+
     def _decode(
         self, model: Any, rois: Tensor, deltas: Tensor, shape: tuple[int, int], rows: Tensor, labels: Tensor
     ) -> Tensor:
         """Return the refined boxes of some RoIs for one class each, clipped to the view, shape (M, 4)."""
-        of_class = deltas.reshape(len(rois), self.parts.num_classes, 4)[rows, labels].float()
+        of_class = self._of_class(deltas, rows, labels)
         boxes: Tensor = model.roi_head.bbox_head.bbox_coder.decode(rois[rows, 1:], of_class, max_shape=shape)
         return boxes
 
