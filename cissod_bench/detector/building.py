@@ -60,6 +60,7 @@ def build_model(config: dict[str, Any]) -> Any:
 
     from cissod_bench.detector.cpu_operators import with_cpu_operators
     from cissod_bench.detector.folded_norms import fold_batch_norms
+    from cissod_bench.detector.max_pool import pool_by_pixels
     from cissod_bench.detector.memory_format import lay_out
 
     keep_memory()  # whatever trains or scores builds a detector first: runs, their children, benchmarks, tests
@@ -77,6 +78,7 @@ def build_model(config: dict[str, Any]) -> Any:
     if weights is not None:
         del model.backbone.init_weights
     fold_batch_norms(model.backbone)
+    pool_by_pixels(model.backbone)
     lay_out(model)
     return model
 

@@ -39,7 +39,7 @@ from cissod_bench.detector.teacher_pass import (
     supervise,
     way,
 )
-from cissod_bench.detector.two_models import Losses, RoIs, TwoModels, priors_of
+from cissod_bench.detector.two_models import Losses, RoIs, Seen, TwoModels, priors_of
 
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
 """Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
@@ -112,22 +112,24 @@ class SemiSupervisedDetector(TwoModels):
         """Return the losses of one iteration, weighted, to be summed and differentiated."""
         context = replace(context, student=self.student)
         losses: Losses = {}
-        if batch.get("sup"):
-            losses.update(self.supervised_losses(batch["sup"], context))
+        begun = context.iteration >= self.settings.unsup_start * context.iterations
+        views = {"sup": batch.get("sup"), "strong": batch["strong"] if begun and batch.get("weak") else None}
+        seen = self._seen_by_student({name: of_batch for name, of_batch in views.items() if of_batch})
+        if "sup" in seen:
+            losses.update(self.supervised_losses(seen["sup"], context))
             if self.parts.OBSERVES_LABELLED:
                 self.observe_labelled(batch["sup"], context)
-        if batch.get("weak") and context.iteration >= self.settings.unsup_start * context.iterations:
+        if "strong" in seen:
             teacher = self.teach(batch["weak"], batch["strong"], context)
             weight = self.settings.unsup_weight
-            unsupervised = self.unsupervised_losses(batch["strong"], teacher, context)
+            unsupervised = self.unsupervised_losses(seen["strong"], teacher, context)
             losses.update({f"unsup_{name}": weight * value for name, value in unsupervised.items()})
         return losses
 
     # Step 1: the student on labelled images.
-    def supervised_losses(self, views: Sequence[dict[str, Any]], context: Context) -> Losses:
+    def supervised_losses(self, labelled: Seen, context: Context) -> Losses:
         """Return RPN and RoI losses of the student on labelled images."""
-        inputs, samples = self._prepare(self.student, views)
-        features = self.student.extract_feat(inputs)
+        features, samples = labelled.features, labelled.samples
         losses, proposals = self._rpn_losses(features, samples)
         sampled = self._sample(proposals, samples)
         supervised = RoIs(sampled, *self._shared(self.student, features, priors_of(sampled)))
@@ -179,7 +181,7 @@ class SemiSupervisedDetector(TwoModels):
         return [in_view.proposals.moved(old, new) for in_view, old, new in views if in_view.proposals is not None]
 
     # Steps 6-8: the student on the strong views.
-    def unsupervised_losses(self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, context: Context) -> Losses:
+    def unsupervised_losses(self, strong: Seen, teacher: TeacherPass, context: Context) -> Losses:
         """Return RPN, classification and box losses of the student on unlabelled images, before their weight."""
         theta = self.parts.thresholds(context.at("teacher", collect=True))
         if self.observer is not None:
@@ -194,18 +196,15 @@ class SemiSupervisedDetector(TwoModels):
         context.logs.update(pseudo_label_counts(teacher.pseudo, theta, self.group_of, self.group_names, limit))
         return losses
 
-    def _student_pass(
-        self, strong: Sequence[dict[str, Any]], teacher: TeacherPass, theta: Tensor
-    ) -> tuple[Losses, StudentPass]:
+    def _student_pass(self, strong: Seen, teacher: TeacherPass, theta: Tensor) -> tuple[Losses, StudentPass]:
         """Step 6: the RPN's losses, and what steps 7 and 8 need of the student, all RoIs in one pass of its head.
 
         Args:
-            strong: the views.
+            strong: the views as the student sees them.
             teacher: its pseudo labels; each loss learns from those it trusts.
             theta: thresholds of the classification loss, shape (n,).
         """
-        inputs, samples = self._prepare(self.student, strong)
-        features = self.student.extract_feat(inputs)
+        features, samples = strong.features, strong.samples
         of_rpn, of_classes, of_boxes = self._trusted(teacher.pseudo, theta)
         supervise(samples, of_rpn)
         losses, proposals = self._rpn_losses(features, samples)

@@ -6,7 +6,7 @@ The steps of the iteration that call it are in ``semi_supervised.py``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,6 +52,19 @@ class RoIs:
         return torch.cat(rows).to(self.rois.device, non_blocking=True)
 
 
+@dataclass
+class Seen:
+    """Views as the student sees them.
+
+    Attributes:
+        features: of the FPN, (B, C, H, W) a level, with their graph.
+        samples: of the views.
+    """
+
+    features: tuple[Tensor, ...]
+    samples: list[DetDataSample]
+
+
 def priors_of(sampled: Sequence[Any]) -> list[Tensor]:
     """Return the boxes of sampled RoIs, (R_i, 4) of every image."""
     return [of_image.priors for of_image in sampled]
@@ -77,6 +90,19 @@ class TwoModels(nn.Module):
         data = {"inputs": [v["inputs"] for v in views], "data_samples": [copy.copy(v["data_samples"]) for v in views]}
         data = model.data_preprocessor(data, False)
         return data["inputs"], data["data_samples"]
+
+    def _seen_by_student(self, batches: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Seen]:
+        """Return the student's features of batches of views by name, in one pass if all are padded to the same size."""
+        prepared = {name: self._prepare(self.student, views) for name, views in batches.items()}
+        inputs = [images for images, _ in prepared.values()]
+        if len({images.shape[1:] for images in inputs}) == 1:
+            numbers = [len(images) for images in inputs]
+            levels = self.student.extract_feat(torch.cat(inputs))
+            features = list(zip(*(torch.split(level, numbers) for level in levels), strict=True))
+        else:
+            features = [self.student.extract_feat(images) for images in inputs]
+        columns = zip(prepared.items(), features, strict=True)
+        return {name: Seen(tuple(own), samples) for (name, (_, samples)), own in columns}
 
     def _rpn_losses(
         self, features: tuple[Tensor, ...], samples: list[DetDataSample]

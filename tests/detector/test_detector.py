@@ -186,7 +186,7 @@ def test_thresholds_are_strict() -> None:
     best = float(scores.max())
     detector.parts.theta_fixed.fill_(best)
     ctx = context()
-    detector.unsupervised_losses(views["strong"], teacher, ctx)
+    detector.unsupervised_losses(detector._seen_by_student({"strong": views["strong"]})["strong"], teacher, ctx)
     assert sum(float(ctx.logs[f"pseudo_cls_{group}"]) for group in GROUPS) == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from daso_parts import daso
-from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector
+from detectors import CLASSES, GROUPS, TINY, batch, tiny_detector, view
 from torch import Tensor
 
 from cissod_bench.contract.parts import Context, Parts
@@ -52,3 +52,30 @@ def test_one_pass_has_the_losses_and_gradients_of_separate_ones(make: Callable[[
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-5, atol=1e-5)
     assert losses["unsup_loss_bbox"] > 0
     assert losses["unsup_loss_cls"] > 0
+
+
+def _views_apart(detector: Any) -> None:
+    """Let the student see labelled images and strong views in a pass each."""
+    together = detector._seen_by_student
+    detector._seen_by_student = lambda batches: {name: together({name: views})[name] for name, views in batches.items()}
+
+
+@pytest.mark.parametrize("heights", [(64, 64), (64, 96)])
+def test_labelled_images_and_strong_views_of_one_size_are_seen_at_once(heights: tuple[int, int]) -> None:
+    passes: list[list[int]] = []
+
+    def numbers(alter: Callable[[Any], None]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        detector, images = tiny_detector(), list[int]()
+        detector.student.backbone.register_forward_hook(lambda layer, inputs, outputs: images.append(len(inputs[0])))
+        alter(detector)
+        data = batch()
+        data["sup"] = [view(seed, 3, height=heights[1]) for seed in (0, 1)]
+        torch.manual_seed(3)
+        losses = detector(data, Context(3, 10))
+        torch.stack([value.sum() for value in losses.values()]).sum().backward()
+        passes.append(images)
+        gradients = {name: p.grad for name, p in detector.student.named_parameters() if p.grad is not None}
+        return losses, gradients
+
+    torch.testing.assert_close(numbers(lambda detector: None), numbers(_views_apart), rtol=1e-5, atol=1e-5)
+    assert passes == ([[4], [2, 2]] if heights[0] == heights[1] else [[2, 2], [2, 2]])

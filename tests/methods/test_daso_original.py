@@ -87,7 +87,8 @@ def test_the_original_aligns_the_students_strong_features_of_all_proposals() -> 
         return {"loss_align": student.sum()}
 
     detector.parts.extra_losses = watched
-    losses = detector.unsupervised_losses(data["strong"], found, Context(30, 40))
+    strong = detector._seen_by_student({"strong": data["strong"]})["strong"]
+    losses = detector.unsupervised_losses(strong, found, Context(30, 40))
     ((teacher, student),) = seen
     assert len(teacher.labels) == len(student) == sum(len(own.boxes) for own in found.compared)
     assert student.requires_grad
