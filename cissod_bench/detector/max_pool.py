@@ -44,7 +44,7 @@ class _Pooled(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         maps, places = ctx.saved_tensors
         spread = torch.ops.aten.max_pool2d_with_indices_backward
         return spread(gradient.contiguous(), maps, *_lists(ctx.window), places), None

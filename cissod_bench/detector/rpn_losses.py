@@ -53,13 +53,24 @@ def batched_losses(head: Any) -> bool:
     """Tell whether the losses of a whole batch at once are those of mmdet's RPN head."""
     if type(head) is not RPNHead:
         return False
-    assigner, sampler, loss = head.assigner, head.sampler, head.loss_cls
-    assigns = type(assigner) is MatchedFirstAssigner and assigner.min_pos_iou > 0 and assigner.gt_max_assign_all
-    assigns = assigns and isinstance(assigner.neg_iou_thr, float) and assigner.ignore_wrt_candidates
-    samples = type(sampler) is RandomSampler and sampler.neg_pos_ub < 0 and not sampler.add_gt_as_proposals
+    loss = head.loss_cls
     plain = type(loss) is CrossEntropyLoss and loss.use_sigmoid and loss.class_weight is None
     whole = head.train_cfg["allowed_border"] < 0 and head.train_cfg["pos_weight"] <= 0 and not head.reg_decoded_bbox
-    return bool(assigns and samples and plain and loss.reduction == "mean" and whole)
+    known = known_assigner(head.assigner) and known_sampler(head.sampler) and not head.sampler.add_gt_as_proposals
+    return bool(known and plain and loss.reduction == "mean" and whole)
+
+
+def known_assigner(assigner: Any) -> bool:
+    """Tell whether `assigned_boxes` does what an assigner does."""
+    if type(assigner) is not MatchedFirstAssigner or not isinstance(assigner.neg_iou_thr, float):
+        return False
+    limits = assigner.pos_iou_thr > 0 and (assigner.min_pos_iou > 0 or not assigner.match_low_quality)
+    return bool(limits and assigner.gt_max_assign_all and assigner.ignore_wrt_candidates)
+
+
+def known_sampler(sampler: Any) -> bool:
+    """Tell whether `drawn` does what a sampler does."""
+    return type(sampler) is RandomSampler and sampler.neg_pos_ub < 0
 
 
 def _of_batch(
@@ -68,10 +79,11 @@ def _of_batch(
     """Return `rpn_losses` over the number of sampled anchors."""
     anchors = torch.cat(anchors_at(head.prior_generator, sizes_of(logits), logits[0].device))
     with torch.no_grad():
-        boxes = _padded([sample.gt_instances.bboxes for sample in samples])
+        boxes = padded([sample.gt_instances.bboxes for sample in samples])
         valid = _valid(head.prior_generator, logits, samples)
-        assigned = assigned_boxes(head.assigner, anchors, boxes, _ignored(samples), valid)
-        foreground, background, number = drawn(head.sampler, assigned)
+        assigned = assigned_boxes(head.assigner, anchors, boxes, ignored_regions(samples), valid)
+        foreground, background, counts = drawn(head.sampler, assigned)
+        number = sum(max(count, 1) for of_image in counts for count in of_image)  # as mmdet counts
         targets = _targets(head.bbox_coder, anchors, boxes, assigned, foreground)
     sampled = torch.cat(by_anchor(logits, 1), dim=1).flatten()[torch.cat([foreground, background])]
     truth = torch.zeros_like(sampled)
@@ -99,18 +111,18 @@ def _targets(coder: Any, anchors: Tensor, boxes: Tensor, assigned: Tensor, foreg
     return targets
 
 
-def _padded(boxes: Sequence[Tensor]) -> Tensor:
+def padded(boxes: Sequence[Tensor]) -> Tensor:
     """Return the boxes of a batch, filled up with empty ones, shape (B, G, 4)."""
     return pad_sequence(list(boxes), batch_first=True)
 
 
-def _ignored(samples: Sequence[DetDataSample]) -> Tensor | None:
+def ignored_regions(samples: Sequence[DetDataSample]) -> Tensor | None:
     """Return the ignore regions of a batch, filled up with empty ones, shape (B, I, 4); None where there is none."""
     regions = [sample.get("ignored_instances") for sample in samples]
     if not any(of_image is not None and len(of_image.bboxes) for of_image in regions):
         return None
     none = samples[0].gt_instances.bboxes[:0]
-    return _padded([none if of_image is None else of_image.bboxes for of_image in regions])
+    return padded([none if of_image is None else of_image.bboxes for of_image in regions])
 
 
 def assigned_boxes(
@@ -126,19 +138,20 @@ def assigned_boxes(
 
     Args:
         assigner: has the limits.
-        anchors: xyxy, shape (N, 4).
+        anchors: xyxy, shape (N, 4), or those of every image, shape (B, N, 4).
         boxes: filled up, shape (B, G, 4).
         ignored: regions, filled up, shape (B, I, 4).
         valid: which anchors take part, bool, shape (B, N); None takes all.
     """
     most = max(boxes.shape[1], 1 if ignored is None else ignored.shape[1])
-    images = max(_PAIRS // max(most * len(anchors), 1), 1)
+    images = max(_PAIRS // max(most * anchors.shape[-2], 1), 1)
     parts = []
     for begin in range(0, len(boxes), images):
         rows = slice(begin, begin + images)
-        assigned = _matched(assigner, anchors, boxes[rows], None if valid is None else valid[rows, None])
+        own = anchors[rows] if anchors.dim() == 3 else anchors
+        assigned = _matched(assigner, own, boxes[rows], None if valid is None else valid[rows, None])
         if ignored is not None and assigner.ignore_iof_thr > 0:
-            inside = overlaps(ignored[rows], anchors, of_anchor=True).amax(dim=1) > assigner.ignore_iof_thr
+            inside = overlaps(ignored[rows], own, of_anchor=True).amax(dim=1) > assigner.ignore_iof_thr
             assigned = torch.where((assigned == 0) & inside, -1, assigned)
         parts.append(assigned if valid is None else torch.where(valid[rows], assigned, -1))
     return torch.cat(parts)
@@ -147,7 +160,7 @@ def assigned_boxes(
 def _matched(assigner: MatchedFirstAssigner, anchors: Tensor, boxes: Tensor, valid: Tensor | None) -> Tensor:
     """Return `assigned_boxes` of some images without their regions; ``valid`` has shape (B, 1, N)."""
     if not boxes.shape[1]:
-        return torch.zeros(len(boxes), len(anchors), dtype=torch.int64, device=anchors.device)
+        return torch.zeros(len(boxes), anchors.shape[-2], dtype=torch.int64, device=anchors.device)
     shares = overlaps(boxes, anchors)
     if valid is not None:
         shares = torch.where(valid, shares, -1.0)
@@ -168,11 +181,11 @@ def overlaps(boxes: Tensor, anchors: Tensor, *, of_anchor: bool = False) -> Tens
 
     Args:
         boxes: shape (B, G, 4).
-        anchors: shape (N, 4).
+        anchors: shape (N, 4) or (B, N, 4).
         of_anchor: the share.
     """
     left, top, right, bottom = boxes[..., None].unbind(dim=2)
-    sides = anchors.t().contiguous()
+    sides = anchors.movedim(-1, 0).unsqueeze(-2).contiguous()
     area = (sides[2] - sides[0]) * (sides[3] - sides[1])
     width = torch.minimum(right, sides[2]).sub_(torch.maximum(left, sides[0])).clamp_(min=0)
     common = width.mul_(torch.minimum(bottom, sides[3]).sub_(torch.maximum(top, sides[1])).clamp_(min=0))
@@ -180,28 +193,28 @@ def overlaps(boxes: Tensor, anchors: Tensor, *, of_anchor: bool = False) -> Tens
     return common / whole.clamp(min=_LEAST)
 
 
-def drawn(sampler: RandomSampler, assigned: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Draw the anchors that count, an image after the other with mmdet's draws.
+def drawn(sampler: RandomSampler, assigned: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Draw what counts of anchors or proposals, an image after the other with mmdet's draws.
 
     Args:
         sampler: mmdet's; has the number an image and the largest share of the foreground.
         assigned: as `assigned_boxes` has it, shape (B, N).
 
     Returns:
-        Places of foreground and background in the flattened ``assigned``, int64, and mmdet's number of both.
+        Places of foreground and background in the flattened ``assigned``, int64, and how many of each an image has.
     """
     masks = torch.stack([assigned > 0, assigned == 0])
     places = masks.flatten().nonzero()[:, 0]
-    counts = masks.sum(dim=2).tolist()
+    available = masks.sum(dim=2).tolist()
     chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
-    begins, number = [0, sum(counts[0])], 0
-    for of_image in zip(*counts, strict=True):
+    begins, counts = [0, sum(available[0])], []
+    for of_image in zip(*available, strict=True):
         room = int(sampler.num * sampler.pos_fraction)
-        for kind, count in enumerate(of_image):
-            rows = torch.randperm(count)[:room] if count > room else torch.arange(count)
+        for kind, number in enumerate(of_image):
+            rows = torch.randperm(number)[:room].sort().values if number > room else torch.arange(number)
             chosen[kind].append(rows + begins[kind])
-            begins[kind] += count
-            number += max(len(rows), 1)
+            begins[kind] += number
             room = sampler.num - len(rows)
+        counts.append((len(chosen[0][-1]), len(chosen[1][-1])))
     foreground, background = (places[torch.cat(rows).to(places.device, non_blocking=True)] for rows in chosen)
-    return foreground, background - assigned.numel(), number
+    return foreground, background - assigned.numel(), counts

@@ -22,6 +22,7 @@ from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.formulas import nms_per_class
 from cissod_bench.detector.precision import pooled
 from cissod_bench.detector.proposals import proposals_of
+from cissod_bench.detector.roi_sampling import sampled_rois
 from cissod_bench.detector.rpn_losses import rpn_losses
 from cissod_bench.detector.teacher_pass import Compared, Found
 
@@ -34,7 +35,7 @@ class RoIs:
     """Sampled RoIs of a batch as the student's head sees them.
 
     Attributes:
-        sampled: mmdet's SamplingResult of every image.
+        sampled: of every image, see `sampled_rois`.
         rois: number of the image and xyxy, shape (R, 5).
         shared: output of the head's last shared layer, with its graph, shape (R, D).
     """
@@ -126,14 +127,8 @@ class TwoModels(nn.Module):
         return proposals_of(model.rpn_head, logits, deltas, shapes, limits)
 
     def _sample(self, proposals: Sequence[InstanceData], samples: Sequence[DetDataSample]) -> list[Any]:
-        """Assign proposals to the samples' boxes and sample RoIs, an mmdet SamplingResult an image."""
-        head, sampled = self.student.roi_head, []
-        for proposed, sample in zip(proposals, samples, strict=True):
-            priors = InstanceData(priors=proposed.bboxes)
-            ignored = sample.get("ignored_instances")
-            assigned = head.bbox_assigner.assign(priors, sample.gt_instances, ignored)
-            sampled.append(head.bbox_sampler.sample(assigned, priors, sample.gt_instances))
-        return sampled
+        """Assign proposals to the samples' boxes and sample RoIs, which are returned by image."""
+        return sampled_rois(self.student.roi_head, [of_image.bboxes for of_image in proposals], samples)
 
     def _targets(self, sampled: Sequence[Any]) -> Targets:
         """Return labels (R,), label weights (R,), box targets (R, 4) and box weights (R, 4)."""

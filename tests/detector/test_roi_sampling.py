@@ -1,0 +1,84 @@
+"""RoIs that are sampled for a whole batch are those that mmdet samples image by image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from detectors import CLASSES, TINY
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from cissod_bench.detector import roi_sampling
+from cissod_bench.detector.assigners import with_own_assigners
+from cissod_bench.detector.building import build_model
+from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
+from cissod_bench.detector.roi_sampling import Sampled, batched_sampling, sampled_rois
+
+
+@pytest.fixture(scope="module")
+def head() -> Any:
+    settings = replace(TINY, roi_samples=16)
+    torch.manual_seed(0)
+    return build_model(with_own_assigners(faster_rcnn(settings, len(CLASSES), ignore_iof=IGNORE_IOF))).roi_head
+
+
+def boxes(number: int) -> Tensor:
+    corner = torch.rand(number, 2) * 40
+    return torch.cat([corner, corner + 10 + torch.rand(number, 2) * 30], dim=1)
+
+
+def images(numbers: tuple[int, ...], regions: tuple[int, ...]) -> list[DetDataSample]:
+    result = []
+    for objects, ignored in zip(numbers, regions, strict=True):
+        sample = DetDataSample()
+        labels = torch.randint(0, len(CLASSES), (objects,))
+        sample.gt_instances = InstanceData(bboxes=boxes(objects), labels=labels)
+        sample.ignored_instances = InstanceData(bboxes=boxes(ignored), labels=torch.zeros(ignored, dtype=torch.int64))
+        result.append(sample)
+    return result
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("numbers", "regions", "proposals"),
+    [
+        ((3, 0, 7, 1), (0, 2, 1, 0), (40, 30, 0, 60)),
+        ((3, 0, 7, 9), (0,) * 4, (40, 0, 5, 60)),
+        ((0, 0), (0, 0), (20, 30)),
+        ((0, 0), (3, 0), (20, 0)),
+        ((2, 3), (0, 0), (0, 0)),
+        ((5,), (1,), (200,)),
+    ],
+)
+def test_rois_targets_and_draws_of_a_batch_are_mmdets(
+    head: Any, numbers: Any, regions: Any, proposals: Any, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(seed)
+    samples = images(numbers, regions)
+    priors = [boxes(number) for number in proposals]
+    assert batched_sampling(head)
+
+    def numbers_of() -> list[Tensor]:
+        torch.manual_seed(seed)
+        sampled = sampled_rois(head, priors, samples)
+        columns = ("priors", "pos_priors", "neg_priors", "pos_gt_bboxes", "pos_gt_labels")
+        found = [getattr(of_image, name) for of_image in sampled for name in columns]
+        return [*found, *head.bbox_head.get_targets(sampled, head.train_cfg), torch.get_rng_state()]
+
+    ours = numbers_of()
+    monkeypatch.setattr(roi_sampling, "batched_sampling", lambda head: False)
+    mmdets = numbers_of()
+    for one, other in zip(ours, mmdets, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_another_sampler_is_left_to_mmdet(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head.bbox_sampler, "neg_pos_ub", 3)
+    assert not batched_sampling(head)
+    (sampled,) = sampled_rois(head, [boxes(9)], images((2,), (0,)))
+    assert not isinstance(sampled, Sampled)
