@@ -98,6 +98,7 @@ class GpuRecord(Header, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         device: name of the GPU, or "cpu".
         preset, classes: the work.
+        departures: changes of the preset that the device forced upon all parts.
         seconds: that all took.
         left_out: parts for which no time was left or which failed, with the reason.
         speed, idle, mixed: see there.
@@ -108,6 +109,7 @@ class GpuRecord(Header, kw_only=True, forbid_unknown_fields=True):
     device: str
     preset: str
     classes: int
+    departures: tuple[str, ...] = ()
     seconds: float = 0.0
     left_out: dict[str, str] = msgspec.field(default_factory=dict)
     speed: list[Speed] = msgspec.field(default_factory=list)
@@ -283,6 +285,7 @@ def measure(options: argparse.Namespace) -> tuple[GpuRecord, Path]:
         device=name,
         preset=options.preset,
         classes=options.classes,
+        departures=work_of(options).departures(),
     )
     path = measured.write_record(options.records, f"gpu-{options.preset}-{options.device}", record)
     for part, do in parts_of(options, record):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from step_work import FIRST, ITERATIONS, Batch, Step, Work, draw_batch, serve
-from torch import Tensor
+from torch import Tensor, nn
 
 from cissod_bench.catalogue import load_method, load_task
 from cissod_bench.contract.method import RunFacts
@@ -57,13 +57,37 @@ def detector_of(method: str, settings: Settings, classes: int, device: torch.dev
     torch.manual_seed(0)
     model = faster_rcnn(settings, classes)
     detector = SemiSupervisedDetector(model, load_method(method).parts(facts), settings, facts.groups, facts.classes)
-    head = detector.teacher.roi_head.bbox_head
+    head, batch = detector.teacher.roi_head.bbox_head, draw_batch(0, settings, classes)
     with torch.no_grad():
-        size = _features(detector, draw_batch(0, settings, classes)).norm(dim=1).mean()
+        settle_norms(detector.teacher.backbone, detector._prepare(detector.teacher, batch["weak"][:1])[0])
+        size = _features(detector, batch).norm(dim=1).mean()
         head.fc_cls.weight.normal_(0, float(LOGITS / size))
         head.fc_reg.weight.normal_(0, float(DELTAS / size))
         detector.student.load_state_dict(detector.teacher.state_dict())
     return detector.to_device(device)
+
+
+@torch.no_grad()
+def settle_norms(backbone: nn.Module, images: Tensor) -> None:
+    """Give batch norms that stand still the statistics of some images, as a training would have left them.
+
+    With those of a new network (mean 0, variance 1) they norm nothing: the maps of a random ResNet-50 grow from block
+    to block, a hundred thousand times in all.
+
+    Args:
+        backbone: of a detector; without batch norms it stays as it is.
+        images: normalised, shape (B, 3, H, W).
+    """
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # these images alone
+    if norms:
+        backbone(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
 
 
 def _features(detector: SemiSupervisedDetector, batch: Batch) -> Tensor:
@@ -84,11 +108,29 @@ def thresholds_of(detector: SemiSupervisedDetector, settings: Settings, classes:
         scores += [found.scores for found in teacher.pseudo]
         spread += [found.uncertainty for found in teacher.pseudo]
         images += len(teacher.pseudo)
-    sorted_scores = torch.cat(scores).sort(descending=True).values
-    kept = min(PSEUDO_LABELS * images, len(sorted_scores) - 1)
-    low, high = float(sorted_scores[kept]), float(sorted_scores[kept // 2])
-    box = float(torch.cat(spread).median())
+    all_scores, all_spread = torch.cat(scores), torch.cat(spread)
+    kept = min(PSEUDO_LABELS * images, len(all_scores) - 1)
+    low, high = between(all_scores, kept), between(all_scores, kept // 2)
+    box = between(all_spread, len(all_spread) // 2)
     return {"initial_threshold": low, "rpn_threshold": high, "theta": high, "box_threshold": box}
+
+
+def between(values: Tensor, above: int) -> float:
+    """Return a threshold that about so many numbers are above, in the middle of the widest gap thereabouts.
+
+    A threshold that is one of the numbers would leave it to rounding whether that one is above, and with one pseudo
+    label more or less every random draw after it is another.
+
+    Args:
+        values: shape (N,), not empty.
+        above: how many, 0 to N - 1; an eighth of it more or fewer are above, at least one.
+    """
+    falling, reach = values.sort(descending=True).values, max(above // 8, 1)
+    first, last = max(above - reach, 1), min(above + reach, len(falling) - 1)
+    if last < first:
+        return float(falling[-1])
+    middles, gaps = (falling[first - 1 : last] + falling[first : last + 1]) / 2, -falling[first - 1 : last + 1].diff()
+    return float(middles[gaps.argmax()])
 
 
 def prepare(work: Work, folder: Path, weights: str, batches: int = 4) -> Work:

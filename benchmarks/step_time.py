@@ -11,9 +11,10 @@ Memory is the peak of a process (on a GPU, of what torch allocated).
 
 Run ``.venv/bin/python benchmarks/step_time.py --preset mini --threads 1`` from the root of the repository, on a machine
 that does nothing else; the record goes to ``benchmarks/records/``. ``--preset full --set unlabelled_per_gpu=1 --pairs 1
---steps 3`` is the paper's detector at full size on a CPU. ``--methods all`` compares every method that has a teacher
-with Soft Teacher instead, each in its last stage and with the same thresholds: a classifier with other scores (EQLv2's
-sigmoids) finds another number of pseudo labels, as it would at the start of a training. ``--help`` lists the rest.
+--steps 3`` is the paper's detector at full size on a CPU, where fp16 is turned off for all sides. ``--methods all``
+compares every method that has a teacher with Soft Teacher instead, each in its last stage and with the same thresholds:
+a classifier with other scores (EQLv2's sigmoids) finds another number of pseudo labels, as it would at the start of a
+training. ``--help`` lists the rest.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class StepRecord(Header, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         preset, changes, classes, device, threads: the work.
+        departures: changes of the preset that the device forced upon all sides.
         images: labelled and unlabelled ones of an iteration.
         size: height and width of an image.
         pairs, steps, warm_up: processes of each side, rounds that are counted in each, and those before that are not.
@@ -93,6 +95,7 @@ class StepRecord(Header, kw_only=True, forbid_unknown_fields=True):
     sides: list[Side]
     ratios: dict[str, dict[str, Ratio]]
     losses_differ: float | None
+    departures: tuple[str, ...] = ()
 
 
 class Process:
@@ -270,6 +273,7 @@ def compare(sides: Sequence[str], options: argparse.Namespace) -> StepRecord:
         sides=[side_of(side, rounds, memory[side], firsts[side]) for side in sides],
         ratios={side: ratios_of(side, rounds, peaks, options.preset) for side in sides if side != REFERENCE},
         losses_differ=differ if STOCK in sides else None,
+        departures=work.departures(),
     )
 
 
@@ -281,6 +285,8 @@ def show(record: StepRecord) -> None:
         f"of {height} x {width}, {record.device}, {record.threads} thread(s), torch {record.versions['torch']}, "
         f"load {record.machine.load[0]}"
     )
+    if record.departures:
+        print(f"  a {record.device} cannot do what the preset says; for all sides: {', '.join(record.departures)}")
     print(f"{'':14}{'wall':>10}{'user':>10}{'system':>10} ms{'peak':>10}{'imports':>10} MiB")
     for side in record.sides:
         numbers = f"{side.wall:10.1f}{side.user:10.1f}{side.system:10.1f}   {side.peak:10.0f}{side.before:10.0f}"

@@ -60,9 +60,15 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
     threads: int
     thresholds: dict[str, float] = {}
 
-    def settings(self) -> Settings:
-        """Return the preset's settings without what would change the work from step to step."""
+    def departures(self) -> tuple[str, ...]:
+        """Return the changes that the device forces upon all sides: no CPU has layers in fp16."""
         chosen = with_changes(preset(self.preset, task_iterations=ITERATIONS), self.changes)
+        return ("amp=off",) if self.device == "cpu" and chosen.amp == "fp16" else ()
+
+    def settings(self) -> Settings:
+        """Return the preset's settings without what would change the work from step to step, and with departures."""
+        changes = (*self.changes, *self.departures())
+        chosen = with_changes(preset(self.preset, task_iterations=ITERATIONS), changes)
         fixed = {"iterations": ITERATIONS, "generations": 10, "unsup_start": 0.0, "lr": 1e-12, "warmup_iterations": 0}
         # Weights are random on all sides, and the teacher has as many proposals as mmdet's.
         return replace(chosen, **{"pretrained": "", "teacher_proposals": "test", **fixed, **self.thresholds})

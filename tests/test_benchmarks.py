@@ -10,7 +10,10 @@ import measured
 import msgspec
 import pytest
 import step_time
+import torch
 import toy_run
+from step_ours import between, detector_of
+from step_work import Work, draw_batch
 
 
 def test_a_ratio_is_the_median_of_pairs_and_knows_its_goal() -> None:
@@ -61,6 +64,44 @@ def test_other_work_is_refused() -> None:
     for wrong in (1.01, float("nan")):
         with pytest.raises(SystemExit, match="do not do the same work"):
             step_time.check_equal({"soft-teacher": {"loss": wrong}, "mmdet": {"loss": 1.0}})
+
+
+def test_on_a_cpu_nobody_computes_in_fp16_and_the_record_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    full = Work("full", (), 8, "cpu", 1)
+    assert (full.settings().amp, full.departures()) == ("off", ("amp=off",))
+    for changes, device, amp in (((), "cuda", "fp16"), (("amp=bf16",), "cpu", "bf16")):
+        other = Work("full", changes, 8, device, 1)
+        assert (other.settings().amp, other.departures()) == (amp, ())
+    machine = measured.Machine("", 1, 1.0, "", (0.0, 0.0))
+    step_time.show(
+        step_time.StepRecord(
+            created="", commit="", machine=machine, versions={"torch": ""}, preset="full", changes=(), classes=8,
+            device="cpu", threads=1, images=(1, 1), size=(800, 1333), pairs=1, steps=1, warm_up=1, sides=[], ratios={},
+            losses_differ=None, departures=full.departures(),
+        )
+    )  # fmt: skip
+    assert "for all sides: amp=off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("above", [0, 1, 5, 40, 99])
+def test_no_rounding_moves_a_number_across_a_threshold(above: int) -> None:
+    values = torch.rand(100, generator=torch.Generator().manual_seed(above), dtype=torch.float64) ** 4
+    threshold = between(values, above)
+    wrong = [
+        factor for factor in (1 - 1e-6, 1 + 1e-6) if not torch.equal(values * factor > threshold, values > threshold)
+    ]
+    assert not wrong
+    assert abs(int((values > threshold).sum()) - above) <= max(above // 8, 1)
+    assert between(values[:1], 0) == float(values[0])
+
+
+def test_the_maps_of_a_random_deep_network_keep_their_size() -> None:
+    changes = ("base_channels=16", "fpn_channels=16", "fc_channels=32", "short_side=96,96", "long_side=160")
+    settings = Work("full", (*changes, "labelled_per_gpu=1", "unlabelled_per_gpu=1"), 3, "cpu", 1).settings()
+    model = detector_of("soft-teacher", settings, 3, torch.device("cpu"))
+    inputs, _ = model._prepare(model.student, draw_batch(1, settings, 3)["strong"])
+    for network in (model.student, model.teacher):
+        assert all(0.1 < float(level.std()) < 10 for level in network.backbone(inputs))
 
 
 def test_sides_take_turns_and_each_begins_as_often() -> None:

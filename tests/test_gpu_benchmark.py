@@ -57,6 +57,7 @@ def test_parts_without_time_or_with_a_fault_are_named(tmp_path: Path, monkeypatc
     record = gpu.main(words)
     assert record.left_out == {"broken": "ZeroDivisionError: division by zero"}
     assert record.equal == {"loss": 0.0}
+    assert record.departures == ("amp=off",)  # of preset full
     assert set(gpu.main([*words, "--minutes", "-1"]).left_out) == {"broken", "whole"}
 
 

@@ -22,7 +22,9 @@ from cissod_bench.errors import UsageFault
 
 SWITCH = "CISSOD_OPERATORS"
 _BLOCK = 128  # boxes compared at once in NMS: their overlaps with 1000 others fit a processor's cache
-_TAPS = 1 << 20  # weighted feature vectors summed in one call: bounds the memory of RoIs with many samples per bin
+_TAPS = (
+    1 << 21
+)  # weighted feature vectors summed in one call, about: bounds the memory of RoIs with many samples per bin
 
 
 def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
@@ -98,33 +100,55 @@ def roi_align(
         size = size.clamp(min=1.0)
     image_rows = rois[:, 0].long() * height
 
-    def bags(rows: Tensor | slice, samples: tuple[int, int]) -> Tensor:
-        """Return the features of these RoIs with samples (down, across) per bin, shape (r, rows, columns, C)."""
+    def taps(rows: Tensor | slice, samples: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return places and weights of what these RoIs' bins sum with samples (down, across), shape (bins, taps)."""
         down, down_weight = _taps(start[rows, 1], size[rows, 1], bins[0], samples[0], height)
         across, across_weight = _taps(start[rows, 0], size[rows, 0], bins[1], samples[1], width)
         places = (image_rows[rows, None, None] + down)[:, :, None, :, None] * width + across[:, None, :, None, :]
         weights = down_weight[:, :, None, :, None] * across_weight[:, None, :, None, :]
-        taps = down.shape[2] * across.shape[2]
-        summed = functional.embedding_bag(
-            places.reshape(-1, taps), vectors, per_sample_weights=weights.reshape(-1, taps), mode="sum"
-        )
-        return summed.view(-1, *bins, channels)
+        return places.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
 
-    pooled = bags(slice(None), (sampling, sampling)) if sampling > 0 else _by_samples(vectors, size, bins, bags)
-    return pooled.permute(0, 3, 1, 2)
+    if sampling > 0:
+        places, weights = taps(slice(None), (sampling, sampling))
+        summed = functional.embedding_bag(places, vectors, per_sample_weights=weights, mode="sum")
+    else:
+        summed = _by_samples(vectors, size, bins, taps)
+    return summed.view(-1, *bins, channels).permute(0, 3, 1, 2)
 
 
-def _by_samples(vectors: Tensor, size: Tensor, bins: tuple[int, int], bags: Any) -> Tensor:
-    """Return the features of all RoIs, shape (R, rows, columns, C); those with as many samples per bin go together."""
+def _by_samples(vectors: Tensor, size: Tensor, bins: tuple[int, int], taps: Any) -> Tensor:
+    """Return the features of all RoIs' bins, shape (R rows columns, C); many RoIs are summed in one call.
+
+    Each call keeps a gradient as large as the maps, and so there are few of them; those RoIs whose bins have as many
+    samples get their taps together.
+    """
     across, down = (size / size.new_tensor([bins[1], bins[0]])).ceil().long().clamp(min=0).unbind(1)
-    pooled = vectors.new_zeros(len(size), *bins, vectors.shape[1]) + vectors[:0].sum()  # of the features, even if empty
-    pairs, group_of = torch.unique(torch.stack([down, across], 1), dim=0, return_inverse=True)
-    for group, (samples_down, samples_across) in enumerate(pairs.tolist()):
-        if samples_down and samples_across:
-            most = max(_TAPS // (4 * samples_down * samples_across * bins[0] * bins[1]), 1)
-            for rows in (group_of == group).nonzero().squeeze(1).split(most):
-                pooled = pooled.index_copy(0, rows, bags(rows, (samples_down, samples_across)))
-    return pooled
+    pairs, group_of, numbers = torch.unique(
+        torch.stack([down, across], 1), dim=0, return_inverse=True, return_counts=True
+    )
+    order, per_roi, begin = group_of.argsort(stable=True), bins[0] * bins[1], 0
+    parts: list[tuple[Tensor, Tensor]] = []
+    summed, held = [vectors[:0]], 0
+    for samples, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
+        rows, begin = order[begin : begin + number], begin + number
+        most = max(_TAPS // max(4 * samples[0] * samples[1] * per_roi, 1), 1)
+        for some in rows.split(most):
+            parts.append(taps(some, samples))
+            held += parts[-1][0].numel()
+            if held >= _TAPS:
+                summed.append(_bag(vectors, parts))
+                parts, held = [], 0
+    if parts:
+        summed.append(_bag(vectors, parts))
+    bins_of = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
+    return torch.cat(summed).view(-1, per_roi, vectors.shape[1])[bins_of].flatten(0, 1)
+
+
+def _bag(vectors: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return weighted sums of vectors, shape (bags, C), given places and weights, shape (bags, taps), part by part."""
+    sizes = torch.cat([torch.full((len(places),), places.shape[1]) for places, _ in parts])
+    places, weights = (torch.cat([part[side].flatten() for part in parts]) for side in (0, 1))
+    return functional.embedding_bag(places, vectors, sizes.cumsum(0) - sizes, per_sample_weights=weights, mode="sum")
 
 
 def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,21 @@ def test_roi_align_of_many_samples_comes_in_pieces(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(roi_align(features, rois, (3, 3), 0.25, 0), whole, atol=0, rtol=0)
 
 
+def test_rois_of_all_sizes_are_summed_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each call's gradient is as large as the maps, whatever it sums.
+    calls: list[int] = []
+    embedding_bag = cpu_operators.functional.embedding_bag
+
+    def counted(places: Tensor, *rest: Tensor, **options: object) -> Tensor:
+        calls.append(places.numel())
+        return embedding_bag(places, *rest, **options)
+
+    monkeypatch.setattr(cpu_operators.functional, "embedding_bag", counted)
+    generator = torch.Generator().manual_seed(3)
+    roi_align(torch.randn(2, 4, 30, 40, generator=generator), rois_of(generator, 60, 2, 120), (7, 7), 0.25, 0)
+    assert len(calls) == 1
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
