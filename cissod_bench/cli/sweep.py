@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.slurm import jobs_told, slurm_options, wanted_of
 from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cissod_bench.sweeping.cells import Cell, Folders, Seen
+    from cissod_bench.sweeping.cluster import Array
     from cissod_bench.sweeping.queue_file import Queue
 
 
@@ -85,6 +87,19 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     help="The whole queue in one file, in place of the options above; as examples/league.toml. It ends when nothing is "
     "left to do here, also while others work on the rest.",
 )
+@click.option(
+    "--launcher",
+    type=click.Choice(["none", "slurm"]),
+    default="none",
+    show_default=True,
+    help="slurm submits the cells as one array of jobs and ends; none runs them here, one after the other.",
+)
+@click.option("--gpus", default="1", show_default=True, metavar="N", help="Processes of a Slurm job on each machine.")
+@slurm_options
+@click.option(
+    "--at-once", type=click.IntRange(min=1), default=4, show_default=True, help="Slurm jobs that may run at a time."
+)
+@click.option("--cancel", is_flag=True, help="Cancel the queued and running Slurm jobs of the cells and stop.")
 @click.option("--dry-run", is_flag=True, help="List the cells, how far each is and how long the rest takes; run none.")
 @click.option("--status", is_flag=True, help="Print how far every cell is and stop.")
 @data_root_option
@@ -97,6 +112,14 @@ def command(
     *,
     results: Path | None,
     queue_file: Path | None,
+    launcher: str,
+    gpus: str,
+    nodes: int,
+    partition: str,
+    time: str,
+    more: tuple[str, ...],
+    at_once: int,
+    cancel: bool,
     dry_run: bool,
     status: bool,
     data_root: Path,
@@ -111,13 +134,19 @@ def command(
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli import sweep_listing
     from cissod_bench.split_folders.ensure import check_existing, draw_options, ensure_split
+    from cissod_bench.sweeping import cluster
     from cissod_bench.sweeping.cells import Folders
     from cissod_bench.sweeping.sweep import Sweep
 
     queue, folders = _queue(queue_file, options), Folders(work_dir, results)
-    if status or dry_run:
-        seen = {cell: folders.look(cell) for cell in queue.cells}
-        if dry_run:
+    wanted = wanted_of(launcher, gpus, nodes, partition, time, more)
+    if wanted is None and gpus != "1":
+        raise UsageFault("--gpus is an option of Slurm jobs.", remedy="add --launcher slurm, or leave it out")
+    if status or dry_run or cancel:
+        seen = cluster.with_jobs(folders, {cell: folders.look(cell) for cell in queue.cells})
+        if cancel:
+            _cancel(output, seen)
+        elif dry_run:
             sweep_listing.show_queue(output, folders, seen, queue.labels)
         else:
             sweep_listing.show_matrix(output, folders, seen)
@@ -136,12 +165,39 @@ def command(
     for cell in {(cell.named, cell.split_seed): cell for cell in queue.cells}.values():
         check_existing(find_task(cell.named), data_root, work_dir, cell.split_seed, **given(cell))
     environment = {"CISSOD_DATA": str(data_root), "CISSOD_WORK": str(work_dir)}
+    if wanted is not None:
+        _submit(output, cluster.Array(folders, wanted, at_once, environment), queue.cells, draw)
+        return
     with _live_line(output, folders) as tick:
         sweep = Sweep(queue.cells, folders, say=output.say, tick=tick, environment=environment, prepare=draw)
         sweep.waits = queue_file is None
         seen = sweep.run()
     sweep_listing.show_matrix(output, folders, seen)
     _conclude(seen)
+
+
+def _submit(output: Output, array: Array, cells: Sequence[Cell], prepare: Callable[[Cell], None]) -> None:
+    """Hand cells over to Slurm and show their jobs."""
+    for cell in cells:
+        prepare(cell)
+    jobs = array.submit(cells)
+    output.result([{"dir": str(array.folders.run(cell)), "job": job.id, "log": job.log} for cell, job in jobs.items()])
+    jobs_told(output, [(cell.title, job) for cell, job in jobs.items()])
+    rest = "; add --status for their state, --cancel to stop them" if jobs else ""
+    output.tell(f"{len(jobs)} of {len(cells)} cells submitted, {array.at_once} at a time{rest}")
+
+
+def _cancel(output: Output, seen: Mapping[Cell, Seen]) -> None:
+    """Cancel the jobs of cells."""
+    from cissod_bench.launching.slurm import cancel
+
+    jobs = [(cell.title, own.job) for cell, own in seen.items() if own.job is not None]
+    if jobs:
+        cancel([job for _, job in jobs])
+    output.result([job.id for _, job in jobs])
+    for title, job in jobs:
+        output.tell(f"{title}: job {job.id} is cancelled")
+    output.tell(f"{len(jobs)} jobs cancelled; the same sweep continues what they have begun")
 
 
 def _queue(file: Path | None, options: dict[str, Any]) -> Queue:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cissod_bench.cli.common import Output
+from cissod_bench.cli.slurm import jobs_told
 
 if TYPE_CHECKING:
     from cissod_bench.sweeping.cells import Cell, Folders, Seen
@@ -75,6 +76,7 @@ def _tell_failed(output: Output, seen: Mapping[Cell, Seen]) -> None:
     for cell, own in seen.items():
         if own.state == "failed":
             output.tell(f"{cell.title}: {own.note}")
+    jobs_told(output, [(cell.title, own.job) for cell, own in seen.items() if own.job is not None])
 
 
 def _text(one: Seen) -> str:
@@ -82,7 +84,8 @@ def _text(one: Seen) -> str:
     if one.state == "done":
         points = ("-" if value is None else f"{value:.1f}" for value in one.scores().values())
         return f"done {' / '.join(points)}"
-    return f"{one.state} {one.note}".strip() if one.state != "failed" else "failed"
+    words = [one.state, one.note, f"job {one.job.id}" if one.job else ""]
+    return " ".join(filter(None, words)) if one.state != "failed" else "failed"
 
 
 def _value(folders: Folders, cell: Cell, one: Seen) -> dict[str, Any]:
@@ -90,4 +93,5 @@ def _value(folders: Folders, cell: Cell, one: Seen) -> dict[str, Any]:
     from cissod_bench.sweeping.cells import IDENTITY
 
     facts = {name: getattr(cell, name) for name in IDENTITY}
-    return {"dir": str(folders.run(cell)), **facts, "state": one.state, "ap": one.scores() or None, "note": one.note}
+    value = {"dir": str(folders.run(cell)), **facts, "state": one.state, "ap": one.scores() or None, "note": one.note}
+    return value if one.job is None else {**value, "job": one.job.id, "log": one.job.log}

@@ -28,7 +28,7 @@ from cissod_bench.signals import CTRL_C, stop_requests
 PATIENCE = 15.0  # seconds that ranks have to end after one of them has ended before its time
 STOPPED = (Interrupted.exit_code, CTRL_C)  # exit codes of runs that were asked to stop
 _POLL = 0.05  # seconds
-_OWN = ("--gpus", "--launcher")
+_OWN = ("--gpus", "--launcher", "--nodes", "--partition", "--time", "--slurm")
 _UNLOCKING = 2.0  # seconds that a dead rank's workers may hold the run's lock
 
 
@@ -220,7 +220,7 @@ def process_count(gpus: str) -> int:
 
 
 def without_own_options(words: Sequence[str]) -> list[str]:
-    """Return a command line without --gpus and --launcher and their values."""
+    """Return a command line without the options that say where and by whom its processes are started."""
     kept: list[str] = []
     skip = False
     for word in words:

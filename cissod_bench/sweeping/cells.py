@@ -17,6 +17,7 @@ from cissod_bench.catalogue.method_files import find_entry, find_method, split_v
 from cissod_bench.catalogue.task_files import find_task
 from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
 from cissod_bench.errors import DataFault, unknown_name
+from cissod_bench.launching.slurm import Job
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 from cissod_bench.splitting.manifest import split_folder
@@ -153,7 +154,7 @@ def cells_of(
     return list({cell.place: cell for cell in cells}.values())
 
 
-State: TypeAlias = Literal["done", "running", "interrupted", "failed", "waiting"]
+State: TypeAlias = Literal["done", "running", "queued", "interrupted", "failed", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -161,16 +162,19 @@ class Seen:
     """What is known of a cell.
 
     Attributes:
-        state: "done", "running" (a process works on it), "interrupted" (to be continued), "failed" or "waiting".
+        state: "done", "running" (a process works on it), "queued" (a cluster's job waits), "interrupted" (to be
+            continued), "failed" or "waiting".
         record: the run's, where there is one.
         note: of a failed cell its message, of a begun one how far it is.
         final: a failed cell that running it again would not mend.
+        job: of a cluster, that works or will work on it.
     """
 
     state: State
     record: RunRecord | None = None
     note: str = ""
     final: bool = False
+    job: Job | None = None
 
     def scores(self) -> dict[str, float | None]:
         """Return the teacher's AP of all classes and of the last group (min, or r on LVIS); empty before the end."""

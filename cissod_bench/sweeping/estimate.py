@@ -57,7 +57,7 @@ def estimate(seen: Mapping[Cell, Seen]) -> Estimate:
 
 def _left(seen: Seen) -> float:
     """Return the share of a run that is still to do, by a note such as "510/900"."""
-    if seen.state in ("running", "interrupted"):
+    if seen.state in ("running", "interrupted", "queued"):
         with suppress(ValueError, ZeroDivisionError):
             done, _, whole = seen.note.partition("/")
             return max(0.0, 1 - int(done) / int(whole))

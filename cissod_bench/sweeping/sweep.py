@@ -173,12 +173,22 @@ class Sweep:
         self._stop_if_asked()
         if code and run_at_work(folder):  # somebody else was quicker by a moment
             return False
-        self._conclude(cell, code, None if before.record else time.monotonic() - begun, behind)
+        output, seconds = folder / OUTPUT, None if before.record else time.monotonic() - begun
+        self.conclude(cell, code, output, seconds=seconds, behind=behind)
         return True
 
-    def _conclude(self, cell: Cell, code: int, seconds: float | None, behind: Sequence[Cell]) -> None:
-        """Note and say what became of a cell."""
-        folder = self.folders.run(cell)
+    def conclude(
+        self, cell: Cell, code: int, output: Path, *, seconds: float | None = None, behind: Sequence[Cell] = ()
+    ) -> None:
+        """Note and say what became of a cell.
+
+        Args:
+            cell: whose run has ended.
+            code: its exit code, or minus the number of the signal that ended it.
+            output: what it said.
+            seconds: that it took, if it was not continued.
+            behind: the cells that are left.
+        """
         seen = self.seen[cell] = self.folders.recorded(cell)
         if code == 0 and seen.state == "done":
             if seconds is None:
@@ -191,9 +201,9 @@ class Sweep:
         elif code in STOPPED:
             self.say(f"    interrupted {seen.note}; {self._rest(behind)}")
         else:
-            message = message_of(folder / OUTPUT) or "it said nothing"
+            message = message_of(output) or "it said nothing"
             ended = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-            self._fail(cell, code, f"{ended}: {message}", behind, output=f"\n    its output: {folder / OUTPUT}")
+            self._fail(cell, code, f"{ended}: {message}", behind, output=f"\n    its output: {output}")
 
     def _fail(self, cell: Cell, code: int, message: str, behind: Sequence[Cell], *, output: str = "") -> None:
         """Note and say that a cell failed, and why."""
