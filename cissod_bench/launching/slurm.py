@@ -5,6 +5,7 @@ Slurm does the distributing, submitit writes its scripts; what a job does is in 
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -127,9 +128,9 @@ def submit(
 
 
 def _submitit() -> Any:
-    """Return the package."""
+    """Return the package, which is an extra."""
     try:
-        import submitit
+        submitit = importlib.import_module("submitit")
     except ImportError:
         raise EnvironmentFault(
             "--launcher slurm needs the package submitit.", remedy="pip install 'submitit>=1.5'"

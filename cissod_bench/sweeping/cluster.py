@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -28,9 +29,8 @@ class CellWork(Work):
 
     def conclude(self, code: int) -> None:
         """Note a failure, and keep the record of a run that is done."""
-        import submitit
-
-        Sweep([self.cell], self.folders, say=_say).conclude(self.cell, code, submitit.JobEnvironment().paths.stdout)
+        log = importlib.import_module("submitit").JobEnvironment().paths.stdout
+        Sweep([self.cell], self.folders, say=_say).conclude(self.cell, code, log)
 
 
 def _say(line: str) -> None:
