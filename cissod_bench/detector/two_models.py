@@ -5,7 +5,6 @@ The steps of the iteration that call it are in ``semi_supervised.py``.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.contract.settings import Settings
 from cissod_bench.detector.formulas import nms_per_class
 from cissod_bench.detector.precision import pooled
+from cissod_bench.detector.preparing import prepared
 from cissod_bench.detector.proposals import proposals_of
 from cissod_bench.detector.roi_sampling import sampled_rois
 from cissod_bench.detector.rpn_losses import rpn_losses
@@ -88,21 +88,19 @@ class TwoModels(nn.Module):
         self.settings = settings
 
     def _prepare(self, model: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
-        data = {"inputs": [v["inputs"] for v in views], "data_samples": [copy.copy(v["data_samples"]) for v in views]}
-        data = model.data_preprocessor(data, False)
-        return data["inputs"], data["data_samples"]
+        return prepared(model.data_preprocessor, views)
 
     def _seen_by_student(self, batches: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Seen]:
         """Return the student's features of batches of views by name, in one pass if all are padded to the same size."""
-        prepared = {name: self._prepare(self.student, views) for name, views in batches.items()}
-        inputs = [images for images, _ in prepared.values()]
+        ready = {name: self._prepare(self.student, views) for name, views in batches.items()}
+        inputs = [images for images, _ in ready.values()]
         if len({images.shape[1:] for images in inputs}) == 1:
             numbers = [len(images) for images in inputs]
             levels = self.student.extract_feat(torch.cat(inputs))
             features = list(zip(*(torch.split(level, numbers) for level in levels), strict=True))
         else:
             features = [self.student.extract_feat(images) for images in inputs]
-        columns = zip(prepared.items(), features, strict=True)
+        columns = zip(ready.items(), features, strict=True)
         return {name: Seen(tuple(own), samples) for (name, (_, samples)), own in columns}
 
     def _rpn_losses(
