@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.cost_lines import measure_option
 from cissod_bench.cli.slurm import slurm_options
 from cissod_bench.errors import UsageFault
 
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
 @slurm_options
 @click.option("--resume/--restart", default=True, show_default=True, help="Continue an earlier start or delete it.")
 @click.option("--yes", is_flag=True, help="With --restart: delete without a question, however much there is.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it costs, and stop.")
+@measure_option
 @data_root_option
 @work_dir_option
 @global_options
@@ -70,6 +72,7 @@ def command(
     resume: bool,
     yes: bool,
     dry_run: bool,
+    measure: bool,
     gpus: str,
     launcher: str,
     nodes: int,
@@ -84,6 +87,7 @@ def command(
     """
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
+    from cissod_bench.cli.cost_lines import cost_of_plan
     from cissod_bench.cli.restart import allow_restart
     from cissod_bench.cli.slurm import submit_run, wanted_of
     from cissod_bench.launching.launchers import rank_variables
@@ -106,7 +110,8 @@ def command(
     for line in describe(plan, processes):
         output.say(line)
     if dry_run:
-        output.result([{"dir": str(plan.folder), "dry_run": True}])
+        cost = cost_of_plan(output, plan, processes, options["work_dir"], measure=measure)
+        output.result([{"dir": str(plan.folder), "dry_run": True, "cost": cost}])
     elif processes > world or wanted:
         if not resume:
             allow_restart(plan.folder, plan.settings.checkpoint_every, yes=yes, may_ask=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.cost_lines import measure_option
 from cissod_bench.cli.slurm import jobs_told, slurm_options, wanted_of
 from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
@@ -100,7 +101,12 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     "--at-once", type=click.IntRange(min=1), default=4, show_default=True, help="Slurm jobs that may run at a time."
 )
 @click.option("--cancel", is_flag=True, help="Cancel the queued and running Slurm jobs of the cells and stop.")
-@click.option("--dry-run", is_flag=True, help="List the cells, how far each is and how long the rest takes; run none.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List the cells, how far each is, what a run costs and how long the rest takes; run none.",
+)
+@measure_option
 @click.option("--status", is_flag=True, help="Print how far every cell is and stop.")
 @data_root_option
 @work_dir_option
@@ -121,6 +127,7 @@ def command(
     at_once: int,
     cancel: bool,
     dry_run: bool,
+    measure: bool,
     status: bool,
     data_root: Path,
     work_dir: Path,
@@ -147,7 +154,7 @@ def command(
         if cancel:
             _cancel(output, seen)
         elif dry_run:
-            sweep_listing.show_queue(output, folders, seen, queue.labels)
+            sweep_listing.show_queue(output, folders, seen, queue.labels, measure=measure)
         else:
             sweep_listing.show_matrix(output, folders, seen)
         return

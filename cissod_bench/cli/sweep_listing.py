@@ -16,18 +16,43 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
 
 
-def show_queue(output: Output, folders: Folders, seen: Mapping[Cell, Seen], labels: Mapping[Cell, str]) -> None:
-    """Print every cell in the queue's order with its state, and how long one worker needs for the rest."""
+def show_queue(
+    output: Output, folders: Folders, seen: Mapping[Cell, Seen], labels: Mapping[Cell, str], *, measure: bool
+) -> None:
+    """Print every cell in the queue's order with its state, what runs cost, and how long one worker needs for the rest.
+
+    Args:
+        output: of the command.
+        folders: of the runs.
+        seen: every cell.
+        labels: of cells, as the queue's file has them.
+        measure: whether it is derived what a run computes.
+    """
+    from cissod_bench.cli.cost_lines import costs_of_queue
     from cissod_bench.sweeping.estimate import estimate
 
     left = estimate(seen)
     values = [{**_value(folders, cell, own), "label": labels.get(cell, "")} for cell, own in seen.items()]
-    output.result({"cells": values, "left_seconds": left.seconds, "unknown": left.unknown, "finished": left.finished})
+    if output.shows:
+        _print_queue(seen, labels)
+    costs = costs_of_queue(output, folders, seen, measure=measure)
+    told = {"left_seconds": left.seconds, "unknown": left.unknown, "finished": left.finished}
+    output.result({"cells": values, **told, "costs": costs})
     if not output.shows:
         return
+    from cissod_bench.sweeping.sweep import duration
+
+    _tell_failed(output, seen)
+    counts = Counter(own.state for own in seen.values())
+    output.tell(f"{len(seen)} cells: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+    known = f"about {duration(left.seconds)} of one worker, by {left.finished} finished cells"
+    unknown = f"nothing is known of {left.unknown}: no run on their task with their preset is finished"
+    output.tell("Left: " + "; ".join([known] * bool(left.finished) + [unknown] * bool(left.unknown)))
+
+
+def _print_queue(seen: Mapping[Cell, Seen], labels: Mapping[Cell, str]) -> None:
     from rich.table import Table
 
-    from cissod_bench.sweeping.sweep import duration
     from cissod_bench.terminal import Console, Text
 
     table = Table("", "label", "task", "split seed", "method", "preset", "seed", "state")
@@ -35,12 +60,6 @@ def show_queue(output: Output, folders: Folders, seen: Mapping[Cell, Seen], labe
         names = (labels.get(cell, ""), cell.task, str(cell.split_seed), cell.row, cell.preset, str(cell.seed))
         table.add_row(str(number), *map(Text, (*names, _text(own))))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
-    _tell_failed(output, seen)
-    counts = Counter(own.state for own in seen.values())
-    output.tell(f"{len(seen)} cells: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
-    known = f"about {duration(left.seconds)} of one worker, by {left.finished} finished cells"
-    unknown = f"nothing is known of {left.unknown}: no run on their task with their preset is finished"
-    output.tell("Left: " + "; ".join([known] * bool(left.finished) + [unknown] * bool(left.unknown)))
 
 
 def show_matrix(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> None:

@@ -102,13 +102,17 @@ def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
 
 def images_an_iteration(plan: Plan) -> tuple[int, int]:
     """Return the images of each source an iteration and rank."""
-    settings = plan.settings
+    return images_of(plan.method, plan.settings)
+
+
+def images_of(method: Method, settings: Settings) -> tuple[int, int]:
+    """Return the images of each source that a method draws an iteration and rank."""
     return {
         "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
         "promoted": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
         "labelled": (settings.labelled_per_gpu, 0),
         "oracle": (settings.images_per_gpu, 0),
-    }[plan.method.images]
+    }[method.images]
 
 
 def make_plan(

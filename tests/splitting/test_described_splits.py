@@ -94,7 +94,7 @@ def users(call: Call, tiny_coco: Path, tmp_path: Path, places: Places) -> dict[s
     found = tmp_path / "found.json"
     found.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.9}]))
     return {
-        "run": lambda *more: call("run", *METHOD, *task, "--dry-run", *places, *more),
+        "run": lambda *more: call("run", *METHOD, *task, "--dry-run", "--no-measure", *places, *more),
         "sweep": lambda *more: call("sweep", *METHOD, *task, *places, *more),
         "evaluate": lambda *more: call("evaluate", "--split", folder(tmp_path), "--predictions", found, *places, *more),
         "make-splits": lambda *more: call("make-splits", *task, *places, *more),
