@@ -63,7 +63,7 @@ MINI = replace(
 # below a narrow FPN without the level of stride 4. D_l and D_u give eight images each to an iteration.
 PHOTO = replace(
     FULL,
-    iterations=1100,
+    iterations=1000,
     warmup_iterations=30,
     labelled_per_gpu=8,
     unlabelled_per_gpu=8,
@@ -74,7 +74,7 @@ PHOTO = replace(
     clip_norm=10.0,
     amp="off",
     unsup_weight=1.0,
-    unsup_start=0.3,
+    unsup_start=0.4,
     teacher_momentum=0.99,
     backbone="timm:tf_efficientnet_lite0",
     pretrained="package:efficientnet-lite0",
@@ -90,9 +90,9 @@ PHOTO = replace(
     proposals_train=(300, 150),
     proposals_test=(200, 100),
     teacher_proposals="test",
-    short_side=(200, 240),
-    long_side=320,
-    test_short_side=224,
+    short_side=(176, 208),
+    long_side=272,
+    test_short_side=192,
     strong_views="mmdet",
     workers=1,
     test_batch=16,
@@ -109,7 +109,7 @@ PRESETS: Mapping[str, Settings] = types.MappingProxyType({"full": FULL, "photo":
 PRESET_TITLES: Mapping[str, str] = types.MappingProxyType(
     {
         "full": "the paper's Sec. 4.2, for 8 GPUs: R50-FPN, 1333 x 800, SGD 0.01, 1 + 4 images a GPU",
-        "photo": "photographs of 240 px on a CPU: frozen EfficientNet-Lite0 of ImageNet (extra photos), 8 + 8 images",
+        "photo": "photographs of 192 px on a CPU: frozen EfficientNet-Lite0 of ImageNet (extra photos), 8 + 8 images",
         "mini": "small detector from scratch, 128 px, for the toy tasks on a CPU in minutes",
         "smoke": "mini with 20 iterations: does everything run?",
     }
