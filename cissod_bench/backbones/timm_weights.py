@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from cissod_bench.backbones.looks import Kind, Look
-from cissod_bench.backbones.packaged import packaged, packaged_file
+from cissod_bench.backbones.packaged import packaged
 from cissod_bench.backbones.safe_loading import flat_tensors, load_safely
 from cissod_bench.backbones.timm_networks import network, timm
 from cissod_bench.backbones.weight_files import fetched, origin_of
@@ -89,18 +89,11 @@ def timm_weights(name: str, strides: Sequence[int], named: str) -> TimmWeights:
         EnvironmentFault: timm, the package or the file is not there.
         DataFault: the file does not hold the network's weights.
     """
-    path, again = _file(named)
-    held = dict(flat_tensors(load_safely(path, ANOTHER_FILE, again)))
+    origin = origin_of(named)
+    path = fetched(origin)
+    held = dict(flat_tensors(load_safely(path, ANOTHER_FILE, again=bool(origin.address))))
     state = _of_network(network(name, strides), _in_timms_names(held), path, name)
     return TimmWeights(name, path, state, sha256(path.read_bytes()).hexdigest(), timm_look(name, named))
-
-
-def _file(named: str) -> tuple[Path, bool]:
-    """Return the file of weights, and whether it is a copy that would be fetched again."""
-    if (known := packaged(named)) is not None:
-        return packaged_file(known), False
-    origin = origin_of(named)
-    return fetched(origin), bool(origin.address)
 
 
 def _in_timms_names(held: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock
 
+from cissod_bench.backbones.packaged import packaged, packaged_file
 from cissod_bench.contract.frozen_layers import FROM_SCRATCH
 from cissod_bench.errors import EnvironmentFault
 from cissod_bench.files.whole_files import write_bytes
@@ -49,12 +50,15 @@ def origin_of(named: str) -> Origin:
     """Return where the weights of a name come from.
 
     Args:
-        named: a file, an ``https://`` address, or a name of a hub that mmengine knows (``open-mmlab://NAME``,
-            ``torchvision://NAME``).
+        named: a file, an ``https://`` address, a name of a hub that mmengine knows (``open-mmlab://NAME``,
+            ``torchvision://NAME``), or ``package:NAME``.
 
     Raises:
-        EnvironmentFault: no hub has the name.
+        EnvironmentFault: no hub has the name, or its package is not installed.
+        UsageFault: no package is known for the name.
     """
+    if (known := packaged(named)) is not None:
+        return Origin(named, "", packaged_file(known))
     scheme, separator, rest = named.partition("://")
     if not separator:
         return Origin(named, "", Path(named).expanduser())

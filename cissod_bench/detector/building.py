@@ -84,11 +84,12 @@ def build_model(config: dict[str, Any]) -> Any:
 
 
 def teacher_of(student: Any) -> Any:
-    """Return a student's copy, which is not trained; a backbone that is frozen as a whole is the same for both.
+    """Return a student's copy, which is not trained; a backbone of which nothing is trained is the same for both.
 
     Args:
         student: an mmdet model.
     """
     backbone = student.backbone
-    teacher = copy.deepcopy(student, {id(backbone): backbone} if getattr(backbone, "whole", False) else None)
+    trained = any(parameter.requires_grad for parameter in backbone.parameters())
+    teacher = copy.deepcopy(student, None if trained else {id(backbone): backbone})
     return teacher.requires_grad_(False)

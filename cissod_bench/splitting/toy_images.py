@@ -211,6 +211,14 @@ def paint(pixels: Pixels, placed: Placed, dice: Dice) -> None:
         part[:] = _mix(part, np.float32(255) - colour, rim.astype(np.float32) * np.float32(0.7 / 255))
 
 
+def with_noise(pixels: Pixels, dice: Dice) -> npt.NDArray[np.uint8]:
+    """Return an image with grey noise in whole grey levels, the last step of a drawing."""
+    height, width = pixels.shape[:2]
+    noise = (dice.many(height * width) - 0.5).reshape(height, width, 1)
+    pixels = pixels + np.float32(dice.number(2, 12)) * noise.astype(np.float32)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
 def draw_image(key: str, weights: Mapping[str, float], most: int) -> tuple[npt.NDArray[np.uint8], list[Placed]]:
     """Return an image, uint8 BGR (height, width, 3), and its shapes.
 
@@ -230,9 +238,7 @@ def draw_image(key: str, weights: Mapping[str, float], most: int) -> tuple[npt.N
                 paint(pixels, placed, dice)
                 shown.append(placed)
                 break
-    noise = (dice.many(height * width) - 0.5).reshape(height, width, 1)
-    pixels = pixels + np.float32(dice.number(2, 12)) * noise.astype(np.float32)
-    return np.clip(pixels, 0, 255).astype(np.uint8), shown
+    return with_noise(pixels, dice), shown
 
 
 def write_shapes(
