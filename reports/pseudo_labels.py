@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +10,8 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
-from cissod_bench.figures.curves import BASELINE, CurvePanel, curve_drawing, looks
-from cissod_bench.figures.drawing import PAGE
+from cissod_bench.figures.curves import BASELINE, CurvePanel, curve_drawing, looks_of
+from cissod_bench.figures.drawing import PAGE, safe_stem
 from cissod_bench.figures.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
@@ -110,20 +108,18 @@ def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: s
     scale = scale_words(record)
     stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}"
     panels = quality_panels(frame, _looks(entrants), groups)
-    figures = [_quality(panels, len(groups), frame, f"Figure 3: Pseudo labels, {title}", scale, _safe(stem))]
+    figures = [_quality(panels, len(groups), frame, f"Figure 3: Pseudo labels, {title}", scale, safe_stem(stem))]
     for entrant in entrants:
         if adapts(entrant.frame):
             state_title = f"Weights, thresholds, copies and pool: {entrant.title}, {title}"
-            state_stem = _safe(f"{stem}_{entrant.name}")
+            state_stem = safe_stem(f"{stem}_{entrant.name}")
             figures.append(_state(state_panels(entrant.frame, groups), state_title, scale, state_stem))
     return figures
 
 
 def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
     """Return title -> look: the paper's method and its baseline have their own, the others what is left."""
-    kept = dict(_LOOKS)
-    free = iter(looks(len(entrants), list(kept.values())))
-    return {entrant.title: kept.pop(entrant.method) if entrant.method in kept else next(free) for entrant in entrants}
+    return looks_of({entrant.title: entrant.method for entrant in entrants}, dict(_LOOKS))
 
 
 def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:
@@ -138,10 +134,3 @@ def _state(panels: list[CurvePanel], title: str, scale: str, stem: str) -> Figur
     layouts = {"": (panels, len(panels)), "_column": (panels, 2), PAGE: (panels, 2)}
     drawing = curve_drawing("Weights, thresholds, copies and pool", layouts, stem)
     return Figure(title, scale, STATE, pd.DataFrame(), drawing)
-
-
-def _safe(text: str) -> str:
-    """Return text as a file's name. Names come from files; those that had to be changed stay different by a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
-    odd = re.search(r"[^A-Za-z0-9_\[\]() -]", text)
-    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if odd else plain

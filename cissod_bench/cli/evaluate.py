@@ -1,4 +1,4 @@
-"""cissod-bench evaluate: the AP of a predictions file, for all classes and by the split's groups."""
+"""cissod-bench evaluate: the AP of a predictions file or a run's checkpoint, for all classes and by class groups."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ if TYPE_CHECKING:
     from cissod_bench.splitting.manifest import Manifest
 
 
-@click.command("evaluate", short_help="Score a predictions file.")
+@click.command("evaluate", short_help="Score a predictions file, or a checkpoint of a run.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="COCO result file, .json or .json.gz.")
 @click.option(
-    "--predictions",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="COCO result file, .json or .json.gz.",
+    "--split", type=click.Path(path_type=Path), help="Split folder; names the groups and the validation file."
 )
 @click.option(
-    "--split",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Split folder; names the groups and the validation file.",
+    "--run", "run", type=click.Path(path_type=Path), help="Run folder, one of whose checkpoints is scored instead."
+)
+@click.option("--checkpoint", metavar="last|best|FILE", help="With --run: which one.  [default: last]")
+@click.option(
+    "--method", metavar="NAME|FILE.py", help="With --run: its method.  [default: that of the run's own command]"
 )
 @click.option(
     "--task",
@@ -73,8 +72,11 @@ if TYPE_CHECKING:
 @pass_output
 def command(
     output: Output,
-    predictions: Path,
-    split: Path,
+    predictions: Path | None,
+    split: Path | None,
+    run: Path | None,
+    checkpoint: str | None,
+    method: str | None,
     task_name: str | None,
     ground_truth: Path | None,
     engine: str,
@@ -90,7 +92,25 @@ def command(
     The split's task says whether COCO's or LVIS's rules count. If the task has changed since the split was drawn, the
     split is refused, unless --ground-truth names the file to score against. The paper's LVIS table keeps 100 detections
     per image above .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.
+
+    With --run a checkpoint of that run predicts first: teacher and student are scored by the rules of the run.
     """
+    others: dict[str, object] = {"--ground-truth": ground_truth, "--max-dets": max_dets, "--score-floor": score_floor}
+    others |= {"--groups": None if view == "split" else view, "--engine": None if engine == "hotcoco" else engine}
+    if run is not None:
+        _refuse("--run", {"--predictions": predictions, "--split": split, **others})
+        from cissod_bench.cli.evaluate_run import evaluate_run
+
+        name = checkpoint or "last"
+        evaluate_run(output, run, name, task=task_name, method=method, data_root=data_root, work_dir=work_dir)
+        return
+    if predictions is None or split is None:
+        from cissod_bench.errors import UsageFault
+
+        lacking = "--predictions" if predictions is None else "--split"
+        message = f"evaluate needs --predictions and --split, or --run. Without --run, {lacking} is missing."
+        raise UsageFault(message, remedy="cissod-bench evaluate --help")
+    _refuse("--predictions", {"--checkpoint": checkpoint, "--method": method})
     from cissod_bench.scoring.evaluate import score
     from cissod_bench.splitting.manifest import read_manifest
 
@@ -118,6 +138,19 @@ def command(
         _print(
             scores, f"{title}, {view} groups" if view != "split" else title, groups, per_class or output.verbosity > 0
         )
+
+
+def _refuse(option: str, others: Mapping[str, object]) -> None:
+    """Refuse options that do not go with another.
+
+    Raises:
+        UsageFault: one of them was given.
+    """
+    from cissod_bench.errors import UsageFault
+
+    for name, value in others.items():
+        if value is not None:
+            raise UsageFault(f"evaluate takes {name} or {option}, not both.", remedy=f"leave {name} out")
 
 
 def _groups(manifest: Manifest, split: Path, view: str) -> Mapping[str, Sequence[str]]:

@@ -187,10 +187,17 @@ def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
         table.add_column(column, justify="right")
     for who, numbers in record.ap.items():
         table.add_row(who, *(_points(numbers.get(column)) for column in columns))
+    if best := record.best:
+        table.add_row(f"best, iteration {best['iteration']}", *(_points(best["ap"]["teacher"].get(c)) for c in columns))
     if reported:
         table.add_row("paper (full scale)", *(_points(reported.get(column)) for column in columns))
     if output.shows:
         Console().print(table)
+    if best:
+        output.say(
+            f"Best: of {best['evaluations']} evaluations on {best['images']:,} of {best['of']:,} images, the teacher's "
+            f"by {best['column']}. It was chosen on images that are scored: the headline is the last iteration's."
+        )
     output.say(
         f"{record.timings.get('train', 0):.0f} s of training, {record.timings.get('predict', 0):.0f} s of prediction"
     )

@@ -179,6 +179,20 @@ class Settings:
     ] = 8
     checkpoint_every: Annotated[Count, Meta(description="iterations between checkpoints")] = 5000
     log_every: Annotated[Count, Meta(description="iterations between lines of log.jsonl")] = 50
+    eval_every: Annotated[
+        int,
+        Meta(ge=0, description="iterations between evaluations while it trains; with 0 it is scored at the end alone"),
+    ] = 20_000
+    eval_images: Annotated[
+        int, Meta(ge=0, description="images of val, always the same ones, that such an evaluation takes; 0 takes all")
+    ] = 0
+    keep_checkpoints: Annotated[
+        int, Meta(ge=0, le=1000, description="older checkpoints that stay beside the last one and the best")
+    ] = 0
+    best_by: Annotated[
+        str,
+        Meta(description="column of AP whose best evaluation keeps its checkpoint: all, or a class group of the task"),
+    ] = "all"
 
     @property
     def images_per_gpu(self) -> int:

@@ -1,4 +1,4 @@
-"""Panels of curves over generations, in colour and in grey: Fig. 3 and what a method's own state did."""
+"""Panels of curves over generations or iterations, in colour and in grey: Fig. 3 and what a method's own state did."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Point:
     """A value with its spread.
 
     Attributes:
-        x: the generation, from 1.
+        x: the generation, from 1, or the iteration.
         y: None where it is undefined: the curve has a gap.
         low: lower end of the band around it; None without a band.
         high: upper end.
@@ -88,7 +88,7 @@ class Curve:
     Attributes:
         title: in the legend; "" where the panel's says it all.
         look: its number among ``LOOKS``.
-        points: by generation.
+        points: from left to right.
     """
 
     title: str
@@ -126,15 +126,17 @@ class CurvePanel:
         title: what is measured, of what, and its unit.
         curves: drawn in this order.
         up: ends of the vertical scale; None takes the greatest value.
+        unit: what is counted from left to right.
     """
 
     title: str
     curves: tuple[Curve, ...]
     up: tuple[float, float | None] = (0.0, None)
+    unit: str = "generation"
 
     @property
     def across(self) -> tuple[int, int]:
-        """First and last generation of any curve."""
+        """First and last place of any curve."""
         places = [point.x for curve in self.curves for point in curve.points] or [1]
         return min(places), max(places)
 
@@ -169,6 +171,18 @@ def legend_curves(panels: Iterable[CurvePanel]) -> list[Curve]:
             if curve.title:
                 entries.setdefault((curve.title, curve.look), curve)
     return list(entries.values())
+
+
+def looks_of(methods: Mapping[str, str], kept: Mapping[str, int]) -> dict[str, int]:
+    """Return title -> look: some methods have their own, the others what is left.
+
+    Args:
+        methods: title -> method, in the order of the legend.
+        kept: method -> its look, for the first title of it.
+    """
+    own = dict(kept)
+    free = iter(looks(len(methods), list(own.values())))
+    return {title: own.pop(method) if method in own else next(free) for title, method in methods.items()}
 
 
 def looks(number: int, taken: Sequence[int] = ()) -> list[int]:
@@ -229,17 +243,23 @@ def _panel(axes: Axes, panel: CurvePanel, roomy: bool) -> None:
     low, high = panel.ends
     first, last = panel.across
     for order, curve in enumerate(panel.curves):
-        _curve(axes, curve, curve.title or panel.title, panel.ends, zorder=4 + order)
+        _curve(axes, curve, f"{curve.title or panel.title}, {panel.unit}", panel.ends, zorder=4 + order)
     axes.set_ylim(low, high)
     axes.set_yticks(ticks(low, high))
     margin = 0.04 * max(1, last - first)
     axes.set_xlim(first - margin, last + margin)
-    places = generation_ticks(first, last)
-    few = places if len(places) <= 6 else [*places[:-1:2], places[-1]] if len(places) % 2 else places[1::2]
-    axes.set_xticks(places if roomy else few)
-    axes.set_xlabel("generation")
+    by_generation = panel.unit == "generation"
+    axes.set_xticks(_places(first, last, roomy) if by_generation else ticks(first, last, 5 if roomy else 3))
+    axes.set_xlabel(panel.unit)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
+
+
+def _places(first: int, last: int, roomy: bool) -> list[int]:
+    """Return the generations that an axis names: about half of them where there is little room."""
+    places = generation_ticks(first, last)
+    few = places if len(places) <= 6 else [*places[:-1:2], places[-1]] if len(places) % 2 else places[1::2]
+    return places if roomy else few
 
 
 def _curve(axes: Axes, curve: Curve, title: str, ends: tuple[float, float], zorder: int) -> None:
@@ -257,7 +277,7 @@ def _curve(axes: Axes, curve: Curve, title: str, ends: tuple[float, float], zord
             marker=_SHAPES[look.shape], markersize=3.0, markeredgewidth=0.7, clip_on=False,
             markerfacecolor=look.colour if look.filled else "white",
         )  # fmt: skip
-        show(line, *(f"{title}, generation {place}: {_value(points[place])}" for place in x))
+        show(line, *(f"{title} {place}: {_value(points[place])}" for place in x))
 
 
 def _value(point: Point) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +66,13 @@ class Drawing:
             for ground in (figure.patch, *(axes.patch for axes in figure.axes)):
                 ground.set_visible(False)
             return page_svg(_saved(figure, "svg"), self.label)
+
+
+def safe_stem(text: str) -> str:
+    """Return text as a file's name. Names come from files; those that had to be changed stay different by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+    odd = re.search(r"[^A-Za-z0-9_\[\]() -]", text)
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if odd else plain
 
 
 def show(artist: Artist, *texts: str) -> None:

@@ -17,7 +17,10 @@ from cissod_bench.records.record import RunRecord
 
 # Setting -> what every run did before there was such a setting.
 LACKING: Mapping[str, Any] = MappingProxyType(
-    {"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet", "shared_boxes": False}
+    {
+        **{"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet", "shared_boxes": False},
+        **{"eval_every": 0, "eval_images": 0, "keep_checkpoints": 0, "best_by": "all"},
+    }
 )
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.
 # amp was whether GPUs compute in half precision.

@@ -7,14 +7,20 @@ from typing import Any, Literal, TypeAlias
 
 from cissod_bench.scoring.points import AP
 
-FREE_SETTINGS = frozenset({"checkpoint_every", "log_every", "workers", "test_batch"})
-"""Settings that change no number: how often a checkpoint or a log line is written, by how many workers images are read
-and how many are scored at once. A run may be continued with others, and runs that differ in them are repetitions."""
+FREE_SETTINGS = frozenset(
+    {
+        *("checkpoint_every", "log_every", "workers", "test_batch"),
+        *("eval_every", "eval_images", "keep_checkpoints", "best_by"),
+    }
+)
+"""Settings that change no number of a table: how often a checkpoint or a log line is written, by how many workers
+images are read, how many are scored at once, and when a run is evaluated while it trains. A run may be continued with
+others, and runs that differ in them are repetitions."""
 
 DEFAULT_OPERATORS = "vectorised"
 """Value of ``RunRecord.hardware["operators"]`` that reports pass over."""
 
-PHASES = ("split", "train", "predict", "evaluate")
+PHASES = ("split", "train", "evaluations", "predict", "evaluate")
 """Keys of ``RunRecord.timings`` that are seconds."""
 
 RunStatus: TypeAlias = Literal["running", "interrupted", "failed", "done"]
@@ -38,7 +44,8 @@ class RunRecord:
         versions: package -> version.
         hardware: device, cores, memory, world size; "operators", whose RoIAlign and NMS computed ("vectorised" are ours
             on a CPU; records without it had mmcv's).
-        timings: seconds of each phase ("split", "train", "predict", "evaluate") and iterations per second.
+        timings: seconds of each phase ("split", "train", "evaluations" while training, "predict", "evaluate") and
+            iterations per second of training.
         command: the command line that started the run.
         created: UTC time of the first start, ISO 8601.
         data: images in D_l and D_u.
@@ -49,6 +56,10 @@ class RunRecord:
             ("why"); empty for one from scratch.
         exif: role of an image folder -> "apply" or "ignore", what was decided where the task says "auto", or "none"
             where no image that was looked at bears an orientation; else what the task says.
+        best: a second number beside ``ap``, which is the last iteration's: the best evaluation while training. It was
+            chosen on the images that are scored, so it is no result of its own. "column" that it was chosen by,
+            "model", "iteration", "images" that were scored and "of" how many, "ap" as above, "evaluations" it was
+            chosen from. Empty where there was none.
     """
 
     schema: int = 1
@@ -77,3 +88,4 @@ class RunRecord:
     title: str = ""
     backbone: dict[str, Any] = field(default_factory=dict)
     exif: dict[str, str] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)

@@ -25,10 +25,15 @@ LOG = "log.jsonl"
 PSEUDO_LABELS = "pseudo_labels.jsonl"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pth"
+BEST_CHECKPOINT = "checkpoint_best.pth"
+OLDER_CHECKPOINTS = "checkpoint_[0-9]*.pth"
 PREDICTIONS = "predictions.json.gz"
 STUDENT_PREDICTIONS = "predictions_student.json.gz"
-RESULTS = (RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, PREDICTIONS, STUDENT_PREDICTIONS)
-"""What a run leaves and a new start removes."""
+RESULTS = (
+    *(RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, BEST_CHECKPOINT, OLDER_CHECKPOINTS),
+    *(PREDICTIONS, STUDENT_PREDICTIONS),
+)
+"""What a run leaves and a new start removes: names, or patterns of names."""
 
 _REPEAT = "put a sound copy in its place, or move it away and repeat the run, which continues from its checkpoint"
 _DECODER = msgspec.json.Decoder(RunRecord)

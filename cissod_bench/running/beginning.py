@@ -57,7 +57,8 @@ def _lock(folder: Path) -> FileLock:
 def forget(folder: Path) -> None:
     """Remove what an earlier start left."""
     for name in runs.RESULTS:
-        (folder / name).unlink(missing_ok=True)
+        for path in folder.glob(name):
+            path.unlink(missing_ok=True)
 
 
 def record_of(plan: Plan) -> RunRecord:

@@ -24,6 +24,7 @@ from cissod_bench.records.record import RunRecord
 from cissod_bench.running import beginning, preflight, provenance
 from cissod_bench.running.agreement import check_ranks
 from cissod_bench.running.assembly import pick_device, prepare, scored_images
+from cissod_bench.running.evaluations import Evaluations, check_best_by
 from cissod_bench.running.plan import Plan
 from cissod_bench.running.progress import Bar
 from cissod_bench.running.turned import settle_readings
@@ -101,6 +102,8 @@ class _Work:
         say, warn, quiet: as for `execute`.
         stop: tells whether the run was asked to stop.
         bar: of the training, while it lasts.
+        seen: what the live line says of the last evaluation.
+        evaluations: those while training, None where there are none.
     """
 
     plan: Plan
@@ -110,6 +113,8 @@ class _Work:
     quiet: bool
     stop: Callable[[], bool] = lambda: False
     bar: Bar | None = field(default=None, init=False)
+    seen: str = field(default="", init=False)
+    evaluations: Evaluations | None = field(default=None, init=False)
 
     def do(self, device: torch.device) -> None:
         """Train, predict and score.
@@ -117,6 +122,7 @@ class _Work:
         Raises:
             Interrupted: the run was asked to stop.
         """
+        check_best_by(self.plan)
         if self.writes:
             write_json(self.plan.folder / runs.SETTINGS, self.record.settings)
         scored, category_ids = scored_images(self.plan)  # what is wrong with them is told before the training
@@ -127,10 +133,14 @@ class _Work:
         preflight.check_scored(scored, self.plan.task.absent)
         self._open(training)
         self._begin(training)
+        if self.plan.settings.eval_every:
+            self.evaluations = training.evaluate = Evaluations(
+                self.plan, training.detector, scored, category_ids, stop=self.stop, tell=self._tell, warn=self.warn
+            )
         self._train(training)
         self._predict(training.detector, scored, category_ids)
         if self.writes:
-            self._score()
+            self._score(training.position.generation)
         distributed.barrier()
 
     @property
@@ -142,7 +152,13 @@ class _Work:
         if self.writes:
             assert self.bar is not None
             log.append(self.plan.folder / runs.LOG, line)
-            self.bar.advance(int(line["iteration"]) - self.bar.done, note_of(line))
+            self.bar.advance(int(line["iteration"]) - self.bar.done, f"{note_of(line)}  {self.seen}".rstrip())
+
+    def _tell(self, words: str) -> None:
+        """Show what an evaluation says behind the bar of the training, while there is one."""
+        self.seen = words
+        if self.bar is not None and self.bar.done < self.bar.total:
+            self.bar.advance(0, words)
 
     def _report(self, line: PseudoLabelLine) -> None:
         if self.writes:
@@ -179,6 +195,10 @@ class _Work:
                 training.run()
             finally:
                 seconds = time.perf_counter() - begun
+                if self.evaluations is not None:
+                    seconds -= self.evaluations.seconds
+                    spent = record.timings.get("evaluations", 0.0) + self.evaluations.seconds
+                    record.timings["evaluations"], record.best = spent, self.evaluations.best
                 record.timings["train"] = record.timings.get("train", 0.0) + seconds
                 record.skipped |= {"iterations": training.position.skipped, **training.unread.skipped}
         if training.position.iteration > first:
@@ -202,8 +222,8 @@ class _Work:
                 write_texts([plan.folder / name for _, name in _PREDICTIONS] if self.writes else [], texts)
         self.record.timings["predict"] = time.perf_counter() - begun
 
-    def _score(self) -> None:
-        """Fill in the AP of teacher and student."""
+    def _score(self, generation: int) -> None:
+        """Fill in the AP of teacher and student, which is the last point of the evaluations where these take all."""
         plan, record, begun = self.plan, self.record, time.perf_counter()
         both = evaluate.score_several(
             plan.val,
@@ -216,6 +236,11 @@ class _Work:
         for (who, _), scores in zip(_PREDICTIONS, both, strict=True):
             record.ap[who], record.per_class[who], record.engine = scores.columns, dict(scores.per_class), scores.engine
         record.timings["evaluate"] = time.perf_counter() - begun
+        seen = self.evaluations
+        if seen is not None and seen.rows is None and not seen.knows(plan.settings.iterations):
+            seconds = record.timings["predict"] + record.timings["evaluate"]
+            seen.note(plan.settings.iterations, generation, record.ap, seconds)
+            record.best = seen.best
 
 
 @contextmanager

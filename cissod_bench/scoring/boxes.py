@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,25 @@ class GroundTruth:
     crowd: NDArray[np.bool_]
     federated: Federated | None = None
     sizes: NDArray[np.float64] | None = None
+
+    def of_images(self, image_ids: Sequence[int]) -> GroundTruth:
+        """Return some of the images with their boxes, and all classes; ids that the file lacks are passed over."""
+        kept = np.isin(self.image_ids, np.asarray(image_ids, np.int64))
+        rows, federated = kept[self.image], self.federated
+        if federated is not None:
+            lists = (federated.absent, federated.incomplete)
+            absent, incomplete = ([own for own, is_kept in zip(of, kept, strict=True) if is_kept] for of in lists)
+            federated = Federated(absent, incomplete, federated.area[rows], federated.ignored[rows])
+        return replace(
+            self,
+            image_ids=self.image_ids[kept],
+            image=(np.cumsum(kept) - 1)[self.image[rows]],
+            channel=self.channel[rows],
+            boxes=self.boxes[rows],
+            crowd=self.crowd[rows],
+            federated=federated,
+            sizes=None if self.sizes is None else self.sizes[kept],
+        )
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,12 @@ def score_several(
     score_floor: float | None = None,
     metric: str = "coco",
     check_boxes: bool = True,
+    images: Sequence[int] | None = None,
 ) -> list[Scores]:
-    """Score several sets of detections against a validation file, which is read once; otherwise as `score`."""
+    """Score several sets of detections against a validation file, which is read once; otherwise as `score`.
+
+    With ``images`` only these image ids of the file count, and detections may be of no others.
+    """
     if max_dets < 1:
         message = f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead."
         raise UsageFault(message, remedy="the paper's tables keep 100 an image")
@@ -129,6 +133,7 @@ def score_several(
         raise UsageFault(message, remedy="the paper's tables have 0.05; None keeps all detections")
     accumulate, engine_title = load_engine(engine, metric)
     truth = read_ground_truth(ground_truth, federated=metric == "lvis")
+    truth = truth if images is None else truth.of_images(images)
     channels = _group_channels(truth.class_names, groups, ground_truth)
     scores = []
     for own in predictions:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cissod_bench.records.record import RunRecord
 from cissod_bench.sweeping.cells import Cell, Seen
 
-_PHASES = ("train", "predict", "evaluate")
+_PHASES = ("train", "evaluations", "predict", "evaluate")
 
 
 def seconds_of(record: RunRecord) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -19,6 +21,7 @@ from cissod_bench.contract.parts import Promoted
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.whole_files import Deferred, replacing
+from cissod_bench.records.run_folder import OLDER_CHECKPOINTS
 from cissod_bench.training.guards import Streak
 from cissod_bench.training.optimisers import load_optimiser
 
@@ -110,6 +113,42 @@ def save(
         deferred = Deferred(stream)  # torch would make an error of its own of a full disk
         torch.save(state, cast("IO[bytes]", deferred))  # of a stream it uses these two methods
         deferred.check()
+
+
+def keep(path: Path, name: str) -> Path:
+    """Let what a checkpoint's file holds now stay in its folder under another name, too, and return that path.
+
+    It is a second name of the same bytes where the disk knows such; checkpoints are replaced, never changed.
+
+    Raises:
+        EnvironmentFault: it cannot be copied.
+    """
+    kept = path.with_name(name)
+    hidden = path.with_name(f".{name}.tmp")
+    hidden.unlink(missing_ok=True)
+    try:
+        os.link(path, hidden)
+    except OSError:
+        with path.open("rb") as source, replacing(kept) as stream:
+            shutil.copyfileobj(source, stream)
+    else:
+        hidden.replace(kept)
+    return kept
+
+
+def keep_older(path: Path, iteration: int, most: int) -> None:
+    """Keep a checkpoint that is about to be replaced, and the newest of those kept before.
+
+    Args:
+        path: the file.
+        iteration: of the checkpoint that replaces it.
+        most: how many stay.
+    """
+    before = iteration_of(path)
+    if before is not None and 0 < before < iteration:
+        keep(path, f"checkpoint_{before:08d}.pth")
+    for old in sorted(path.parent.glob(OLDER_CHECKPOINTS))[:-most]:
+        old.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:

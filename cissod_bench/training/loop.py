@@ -33,6 +33,7 @@ from cissod_bench.loading.unread import UnreadImages, most_replaced
 from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.signals import stopped
 from cissod_bench.training import checkpoint, guards
+from cissod_bench.training.evaluating import is_due, next_due, untouched
 from cissod_bench.training.interval import Interval
 from cissod_bench.training.later import Later
 from cissod_bench.training.optimisers import make_optimiser
@@ -64,6 +65,10 @@ class Training:
         statistics: judges the pseudo labels of every generation; nothing comes back from it.
         report: takes its lines at the end of every generation, on rank 0.
         warn: takes lines on images that cannot be read, on rank 0.
+
+    Attributes:
+        evaluate: called on all ranks with (iterations done, generation) after each ``eval_every`` iterations and after
+            the last, when a checkpoint was written; also for a checkpoint that is continued. Nothing comes back.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Training:
         self.detector, self.dataset, self.sampler, self.settings = detector, dataset, sampler, settings
         self.seed, self.file, self.identity, self.log, self.stop = seed, file, identity, log, stop
         self.statistics, self.report = statistics, report
+        self.evaluate: Callable[[int, int], None] | None = None
         detector.observer = statistics.observe if statistics is not None else None
         self.device = next(detector.student.parameters()).device
         self.spans = spans(detector.parts.stages(), settings.iterations)
@@ -145,10 +151,20 @@ class Training:
             Interrupted: the run was asked to stop; its checkpoint is written.
         """
         total = self.settings.iterations if until is None else until
+        self._evaluate()  # the one at which the run was stopped
         while self.position.iteration < total:
             self._begin()
             place = self.position
-            self._train_to(min(self._generation_end(), self.spans[place.stage].end, total))
+            ends = (self._generation_end(), self.spans[place.stage].end, next_due(place.iteration, self.settings))
+            self._train_to(min(*ends, total))
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Let teacher and student be scored, if it is time; the training goes on as if they had not been."""
+        place = self.position
+        if self.evaluate is not None and is_due(place.iteration, self.settings) and not place.streak.length:
+            with untouched(self.detector):
+                self.evaluate(place.iteration, place.generation)
 
     def _generation_end(self) -> int:
         """Return the first iteration after the running generation."""
@@ -226,8 +242,9 @@ class Training:
                 if done % settings.checkpoint_every == 0 or done == end:
                     self._settle()
                 # Not while no step is made: the checkpoint shall be from before whatever went wrong.
-                due = done % settings.checkpoint_every == 0 and not self.position.streak.length
-                if due or done == settings.iterations:
+                wanted = done % settings.checkpoint_every == 0 or is_due(done, settings)
+                if (wanted and not self.position.streak.length) or done == settings.iterations:
+                    self._keep_older()
                     self.save()
                 if self._asked_to_stop():
                     self.save()
@@ -302,6 +319,11 @@ class Training:
             return
         self.position.skipped += 1
         guards.check(self.position.streak, self.settings.iterations, verdict.rate)
+
+    def _keep_older(self) -> None:
+        """Let the checkpoint that is about to be replaced stay, if it is one of the newest that shall (rank 0)."""
+        if distributed.rank() == 0 and self.settings.keep_checkpoints:
+            checkpoint.keep_older(self.file, self.position.iteration, self.settings.keep_checkpoints)
 
     def save(self) -> None:
         """Write the checkpoint (rank 0)."""

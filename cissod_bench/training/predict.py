@@ -35,14 +35,15 @@ CPU_PIXELS = 16 * 320 * 320
 """Of a batch on a CPU, where more at once gains nothing and takes memory (docs/costs.md): one image of ``full``."""
 
 
-def present(source: Source, absent: Collection[str] = ()) -> Sequence[int]:
+def present(source: Source, absent: Collection[str] = (), rows: Sequence[int] | None = None) -> Sequence[int]:
     """Return the rows of a source's images, without those that the release of the data lacks.
 
     Args:
         source: the images that are scored.
         absent: names of the files that are lacking; their boxes stay undetected.
+        rows: those that are wanted; None for all.
     """
-    rows = range(len(source))
+    rows = range(len(source)) if rows is None else rows
     return [row for row in rows if source.name(row) not in absent] if absent else rows
 
 
@@ -78,6 +79,8 @@ def predicted_texts(
     *,
     models: Sequence[Model] = MODELS,
     absent: Collection[str] = (),
+    rows: Sequence[int] | None = None,
+    kept: str = "the training is done and kept",
     progress: Callable[[int], None] = lambda predictions: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[list[str], None, None]:
@@ -93,6 +96,8 @@ def predicted_texts(
         category_ids: category id of every channel.
         models: who detects.
         absent: as for `present`.
+        rows: of the source, those that are looked at; None for all.
+        kept: what a stop says of the training.
         progress: told how many predictions all ranks have made since the last call, one an image and model.
         stop: tells whether this rank was asked to stop.
 
@@ -100,7 +105,7 @@ def predicted_texts(
         DataFault: an image cannot be read; on all ranks.
         Interrupted: a rank was asked to stop; on all ranks.
     """
-    rows = present(source, absent)
+    rows = present(source, absent, rows)
     settings = replace(settings, test_batch=distributed.broadcast(settings.test_batch))
     work = _Pass(detector, source, settings, rows, models)
     own = range(distributed.rank(), len(work.batches), distributed.world_size())
@@ -117,7 +122,7 @@ def predicted_texts(
                     asked = True
                     break
             if asked:
-                words = f"Stopped after {done} of {total} predictions; the training is done and kept."
+                words = f"Stopped after {done} of {total} predictions; {kept}."
                 raise stopped(words, on_all_ranks=distributed.is_distributed())
             yield from held.ready()
 
