@@ -99,7 +99,12 @@ def texts(path: Path) -> Iterator[str]:
 def test_no_text_of_the_program_proposes_what_deletes_results() -> None:
     assert {"run.py", "checkpoint.py"} <= {path.name for path in sources()}
     option = ROOT / "cissod_bench/cli/run.py", ROOT / "cissod_bench/cli/restart.py"
-    found = [(path, text) for path in sources() if path not in option for text in texts(path) if DESTROYS.search(text)]
+    # `runs clean` deletes checkpoints of finished runs alone, and asks; a job leaves these words out when it starts again.
+    others = [ROOT / "cissod_bench" / name for name in ("cli/runs.py", "keeping/inventory.py", "launching/job.py")]
+    looked_at = [path for path in sources() if path not in {*option, *others}]
+    found = [(path, text) for path in looked_at for text in texts(path) if DESTROYS.search(text)]
+    named = [text for path in others for text in texts(path) if "--restart" in text]
+    assert named == ["--restart"]
     # A pretrained backbone that is broken is no result; it is fetched again.
     downloads = [ROOT / "cissod_bench" / name for name in ("doctor.py", "backbones/pretrained.py")]
     downloads.append(ROOT / "cissod_bench/backbones/safe_loading.py")
