@@ -99,7 +99,7 @@ def texts(path: Path) -> Iterator[str]:
 def test_no_text_of_the_program_proposes_what_deletes_results() -> None:
     assert {"run.py", "checkpoint.py"} <= {path.name for path in sources()}
     option = ROOT / "cissod_bench/cli/run.py", ROOT / "cissod_bench/cli/restart.py"
-    # `runs clean` deletes checkpoints of finished runs alone, and asks; a job leaves these words out when it starts again.
+    # `runs clean` deletes checkpoints of finished runs alone, and asks; a job that starts again leaves these words out.
     others = [ROOT / "cissod_bench" / name for name in ("cli/runs.py", "keeping/inventory.py", "launching/job.py")]
     looked_at = [path for path in sources() if path not in {*option, *others}]
     found = [(path, text) for path in looked_at for text in texts(path) if DESTROYS.search(text)]
