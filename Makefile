@@ -1,9 +1,9 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Both set .venv up first, which happens once.
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two processes more than there are cores, because many tests wait; each takes about 1 GB. A file is one process's, so that
+# One process more than there are cores, because many tests wait; each takes about 1 GB. A file is one process's, so that
 # its fixtures are made once.
-PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -lt 6 ] && echo $$((cores + 2)) || echo 8)
+PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -lt 8 ] && echo $$((cores + 1)) || echo 8)
 TESTS := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
