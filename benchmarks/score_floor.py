@@ -21,7 +21,8 @@ from cissod_bench.catalogue import load_task
 from cissod_bench.catalogue.method_files import find_method
 from cissod_bench.records.run_folder import read_record
 from cissod_bench.running.assembly import pick_device, prepare, scored_images
-from cissod_bench.running.plan import Plan, make_plan
+from cissod_bench.running.plan import Plan
+from cissod_bench.running.rescoring import plan_of, word_of
 from cissod_bench.scoring import evaluate
 from cissod_bench.training.predict import predict
 from cissod_bench.training.result_files import write_predictions
@@ -30,29 +31,18 @@ FLOORS = (0.05, 0.01, 0.001)
 DEPTH = 6  # WORK-DIR/runs/task/split/method/scale/seed
 
 
-def plan_of(folder: Path) -> Plan:
+def plan_at(folder: Path) -> Plan:
     """Return the plan that a run folder was made by, its settings as recorded."""
     record = read_record(folder / "run.json")
-    command, work_dir = record.command, folder.resolve().parents[DEPTH - 1]
-    method = command[command.index("--method") + 1]  # a file's path, where it is one
-    changes = [command[place + 1] for place, word in enumerate(command) if word == "--set"]
-    return make_plan(
-        load_task(record.task),
-        find_method(method),
-        data_root=Path(os.environ.get("CISSOD_DATA", "data")),
-        work_dir=work_dir,
-        variant=record.variant,
-        preset_name=record.preset,
-        profile=record.profile,
-        split_seed=record.split_seed,
-        seed=record.seed,
-        changes=changes,
-    )
+    work_dir = folder.resolve().parents[DEPTH - 1]
+    method = find_method(word_of(record.command, "--method") or record.method)  # a file's path, where it is one
+    data_root = Path(os.environ.get("CISSOD_DATA", "data"))
+    return plan_of(record, folder, load_task(record.task), method, data_root=data_root, work_dir=work_dir)
 
 
 def points(folder: Path) -> dict[float, dict[str, float | None]]:
     """Return AP by group at every floor."""
-    plan = plan_of(folder)
+    plan = plan_at(folder)
     training = prepare(plan, pick_device())
     if not training.resume():
         raise SystemExit(f"{folder} has no checkpoint.")

@@ -1,7 +1,7 @@
 """The work of a timed step, the same on every side, and the loop in which a process of a side does it when asked.
 
-Of our program this file uses settings and hashes alone, so that a process of mmdet's own that imports it holds nothing
-of ours that could make it faster.
+Of our program this file uses settings, hashes and made images alone, so that a process of mmdet's own that imports it
+holds nothing of ours that could make it faster.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import msgspec
 import numpy as np
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import HorizontalBoxes  # noqa: F401  registers box types
-from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from cissod_bench.contract.changes import with_changes
 from cissod_bench.contract.presets import preset
 from cissod_bench.contract.settings import Settings
 from cissod_bench.files.hashing import mix
+from cissod_bench.running.made_images import made_view
 
 Batch: TypeAlias = dict[str, list[dict[str, Any]]]
 Step: TypeAlias = Callable[[Batch, int], Tensor]
@@ -81,23 +79,7 @@ def size_of(settings: Settings) -> tuple[int, int]:
 
 def draw_view(rng: np.random.Generator, settings: Settings, classes: int, number: int, boxes: int = 0) -> Any:
     """Return a random image at the preset's largest size, as the transforms pack it."""
-    height, width = size_of(settings)
-    sample = DetDataSample(
-        metainfo={
-            "img_id": number, "img_index": number, "img_shape": (height, width), "ori_shape": (height, width),
-            "scale_factor": (1.0, 1.0), "homography_matrix": np.eye(3, dtype=np.float32),
-        }
-    )  # fmt: skip
-    corner = rng.uniform(0, 0.6, (boxes, 2)) * (width, height)
-    truth = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (boxes, 2)) * (width, height)], axis=1)
-    sample.gt_instances = InstanceData(
-        bboxes=torch.from_numpy(truth.astype(np.float32)), labels=torch.from_numpy(rng.integers(0, classes, boxes))
-    )
-    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    # Patches of colour and not single pixels of it, which would look the same in every proposal.
-    patches = torch.from_numpy(rng.integers(0, 255, (1, 3, 8, 12), dtype=np.uint8))
-    image = nn.functional.interpolate(patches, size=(height, width), mode="nearest")[0]
-    return {"inputs": image, "data_samples": sample}
+    return made_view(rng, size_of(settings), classes, number, boxes)
 
 
 def draw_batch(seed: int, settings: Settings, classes: int) -> Batch:

@@ -17,8 +17,8 @@ from cissod_bench.figures.pseudo_labels import averaged
 from cissod_bench.records.evaluation_lines import Evaluation, read_evaluations
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words, scored_model
-from cissod_bench.reporting.table_plan import by_split, method_place, method_title
+from cissod_bench.reporting.averaging import departing, scale_words, scored_model
+from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import DASH, Figure, Listing, Report, Splits
 
 CURVES = (
@@ -72,13 +72,12 @@ def build(
     figures: list[Figure] = []
     listings: list[Listing] = []
     notes: list[str] = []
-    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
-        for on_split, title, columns, end in by_split(at_scale, tasks):
-            entrants = _entrants(on_split, methods, notes)
-            for images in sorted({entrant.images for entrant in entrants}):
-                same = [entrant for entrant in entrants if entrant.images == images]
-                figures.append(_figure(same, columns, title + end, end))
-                listings += _listings(same, columns, title + end)
+    for on_split, title, columns, end in scored_splits(runs, tasks):
+        entrants = _entrants(on_split, methods, notes)
+        for images in sorted({entrant.images for entrant in entrants}):
+            same = [entrant for entrant in entrants if entrant.images == images]
+            figures.append(_figure(same, columns, title + end, end))
+            listings += _listings(same, columns, title + end)
     shown = tuple(listings)
     return Report("learning", "AP while training", figures=tuple(figures), notes=tuple(notes), order=7, listings=shown)
 

@@ -10,10 +10,10 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import by_scale, is_scored, newest, scale_words
+from cissod_bench.reporting.averaging import scale_words
 from cissod_bench.reporting.contenders import OURS, Side, sides_of
 from cissod_bench.reporting.paired_tests import MOST_FLIPPED, least_flip, paired
-from cissod_bench.reporting.table_plan import by_split, is_competitor
+from cissod_bench.reporting.table_plan import is_competitor, scored_splits
 from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 
 NOTES = (
@@ -46,9 +46,8 @@ def build(
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
     listings: list[Listing] = []
-    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
-        for on_split, title, columns, end in by_split(at_scale, tasks):
-            listings += _listings(_sides(on_split, methods), columns, title + end)
+    for on_split, title, columns, end in scored_splits(runs, tasks):
+        listings += _listings(_sides(on_split, methods), columns, title + end)
     return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
 
 

@@ -16,8 +16,8 @@ from cissod_bench.figures.pseudo_labels import adapts, averaged, line_frame, qua
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import by_scale, departing, is_scored, newest, scale_words
-from cissod_bench.reporting.table_plan import by_split, method_place, method_title
+from cissod_bench.reporting.averaging import departing, scale_words
+from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import Figure, Report, Splits
 
 QUALITY = (
@@ -71,10 +71,9 @@ def build(
     tasks = catalogue.list_tasks() if tasks is None else tasks
     figures: list[Figure] = []
     notes: list[str] = []
-    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
-        for on_split, title, _, end in by_split(at_scale, tasks):
-            entrants = _entrants(on_split, methods, notes)
-            figures += _figures(on_split[0].record, entrants, title + end, end) if entrants else []
+    for on_split, title, _, end in scored_splits(runs, tasks):
+        entrants = _entrants(on_split, methods, notes)
+        figures += _figures(on_split[0].record, entrants, title + end, end) if entrants else []
     return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
 
 

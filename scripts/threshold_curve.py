@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
@@ -21,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cissod_bench.catalogue import load_method, load_task
 from cissod_bench.contract.parts import Detections
-from cissod_bench.contract.settings import Settings
 from cissod_bench.records.run_folder import read_record
 from cissod_bench.running.assembly import prepare
-from cissod_bench.running.plan import Plan, make_plan
+from cissod_bench.running.plan import Plan
+from cissod_bench.running.rescoring import plan_of
 from cissod_bench.training.judging import HiddenBoxes, Looks, judge, read_hidden
 from cissod_bench.training.predict import detections
 
 THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def plan_of(run: Path, work_dir: Path, data_root: Path) -> Plan:
+def plan_at(run: Path, work_dir: Path, data_root: Path) -> Plan:
     """Return the plan of a run that has been, with the settings of its record.
 
     Args:
@@ -40,18 +38,8 @@ def plan_of(run: Path, work_dir: Path, data_root: Path) -> Plan:
         data_root: where data sets lie.
     """
     record = read_record(run)
-    plan = make_plan(
-        load_task(record.task),
-        load_method(record.method),
-        data_root=data_root,
-        work_dir=work_dir,
-        variant=record.variant,
-        preset_name=record.preset,
-        profile=record.profile,
-        split_seed=record.split_seed,
-        seed=record.seed,
-    )
-    return replace(plan, settings=msgspec.convert(record.settings, Settings), folder=run)
+    task, method = load_task(record.task), load_method(record.method)
+    return plan_of(record, run, task, method, data_root=data_root, work_dir=work_dir)
 
 
 def looks_of(found: Sequence[Detections], above: float) -> Looks:
@@ -94,7 +82,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--images", type=int, default=400, help="of D_u, the first of a fixed order")
     chosen = parser.parse_args()
-    plan = plan_of(chosen.run, chosen.work_dir, chosen.data_root)
+    plan = plan_at(chosen.run, chosen.work_dir, chosen.data_root)
     hidden = read_hidden(plan.split / "hidden.json", plan.classes, plan.naming)
     if hidden is None:
         parser.error("the split has no hidden boxes")

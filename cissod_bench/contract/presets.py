@@ -15,48 +15,25 @@ from cissod_bench.splitting.task import Task
 # run's 466 (mean of the kept runs), so an evaluation each two generations would make it 9 % longer. Ask for it:
 # --set eval_every=180, and eval_images=50 to take a sixth of the images.
 
-# A detector that learns drawn shapes from nothing in minutes on two cores: few channels, small images, few proposals;
-# AdamW instead of SGD because it needs no pretrained backbone, and more labelled than unlabelled images because a
-# detector that starts from nothing has no pseudo labels at first. Until it has some, all that is unlabelled is trained
-# as background, so unlabelled images wait for 40 % of the run. lambda_u = 4 / 8: with losses that are means over the 8
-# labelled and the 4 unlabelled images every image weighs the same, as with the paper's 4 = 4 / 1. How both were found:
-# docs/tried.md.
-MINI = replace(
+# What small detectors on a CPU share: AdamW instead of SGD because they are trained for minutes; few RoI bins; and
+# unlabelled images from 40 % of the run on, because until the teacher has pseudo labels all that is unlabelled is
+# trained as background.
+SMALL = replace(
     FULL,
-    iterations=900,
     warmup_iterations=30,
     labelled_per_gpu=8,
-    unlabelled_per_gpu=4,
-    reference_images=12,
     optimiser="adamw",
     lr=1e-3,
     weight_decay=1e-2,
     clip_norm=10.0,
     amp="off",
-    unsup_weight=0.5,
     unsup_start=0.4,
     teacher_momentum=0.99,
-    depth=18,
-    base_channels=32,
-    norm="gn",
-    pretrained="",
-    frozen_stages=-1,
-    fpn_channels=32,
     fc_channels=256,
     roi_size=5,
     roi_sampling=1,
     anchor_scale=4,
-    strides=(4, 8, 16, 32),
-    rpn_samples=64,
-    roi_samples=48,
-    proposals_train=(120, 64),
-    proposals_test=(80, 48),
     teacher_proposals="test",
-    short_side=(88, 120),
-    long_side=128,
-    test_short_side=104,
-    strong_views="light",
-    group_by_aspect=False,
     workers=1,
     test_batch=16,
     checkpoint_every=100,
@@ -64,46 +41,55 @@ MINI = replace(
     eval_every=0,
 )
 
+# A detector that learns drawn shapes from nothing in minutes on two cores: few channels, small images, few proposals,
+# and more labelled than unlabelled images because a detector that starts from nothing has no pseudo labels at first.
+# lambda_u = 4 / 8: with losses that are means over the 8 labelled and the 4 unlabelled images every image weighs the
+# same, as with the paper's 4 = 4 / 1. How both were found: docs/tried.md.
+MINI = replace(
+    SMALL,
+    iterations=900,
+    unlabelled_per_gpu=4,
+    reference_images=12,
+    unsup_weight=0.5,
+    depth=18,
+    base_channels=32,
+    norm="gn",
+    pretrained="",
+    frozen_stages=-1,
+    fpn_channels=32,
+    strides=(4, 8, 16, 32),
+    rpn_samples=64,
+    roi_samples=48,
+    proposals_train=(120, 64),
+    proposals_test=(80, 48),
+    short_side=(88, 120),
+    long_side=128,
+    test_short_side=104,
+    strong_views="light",
+    group_by_aspect=False,
+)
+
 # Photographs on a CPU in minutes: an ImageNet backbone, frozen as a whole, so that nothing is kept for its gradient,
 # below a narrow FPN without the level of stride 4. D_l and D_u give eight images each to an iteration.
 PHOTO = replace(
-    FULL,
+    SMALL,
     iterations=1000,
-    warmup_iterations=30,
-    labelled_per_gpu=8,
     unlabelled_per_gpu=8,
     reference_images=16,
-    optimiser="adamw",
-    lr=1e-3,
-    weight_decay=1e-2,
-    clip_norm=10.0,
-    amp="off",
     unsup_weight=1.0,
-    unsup_start=0.4,
-    teacher_momentum=0.99,
     backbone="timm:tf_efficientnet_lite0",
     pretrained="package:efficientnet-lite0",
     frozen_stages=4,
     fpn_channels=64,
-    fc_channels=256,
-    roi_size=5,
-    roi_sampling=1,
-    anchor_scale=4,
     strides=(8, 16, 32, 64),
     rpn_samples=128,
     roi_samples=96,
     proposals_train=(300, 150),
     proposals_test=(200, 100),
-    teacher_proposals="test",
     short_side=(176, 208),
     long_side=272,
     test_short_side=192,
     strong_views="mmdet",
-    workers=1,
-    test_batch=16,
-    checkpoint_every=100,
-    log_every=10,
-    eval_every=0,
 )
 
 # Shows that every part runs; its scores mean nothing.

@@ -7,7 +7,7 @@ has to be said about it is the same for all tables.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ import pandas as pd
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import average, marks, scale_words, scored_model
+from cissod_bench.reporting.averaging import average, by_scale, is_scored, marks, newest, scale_words, scored_model
 from cissod_bench.reporting.consistency import row_break
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable, class_counts
 from cissod_bench.reporting.table_notes import between_notes, identity_notes, mark_notes
@@ -184,6 +184,19 @@ def repeated(finished: Sequence[Run], counted: Sequence[Run]) -> list[str]:
     """Return a note on runs that do not count because a newer one has the same cell and training seed."""
     number = len(finished) - len(counted)
     return [f"{number} run(s) repeat a training seed of the same cell; the newest of each counts."] if number else []
+
+
+def scored_splits(
+    runs: Iterable[Run], tasks: Mapping[str, Entry]
+) -> Iterator[tuple[list[Run], str, Sequence[str], str]]:
+    """Yield what `by_split` does, of every scale, for the newest runs that are done and no variants.
+
+    Args:
+        runs: of any state.
+        tasks: what the catalogue lists.
+    """
+    for at_scale in by_scale(newest(run for run in runs if is_scored(run.record) and not run.record.variant)):
+        yield from by_split(at_scale, tasks)
 
 
 def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[tuple[list[Run], str, Sequence[str], str]]:

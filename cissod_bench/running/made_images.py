@@ -43,13 +43,24 @@ def made_batch(images: tuple[int, int], size: tuple[int, int], classes: int) -> 
     rng = np.random.default_rng(0)
     labelled, unlabelled = images
     return {
-        "sup": [_view(rng, size, classes, number, _BOXES) for number in range(labelled)],
-        "weak": [_view(rng, size, classes, number, 0) for number in range(unlabelled)],
-        "strong": [_view(rng, size, classes, number, 0) for number in range(unlabelled)],
+        "sup": [made_view(rng, size, classes, number, _BOXES) for number in range(labelled)],
+        "weak": [made_view(rng, size, classes, number) for number in range(unlabelled)],
+        "strong": [made_view(rng, size, classes, number) for number in range(unlabelled)],
     }
 
 
-def _view(rng: np.random.Generator, size: tuple[int, int], classes: int, number: int, boxes: int) -> dict[str, Any]:
+def made_view(
+    rng: np.random.Generator, size: tuple[int, int], classes: int, number: int, boxes: int = 0
+) -> dict[str, Any]:
+    """Return a random image as the transforms pack it.
+
+    Args:
+        rng: draws boxes and pixels.
+        size: height and width, pixels.
+        classes: foreground classes.
+        number: the image's id.
+        boxes: labelled boxes.
+    """
     height, width = size
     sample = DetDataSample(
         metainfo={
