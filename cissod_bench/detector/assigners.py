@@ -9,9 +9,9 @@ from mmdet.registry import TASK_UTILS
 
 
 def with_own_assigners(config: dict[str, Any]) -> dict[str, Any]:
-    """Return mmdet settings of a detector in which `MatchedFirstAssigner` assigns, which is known to work on whole batches.
+    """Return mmdet settings of a detector in which `MatchedFirstAssigner` assigns proposals to boxes.
 
-    ``rpn_losses.assigned_boxes`` does for a batch what it does image by image.
+    ``rpn_losses.assigned_boxes`` does for a whole batch what that assigner does image by image.
 
     Args:
         config: it is changed.
