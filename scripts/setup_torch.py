@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from setup_packages import Installer
@@ -36,6 +35,10 @@ class NoTorch(Exception):
     def __init__(self, message: str, *ways_out: str) -> None:
         super().__init__(message)
         self.ways_out = ways_out
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
 
 
 def shows_gpu() -> bool:
@@ -65,7 +68,7 @@ class TorchSetup:
     requirement: str
     gpu: bool
     cuda_wanted: bool = False
-    say: Callable[[str], None] = partial(print, flush=True)
+    say: Callable[[str], None] = _print_now
 
     def install(self) -> None:
         """Install torch.
