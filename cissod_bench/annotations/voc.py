@@ -156,14 +156,14 @@ def _names(path: Path, root: Element) -> frozenset[str]:
         DataFault: this is no annotation of VOC, or a class is unknown.
     """
     if root.tag != "annotation":
-        raise _broken(path, f"the outermost element must be annotation, and is {root.tag!r}")
+        raise broken(path, root, f"the outermost element must be annotation, and is {root.tag!r}")
     return frozenset(_class(path, entry) for entry in root.all("object") if not _is_difficult(path, entry))
 
 
-def _class(path: Path, entry: Element) -> str:
-    name = _text(path, entry, "name")
-    if name not in CLASSES:
-        raise _broken(path, f"object.name must be a class of VOC ({', '.join(CLASSES)}), and is {name!r}")
+def _class(path: Path, entry: Element, known: Collection[str] = CLASSES) -> str:
+    name = text_at(path, entry, "name")
+    if known and name not in known:
+        raise broken(path, entry, f"object.name must be a class of VOC ({', '.join(CLASSES)}), and is {name!r}")
     return name
 
 
@@ -171,7 +171,7 @@ def _is_difficult(path: Path, entry: Element) -> bool:
     """Return whether an object is difficult; some files do not say so, which means that it is not."""
     text = entry.text_of("difficult") or "0"
     if text not in ("0", "1"):
-        raise _broken(path, f"object.difficult must be 0 or 1, and is {text!r}")
+        raise broken(path, entry, f"object.difficult must be 0 or 1, and is {text!r}")
     return text == "1"
 
 
@@ -181,52 +181,80 @@ def _image(path: Path, root: Element) -> VocImage:
     Raises:
         DataFault: it breaks a rule.
     """
-    name = _text(path, root, "filename")
+    name = text_at(path, root, "filename")
     match = _NAME.fullmatch(name)
     if match is None or Path(name).stem != path.stem:
-        raise _broken(path, f"filename must be {path.stem}.jpg, four digits, '_', six digits; it is {name!r}")
-    width, height = (_side(path, root, side) for side in ("width", "height"))
-    objects = tuple(_object(path, entry, width, height) for entry in root.all("object"))
+        raise broken(path, root, f"filename must be {path.stem}.jpg, four digits, '_', six digits; it is {name!r}")
+    width, height = size_of(path, root)
+    objects = tuple(object_of(path, entry, width, height) for entry in root.all("object"))
     if len(objects) > MOST_OBJECTS:
-        raise _broken(path, f"an image has at most {MOST_OBJECTS} objects, and this has {len(objects):,}")
+        raise broken(path, root, f"an image has at most {MOST_OBJECTS} objects, and this has {len(objects):,}")
     return VocImage(name, int(match[1] + match[2]), width, height, objects)
+
+
+def size_of(path: Path, root: Element) -> tuple[int, int]:
+    """Return width and height of the photograph as its annotation states them, pixels, >= 1.
+
+    Raises:
+        DataFault: one is missing or no such number.
+    """
+    return _side(path, root, "width"), _side(path, root, "height")
 
 
 def _side(path: Path, root: Element, side: str) -> int:
     value = _number(path, root, "size", side)
     if value < 1 or value != int(value):
-        raise _broken(path, f"size.{side} must be a whole number of pixels, at least 1, and is {value:g}")
+        raise broken(path, root, f"size.{side} must be a whole number of pixels, at least 1, and is {value:g}")
     return int(value)
 
 
-def _object(path: Path, entry: Element, width: int, height: int) -> VocObject:
+def object_of(path: Path, entry: Element, width: int, height: int, *, known: Collection[str] = CLASSES) -> VocObject:
+    """Return the object that an element describes, in pixels from 0.
+
+    Args:
+        path: the file, for messages.
+        entry: an element "object".
+        width: of the image, pixels.
+        height: likewise.
+        known: the names that a class may have; empty allows any.
+
+    Raises:
+        DataFault: a part is missing, no number or out of its range, the class is unknown, or the box has no area or
+            lies outside its image.
+    """
     xmin, ymin, xmax, ymax = (_number(path, entry, "bndbox", key) for key in ("xmin", "ymin", "xmax", "ymax"))
     box = (round(xmin - 1, 4), round(ymin - 1, 4), round(xmax - xmin + 1, 4), round(ymax - ymin + 1, 4))
     words = f"object.bndbox {xmin:g}, {ymin:g}, {xmax:g}, {ymax:g}"
     if box[2] <= 0 or box[3] <= 0:
-        raise _broken(path, f"{words} has no area; xmax and ymax lie right of and below xmin and ymin")
+        raise broken(path, entry, f"{words} has no area; xmax and ymax lie right of and below xmin and ymin")
     if xmin > width or ymin > height or xmax < 1 or ymax < 1:
-        raise _broken(path, f"{words} lies outside its image of {width} x {height} pixels")
-    return VocObject(_class(path, entry), box, _is_difficult(path, entry))
+        raise broken(path, entry, f"{words} lies outside its image of {width} x {height} pixels")
+    return VocObject(_class(path, entry, known), box, _is_difficult(path, entry))
 
 
-def _text(path: Path, element: Element, *keys: str) -> str:
+def text_at(path: Path, element: Element, *keys: str) -> str:
+    """Return the text at a path of names below an element.
+
+    Raises:
+        DataFault: there is none, or it is empty.
+    """
     text = element.text_of(*keys)
     if not text:
-        raise _broken(path, f"{element.tag}.{'.'.join(keys)} is missing or empty")
+        raise broken(path, element, f"{element.tag}.{'.'.join(keys)} is missing or empty")
     return text
 
 
 def _number(path: Path, element: Element, *keys: str) -> float:
-    text = _text(path, element, *keys)
+    text = text_at(path, element, *keys)
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _broken(path, f"{element.tag}.{'.'.join(keys)} must be a number, and is {text!r}")
+        raise broken(path, element, f"{element.tag}.{'.'.join(keys)} must be a number, and is {text!r}")
     return value
 
 
-def _broken(path: Path, rule: str) -> DataFault:
-    return DataFault(f"{path}: {rule}.", remedy=_MEND)
+def broken(path: Path, element: Element, rule: str) -> DataFault:
+    """Return the fault for an element that breaks a rule; the message names the line on which it begins."""
+    return DataFault(f"{path}, line {element.line}: {rule}.", remedy=_MEND)

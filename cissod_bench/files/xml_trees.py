@@ -26,11 +26,13 @@ class Element:
         tag: its name.
         text: the characters directly in it, without blanks around them.
         children: the elements directly in it, in their order.
+        line: of the file, counted from 1, on which it begins.
     """
 
     tag: str
     text: str = ""
     children: list[Element] = field(default_factory=list)
+    line: int = 1
 
     def all(self, tag: str) -> list[Element]:
         """Return the children of that name."""
@@ -95,7 +97,7 @@ class _Reader:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if len(self._open) > MOST_LEVELS:
             raise self._fault(f"elements nest deeper than {MOST_LEVELS} levels")
-        element = Element(tag)
+        element = Element(tag, line=self._parser.CurrentLineNumber)
         self._open[-1].children.append(element)
         self._open.append(element)
 
