@@ -193,6 +193,13 @@ class Settings:
         str,
         Meta(description="column of AP whose best evaluation keeps its checkpoint: all, or a class group of the task"),
     ] = "all"
+    tracker: Annotated[
+        Literal["none", "tensorboard", "mlflow", "wandb"],
+        Meta(
+            description="where losses, thresholds, AP and a few pictures are shown beside log.jsonl; its package must "
+            "be installed"
+        ),
+    ] = "none"
 
     @property
     def images_per_gpu(self) -> int:

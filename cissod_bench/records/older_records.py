@@ -19,7 +19,7 @@ from cissod_bench.records.record import RunRecord
 LACKING: Mapping[str, Any] = MappingProxyType(
     {
         **{"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet", "shared_boxes": False},
-        **{"eval_every": 0, "eval_images": 0, "keep_checkpoints": 0, "best_by": "all"},
+        **{"eval_every": 0, "eval_images": 0, "keep_checkpoints": 0, "best_by": "all", "tracker": "none"},
     }
 )
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.

@@ -10,12 +10,12 @@ from cissod_bench.scoring.points import AP
 FREE_SETTINGS = frozenset(
     {
         *("checkpoint_every", "log_every", "workers", "test_batch"),
-        *("eval_every", "eval_images", "keep_checkpoints", "best_by"),
+        *("eval_every", "eval_images", "keep_checkpoints", "best_by", "tracker"),
     }
 )
 """Settings that change no number of a table: how often a checkpoint or a log line is written, by how many workers
-images are read, how many are scored at once, and when a run is evaluated while it trains. A run may be continued with
-others, and runs that differ in them are repetitions."""
+images are read, how many are scored at once, when a run is evaluated while it trains, and where it is shown. A run may
+be continued with others, and runs that differ in them are repetitions."""
 
 DEFAULT_OPERATORS = "vectorised"
 """Value of ``RunRecord.hardware["operators"]`` that reports pass over."""

@@ -29,9 +29,11 @@ BEST_CHECKPOINT = "checkpoint_best.pth"
 OLDER_CHECKPOINTS = "checkpoint_[0-9]*.pth"
 PREDICTIONS = "predictions.json.gz"
 STUDENT_PREDICTIONS = "predictions_student.json.gz"
+TRACKER = "tracker"
+TRACKER_NOTE = "tracker.json"
 RESULTS = (
     *(RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, BEST_CHECKPOINT, OLDER_CHECKPOINTS),
-    *(PREDICTIONS, STUDENT_PREDICTIONS),
+    *(PREDICTIONS, STUDENT_PREDICTIONS, TRACKER_NOTE),
 )
 """What a run leaves and a new start removes: names, or patterns of names."""
 

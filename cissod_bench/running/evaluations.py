@@ -19,6 +19,7 @@ from cissod_bench.records import log
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.evaluation_lines import Evaluation, best_of, read_evaluations
 from cissod_bench.running.plan import Plan
+from cissod_bench.running.tracking import Tracker
 from cissod_bench.scoring import evaluate
 from cissod_bench.scoring.points import AP
 from cissod_bench.training import checkpoint
@@ -51,6 +52,7 @@ class Evaluations:
         stop: tells whether this rank was asked to stop.
         tell: takes words for the live line, on rank 0.
         warn: takes a warning, on rank 0.
+        tracker: where the run is shown.
 
     Attributes:
         lines: those there were, by iteration; equal on all ranks.
@@ -68,9 +70,10 @@ class Evaluations:
         stop: Callable[[], bool] = lambda: False,
         tell: Callable[[str], None] = lambda words: None,
         warn: Callable[[str], None] = lambda words: None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.plan, self.detector, self.scored, self.category_ids = plan, detector, scored, category_ids
-        self.stop, self.tell, self.warn = stop, tell, warn
+        self.stop, self.tell, self.warn, self.tracker = stop, tell, warn, tracker or Tracker(plan, warn)
         self.rows = drawn_rows(scored, plan.settings.eval_images)
         self.images = len(scored) if self.rows is None else len(self.rows)
         texts = distributed.from_first(lambda: [line.written() for line in read_evaluations(plan.folder)])
@@ -108,6 +111,7 @@ class Evaluations:
             if best_of(self.lines, self.plan.settings.best_by) is line:
                 checkpoint.keep(self.plan.folder / runs.CHECKPOINT, runs.BEST_CHECKPOINT)
             log.append(self.plan.folder / runs.LOG, line.written())
+            self.tracker.catch_up()
             self.tell(words_of(line))
 
     @property
@@ -144,7 +148,8 @@ class Evaluations:
 
     def _predict(self, paths: Sequence[Any], iteration: int) -> None:
         plan, done = self.plan, 0
-        total = len(MODELS) * len(present(self.scored, plan.task.absent, self.rows))
+        rows = present(self.scored, plan.task.absent, self.rows)
+        total = len(MODELS) * len(rows)
 
         def progress(predictions: int) -> None:
             nonlocal done
@@ -156,8 +161,8 @@ class Evaluations:
             self.detector, self.scored, plan.settings, self.category_ids, absent=plan.task.absent, rows=self.rows,
             kept=f"the training is kept up to iteration {iteration}", progress=progress, stop=self.stop,
         )  # fmt: skip
-        with closing(texts):
-            write_texts(list(paths), texts)
+        with closing(self.tracker.scored(texts, self.scored, rows, self.category_ids, iteration)) as shown:
+            write_texts(list(paths), shown)
 
     def _aps(self, paths: Sequence[Any]) -> dict[str, dict[str, AP]]:
         plan = self.plan

@@ -18,6 +18,7 @@ from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.records.older_records import as_first_written
 from cissod_bench.records.record import FREE_SETTINGS
 from cissod_bench.records.run_folder import run_folder
+from cissod_bench.running.trackers import check_installed
 from cissod_bench.split_folders import ensure as tasks
 from cissod_bench.splitting.manifest import Manifest
 from cissod_bench.splitting.task import Task
@@ -149,11 +150,13 @@ def make_plan(
     Raises:
         UsageFault: a name or setting does not exist or has no such value.
         DataFault: an input, an image folder or the split on disk breaks its contract.
+        EnvironmentFault: the settings' tracker is not installed.
     """
     variant_fields(method, variant)
     preset_name = preset_name_of(task, preset_name)
     require_profile(profile)
     settings = resolved(task, preset_name, changes)
+    check_installed(settings)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.lies_in_work:  # before a large split is drawn for nothing
         image_folders(task, root)

@@ -27,6 +27,7 @@ from cissod_bench.running.assembly import pick_device, prepare, scored_images
 from cissod_bench.running.evaluations import Evaluations, check_best_by
 from cissod_bench.running.plan import Plan
 from cissod_bench.running.progress import Bar
+from cissod_bench.running.tracking import Tracker
 from cissod_bench.running.turned import settle_readings
 from cissod_bench.scoring import evaluate
 from cissod_bench.signals import stop_signals
@@ -88,8 +89,11 @@ def _work_to_the_end(work: _Work) -> None:
         with suppress(EnvironmentFault):  # on a full disk: what is told is the fault that ended the run
             beginning.write(plan, record)
         raise
-    record.status = "done"
-    beginning.write(plan, record)
+    else:
+        record.status = "done"
+        beginning.write(plan, record)
+    finally:
+        work.tracker.close(record.status)
 
 
 @dataclass
@@ -104,6 +108,7 @@ class _Work:
         bar: of the training, while it lasts.
         seen: what the live line says of the last evaluation.
         evaluations: those while training, None where there are none.
+        tracker: where the run is shown.
     """
 
     plan: Plan
@@ -115,6 +120,10 @@ class _Work:
     bar: Bar | None = field(default=None, init=False)
     seen: str = field(default="", init=False)
     evaluations: Evaluations | None = field(default=None, init=False)
+    tracker: Tracker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tracker = Tracker(self.plan, self.warn)
 
     def do(self, device: torch.device) -> None:
         """Train, predict and score.
@@ -126,17 +135,16 @@ class _Work:
         if self.writes:
             write_json(self.plan.folder / runs.SETTINGS, self.record.settings)
         scored, category_ids = scored_images(self.plan)  # what is wrong with them is told before the training
-        training = prepare(
-            self.plan, device, scored, log=self._log, report=self._report, stop=self.stop, warn=self.warn
-        )
+        training = self._prepared(device, scored)
         scored = settle_readings(self.plan, self.record, training, scored, self.say)
         preflight.check_scored(scored, self.plan.task.absent)
         self._open(training)
         self._begin(training)
         if self.plan.settings.eval_every:
             self.evaluations = training.evaluate = Evaluations(
-                self.plan, training.detector, scored, category_ids, stop=self.stop, tell=self._tell, warn=self.warn
-            )
+                self.plan, training.detector, scored, category_ids, stop=self.stop, tell=self._tell, warn=self.warn,
+                tracker=self.tracker,
+            )  # fmt: skip
         self._train(training)
         self._predict(training.detector, scored, category_ids)
         if self.writes:
@@ -148,10 +156,22 @@ class _Work:
         """Whether this rank writes the run's files and shows its progress."""
         return distributed.rank() == 0
 
+    def _prepared(self, device: torch.device, scored: Source) -> Training:
+        """Return the training, which reports to this work."""
+
+        def report(line: PseudoLabelLine) -> None:
+            self._report(line)
+            if line.group == "all":
+                self.tracker.pseudo_labels(training.dataset.sources[1], line.iteration)
+
+        training = prepare(self.plan, device, scored, log=self._log, report=report, stop=self.stop, warn=self.warn)
+        return training
+
     def _log(self, line: dict[str, float]) -> None:
         if self.writes:
             assert self.bar is not None
             log.append(self.plan.folder / runs.LOG, line)
+            self.tracker.catch_up()
             self.bar.advance(int(line["iteration"]) - self.bar.done, f"{note_of(line)}  {self.seen}".rstrip())
 
     def _tell(self, words: str) -> None:
@@ -163,6 +183,7 @@ class _Work:
     def _report(self, line: PseudoLabelLine) -> None:
         if self.writes:
             log.append(self.plan.folder / runs.PSEUDO_LABELS, line.written())
+            self.tracker.catch_up()
 
     def _open(self, training: Training) -> None:
         """Let the method look for what it needs, and note what the run is made of."""
@@ -184,6 +205,8 @@ class _Work:
         if self.writes:
             for name in (runs.LOG, runs.PSEUDO_LABELS):
                 log.rewind(self.plan.folder / name, training.position.iteration)
+        self.tracker.begin()
+        training.detector.observer = self.tracker.observing(training.detector.observer)
 
     def _train(self, training: Training) -> None:
         """Train to the end; however that ends, the record says how long it took and what was skipped."""
@@ -213,13 +236,15 @@ class _Work:
         """
         plan, begun, quiet = self.plan, time.perf_counter(), self.quiet or not self.writes
         absent = plan.task.absent
-        total = len(MODELS) * len(present(scored, absent))
+        rows = present(scored, absent)
+        total = len(MODELS) * len(rows)
         with Bar("predict", total, stream=sys.stderr, quiet=quiet) as bar:
             texts = predicted_texts(
                 detector, scored, plan.settings, category_ids, absent=absent, progress=bar.advance, stop=self.stop
             )
-            with closing(texts), _told_to_fetch():
-                write_texts([plan.folder / name for _, name in _PREDICTIONS] if self.writes else [], texts)
+            shown = self.tracker.scored(texts, scored, rows, category_ids, plan.settings.iterations)
+            with closing(shown), _told_to_fetch():
+                write_texts([plan.folder / name for _, name in _PREDICTIONS] if self.writes else [], shown)
         self.record.timings["predict"] = time.perf_counter() - begun
 
     def _score(self, generation: int) -> None:
