@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": "Score a predictions file against a split's classes.",
     "runs": "List, clean, pack and unpack runs.",
     "splits": "List, show, verify, compare, plot and import splits.",
-    "data": "Check the annotation files and images of the sub-tasks.",
+    "data": "Check annotation files and images of the sub-tasks; convert labels.",
     "tasks": "List the sub-tasks.",
     "methods": "List the methods.",
     "check-method": "Examine a method, by name or file: is it ready for the tables?",

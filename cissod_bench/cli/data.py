@@ -1,4 +1,4 @@
-"""``cissod-bench data``: is what the sub-tasks need there, and is it sound."""
+"""``cissod-bench data``: is what the sub-tasks need there, and is it sound; labels of other formats as COCO files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.data_convert import convert_command
 from cissod_bench.errors import DataFault, UsageFault
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ _POLICY = {
 }
 
 
-@click.group("data", short_help="Check the annotation files and images of the sub-tasks.")
+@click.group("data", short_help="Check the data of the sub-tasks; convert labels.")
 @global_options
 def command() -> None:
-    """Check the annotation files and images of the sub-tasks. Nothing is downloaded."""
+    """Check the annotation files and images of the sub-tasks, and convert labels. Nothing is downloaded."""
+
+
+command.add_command(convert_command)
 
 
 @command.command("check", short_help="Are files and images there, sound, and train and val apart?")
