@@ -24,6 +24,8 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cissod_bench import extras
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -171,11 +173,8 @@ def check_versions(constraints: Path = ROOT / "constraints.txt") -> Check:
     if moved:
         return Check("versions", "WARN", "; ".join(moved), command)
     kept = f", {len(pinned)} as in {constraints.name}" if pinned else ""
-    return Check(
-        "versions",
-        "PASS",
-        f"{len({_normal(requirement.name) for requirement in needed})} packages within their ranges{kept}",
-    )
+    names = {_normal(requirement.name) for requirement in needed}
+    return Check("versions", "PASS", f"{len(names)} packages within their ranges{kept}")
 
 
 def _normal(name: str) -> str:
@@ -194,14 +193,19 @@ def _installed() -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 
 def _in_force(stated: Iterable[tuple[str, str]]) -> dict[Requirement, str]:
-    """Return requirement -> who states it, for those that count on this machine and can be read."""
+    """Return requirement -> who states it, for those that count on this machine and can be read.
+
+    The extra ``train`` counts as soon as one of its packages is here.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
+    trains = len(extras.missing()) < len(extras.TRAINING)
     requirements: dict[Requirement, str] = {}
     for owner, text in stated:
         with suppress(InvalidRequirement):  # of an old package; pip leaves it out, too
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            extra = "train" if owner == DISTRIBUTION and trains else ""
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 requirements.setdefault(requirement, owner)
     return requirements
 
@@ -367,19 +371,24 @@ def check_photos() -> Check:
     return Check("preset photo", "PASS", ", ".join(f"{name} {version(name)}" for name in names.values()))
 
 
+def check_training() -> Check:
+    """Say that nothing that trains is installed, which splits, scores and reports do not need."""
+    detail = f"{', '.join(extras.TRAINING)}: not installed; make-splits, evaluate and report do without, run does not"
+    return Check("training", "WARN", detail, extras.command_for_training())
+
+
 def run_checks(work_dir: Path) -> list[Check]:
     """Return every check of this machine, in the order in which faults follow from each other.
 
     Args:
         work_dir: where splits, runs and reports will be written; it need not exist and is not made.
     """
+    core_alone = len(extras.missing()) == len(extras.TRAINING)
+    training = [check_training] if core_alone else [check_torch, check_mmcv_ops, check_pretrained, check_photos]
     return [
         check_python(),
-        check_torch(),
-        check_mmcv_ops(),
+        *(check() for check in training),
         check_scorers(),
-        check_pretrained(),
-        check_photos(),
         check_versions(),
         check_cores(),
         check_shared_memory(),

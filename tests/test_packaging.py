@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from core_alone import CHAIN, core_alone, somebodys_data
 
 from cissod_bench import __version__, catalogue
 
@@ -97,6 +98,56 @@ def test_the_command_of_an_installed_wheel_runs(installed: Path, tmp_path: Path)
     assert __version__ in run(*command, cwd=tmp_path, PYTHONPATH=str(installed))
 
 
+@pytest.fixture(scope="module")
+def alone(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel and the core's packages: no torch, mmcv, mmengine or mmdet."""
+    return core_alone(tmp_path_factory.mktemp("alone") / "venv", installed)
+
+
+def test_the_wheel_goes_from_the_draw_to_the_report_without_what_trains(alone: Path, tmp_path: Path) -> None:
+    data, split = somebodys_data(tmp_path), "work/splits/tiny/seed0"
+    work = ["--work-dir", "work"]
+    places = ["--data-root", str(data), *work]
+    words = [
+        ["make-splits", "--task", str(data / "tiny.toml"), *places],
+        ["data", "check", "--task", str(data / "tiny.toml"), *places, "--deep"],
+        ["splits", "list", *work],
+        ["splits", "verify", split],
+        ["evaluate", "--predictions", "found.json", "--split", split, *places],
+        ["report", "--runs", str(ROOT / "results/toy/split0/soft-teacher"), *work],
+        ["methods"],
+    ]
+    program = (alone, "-c", CHAIN, json.dumps(words))
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    codes, heavy, seconds = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    assert codes == [[line[0], 0] for line in words], done.stderr
+    assert heavy == []
+    assert seconds < 60
+    assert "AP in points" in done.stdout
+    assert "Written: work/reports/" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["run --task toy --method ours", "demo", "check-method ours"])
+def test_what_trains_says_the_one_command_that_adds_it(words: str, alone: Path, tmp_path: Path) -> None:
+    program = (alone, "-m", "cissod_bench", *words.split())
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    told, remedy = done.stderr.splitlines()
+    assert told.startswith(f"Error: {words.split()[0]} needs torch, mmengine, mmcv, mmdet, not installed here.")
+    assert "uv pip install" in remedy
+    assert remedy.endswith("--no-build-isolation 'cissod-bench[train]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_what_trains_the_doctor_warns_and_says_how_to_add_it(alone: Path, tmp_path: Path) -> None:
+    listed = json.loads(run(str(alone), "-m", "cissod_bench", "doctor", "--json", cwd=tmp_path))
+    checks = {check["check"]: check for check in listed}
+    assert checks["training"]["status"] == "WARN"
+    assert checks["training"]["fix"].endswith("'cissod-bench[train]'")
+    assert checks["versions"]["status"] == "PASS"
+    assert not {"torch", "mmcv operators", "preset photo"} & checks.keys()
+
+
 def test_every_stated_requirement_is_pinned() -> None:
     tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     requirements = pytest.importorskip("packaging.requirements")
@@ -117,8 +168,10 @@ def test_every_imported_package_is_a_stated_requirement() -> None:
     tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     requirements = pytest.importorskip("packaging.requirements")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    stated = {requirements.Requirement(text).name for text in project["dependencies"]}
-    named = {"PIL": "pillow", "cv2": "onedl-mmcv", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection"}
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["train"], *extras["lvis"]]
+    stated = {requirements.Requirement(text).name for text in texts}
+    named = {"PIL": "pillow", "cv2": "opencv-python-headless", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection"}
     named |= {"mmengine": "onedl-mmengine"}
     files = [path for folder in ("cissod_bench", *FOLDERS) for path in (ROOT / folder).rglob("*.py")]
     nodes = [node for path in files for node in ast.walk(ast.parse(path.read_bytes()))]

@@ -184,7 +184,8 @@ def test_every_option_and_setting_that_a_remedy_names_exists(helps: dict[tuple[s
 
     from cissod_bench.contract.settings import Settings
 
-    everywhere = "\n".join([*helps.values(), "--no-deps"])  # the last is pip's
+    others = ["--no-deps", "--no-build-isolation", "--python", "--torch-backend"]  # pip's and uv's
+    everywhere = "\n".join([*helps.values(), *others])
     settings = {one.name for one in fields(Settings)} | {"key", "{}"}
     wrong = [
         f"{file}: {word}: {text[:90]!r}"

@@ -40,6 +40,9 @@ def command(output: Output, /, *, names: Sequence[str], quick: bool, ranks: Path
 
         sit_as_rank(names, _desk(ranks, work_dir, quick))
         return
+    from cissod_bench.extras import require_training
+
+    require_training("check-method")
     from cissod_bench.exam.sitting import examine
 
     with tempfile.TemporaryDirectory(prefix="cissod-exam-") as scratch:

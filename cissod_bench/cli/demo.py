@@ -34,8 +34,10 @@ def command(ctx: click.Context, output: Output, *, preset_name: str, methods: tu
     The commands are shown as they run. Needs no data and no GPU. A demo that was stopped continues where it was.
     """
     from cissod_bench.cli import evaluate, make_splits, report, run
+    from cissod_bench.extras import require_training
     from cissod_bench.records.run_folder import PREDICTIONS, RECORD, run_folder
 
+    require_training("demo")
     begun = time.perf_counter()
     methods = tuple(dict.fromkeys(methods))
     folders = [run_folder(work_dir, "toy", 0, name, "", preset_name, "default", 0) for name in methods]

@@ -28,9 +28,11 @@ def evaluate_run(
     """
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
+    from cissod_bench.extras import require_training
     from cissod_bench.records.run_folder import read_record
     from cissod_bench.running.rescoring import checkpoint_of, plan_of, rescore, word_of
 
+    require_training("evaluate --run")
     record = read_record(folder)
     file = checkpoint_of(folder, name)
     plan = plan_of(

@@ -90,11 +90,13 @@ def command(
     from cissod_bench.cli.cost_lines import cost_of_plan
     from cissod_bench.cli.restart import allow_restart
     from cissod_bench.cli.slurm import submit_run, wanted_of
+    from cissod_bench.extras import require_training
     from cissod_bench.launching.launchers import rank_variables
     from cissod_bench.launching.ranks import launch, process_count
     from cissod_bench.running.plan import make_plan
     from cissod_bench.signals import follow_agent
 
+    require_training("run")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         follow_agent()
     os.environ.update(rank_variables(os.environ))

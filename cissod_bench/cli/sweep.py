@@ -140,11 +140,14 @@ def command(
     """
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli import sweep_listing
+    from cissod_bench.extras import require_training
     from cissod_bench.split_folders.ensure import check_existing, draw_options, ensure_split
     from cissod_bench.sweeping import cluster
     from cissod_bench.sweeping.cells import Folders
     from cissod_bench.sweeping.sweep import Sweep
 
+    if not (status or cancel):
+        require_training("sweep")
     queue, folders = _queue(queue_file, options), Folders(work_dir, results)
     wanted = wanted_of(launcher, gpus, nodes, partition, time, more)
     if wanted is None and gpus != "1":
