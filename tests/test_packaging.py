@@ -172,7 +172,7 @@ def test_every_imported_package_is_a_stated_requirement() -> None:
     texts = [*project["dependencies"], *extras["train"], *extras["lvis"]]
     stated = {requirements.Requirement(text).name for text in texts}
     named = {"PIL": "pillow", "cv2": "opencv-python-headless", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection"}
-    named |= {"mmengine": "onedl-mmengine"}
+    named |= {"mmengine": "onedl-mmengine", "yaml": "pyyaml"}
     files = [path for folder in ("cissod_bench", *FOLDERS) for path in (ROOT / folder).rglob("*.py")]
     nodes = [node for path in files for node in ast.walk(ast.parse(path.read_bytes()))]
     modules = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
