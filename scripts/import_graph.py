@@ -40,6 +40,7 @@ WINGS = (
     "running",
     "sweeping",
     "keeping",
+    "using",
     "exam",
     "reporting",
     "figures",

@@ -13,26 +13,11 @@ import pytest
 from commands import Called
 from forks import Fork
 from shapes import copy_shapes
+from tiny_files import TINY_TASK
 
 from cissod_bench import cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, before it is imported: tests run in a process a core
-
-TINY_TASK = """
-title = "Tiny shapes"
-minority = ["heart", "arrow"]
-labelled_percent = 20
-min_instances = 3
-iterations = 20
-
-[train]
-annotations = "tiny/annotations/train.json"
-images = "tiny/images/train"
-
-[val]
-annotations = "tiny/annotations/val.json"
-images = "tiny/images/val"
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

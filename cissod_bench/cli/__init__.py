@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "Collect runs into the paper's tables, in the terminal and as files.",
     "demo": "Toy task from nothing to a table: splits, training, scores, report.",
     "evaluate": "Score a predictions file against a split's classes.",
+    "predict": "Detect on photographs with a trained run: COCO results and pictures.",
     "runs": "List, clean, pack and unpack runs.",
     "splits": "List, show, verify, compare, plot and import splits.",
     "data": "Check annotation files and images of the sub-tasks; convert labels.",

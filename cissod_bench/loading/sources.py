@@ -144,6 +144,8 @@ def source_of(
     folders: Mapping[str, Path],
     role: str,
     readings: Mapping[str, Reading] | None = None,
+    *,
+    at_hand: bool = True,
 ) -> Source:
     """Return the columns of an annotation file that training needs.
 
@@ -152,12 +154,14 @@ def source_of(
         folders: role -> folder of images; a record's ``root`` is the role of its own.
         role: of the records that name no root: "train" or "val".
         readings: role -> how its images are turned; None reads all as they are stored.
+        at_hand: refuse folders of images that are not there.
 
     Raises:
         DataFault: a record names a role that has no folder, or a folder that images lie in is missing.
     """
     image_folder = places_of(annotations, folders, role)
-    check_folders(annotations, tuple(folders.values()), image_folder)
+    if at_hand:
+        check_folders(annotations, tuple(folders.values()), image_folder)
     names = [name.encode("utf-8") for name in annotations.file_names]
     order = np.argsort(annotations.box_image, kind="stable")
     counts = np.bincount(annotations.box_image, minlength=len(names))

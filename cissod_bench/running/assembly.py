@@ -44,7 +44,7 @@ def pick_device() -> torch.device:
     return torch.device("cuda", index)
 
 
-def sources(plan: Plan, scored: Source | None = None) -> tuple[Source, Source]:
+def sources(plan: Plan, scored: Source | None = None, *, at_hand: bool = True) -> tuple[Source, Source]:
     """Return the two sources of a run: D_l with its boxes and D_u without any.
 
     For the oracle all images are in the first, with the hidden boxes; for the supervised row the second is not drawn.
@@ -53,23 +53,26 @@ def sources(plan: Plan, scored: Source | None = None) -> tuple[Source, Source]:
     Args:
         plan: of the run.
         scored: the scored images, None where none are.
+        at_hand: the images are there; False asks nothing of them.
 
     Raises:
         DataFault: an image file stands in two records of D_l, D_u and the scored images.
     """
-    labelled, unlabelled = (_part(plan, name) for name in ("labelled.json", "unlabelled.json"))
-    check_apart(plan, labelled, unlabelled, scored)
+    labelled, unlabelled = (_part(plan, name, at_hand) for name in ("labelled.json", "unlabelled.json"))
+    if at_hand:
+        check_apart(plan, labelled, unlabelled, scored)
     unlabelled = unlabelled.without_boxes()
     if plan.method.images == "oracle":
-        labelled = labelled + _part(plan, "hidden.json")
+        labelled = labelled + _part(plan, "hidden.json", at_hand)
     if plan.method.images == "promoted":
         labelled = labelled + unlabelled
     return labelled, unlabelled
 
 
-def _part(plan: Plan, name: str) -> Source:
+def _part(plan: Plan, name: str, at_hand: bool) -> Source:
     with read_annotations(plan.split / name, naming=plan.naming, doubtful=plan.task.swapped) as file:
-        return put_right(source_of(file, plan.images, "train", plan.readings), plan.task.swapped)
+        source = source_of(file, plan.images, "train", plan.readings, at_hand=at_hand)
+        return put_right(source, plan.task.swapped) if at_hand else source
 
 
 def check_apart(plan: Plan, labelled: Source, unlabelled: Source, scored: Source | None) -> None:

@@ -65,11 +65,17 @@ def checkpoint_of(folder: Path, name: str) -> Path:
     )
 
 
-def plan_of(record: RunRecord, folder: Path, task: Task, method: Method, *, data_root: Path, work_dir: Path) -> Plan:
-    """Return the plan of a run that was recorded, wherever its folder lies now.
+def check_named(record: RunRecord, folder: Path, task: Task, method: Method) -> None:
+    """Refuse a task or a method that is not the run's.
+
+    Args:
+        record: of the run.
+        folder: of the run.
+        task: that was named.
+        method: that was named.
 
     Raises:
-        UsageFault: task, method or split are not those of the run.
+        UsageFault: one of them is another.
     """
     for what, own, other in (("task", record.task, task.name), ("method", record.method, method.name)):
         if own != other:
@@ -77,6 +83,15 @@ def plan_of(record: RunRecord, folder: Path, task: Task, method: Method, *, data
                 f"{folder} holds a run of the {what} {own!r}; named is {other!r}.",
                 remedy=f"leave --{what} out, or name the file that the run was started with",
             )
+
+
+def plan_of(record: RunRecord, folder: Path, task: Task, method: Method, *, data_root: Path, work_dir: Path) -> Plan:
+    """Return the plan of a run that was recorded, wherever its folder lies now.
+
+    Raises:
+        UsageFault: task, method or split are not those of the run.
+    """
+    check_named(record, folder, task, method)
     plan = make_plan(
         task,
         method,

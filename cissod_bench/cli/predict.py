@@ -1,0 +1,227 @@
+"""cissod-bench predict: what a run's detector finds on photographs, as COCO results and as pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.errors import DataFault, UsageFault
+
+if TYPE_CHECKING:
+    from cissod_bench.scoring.score_thresholds import ClassThreshold
+    from cissod_bench.using.loaded import LoadedRun
+    from cissod_bench.using.predicting import Predicted
+
+run_option = click.option(
+    "--run", "folder", type=click.Path(path_type=Path), required=True, help="Run folder; its split must be at hand."
+)
+checkpoint_option = click.option(
+    "--checkpoint", default="last", show_default=True, metavar="last|best|FILE", help="Which one of the run."
+)
+method_option = click.option("--method", metavar="NAME|FILE.py", help="Of the run.  [default: as its own command says]")
+task_option = click.option(
+    "--task", "task_name", metavar="NAME|FILE.toml", help="Of the run.  [default: as its own command says]"
+)
+
+
+@click.command("predict", short_help="Detect on photographs with a trained run.")
+@run_option
+@click.option(
+    "--images", "place", required=True, metavar="FOLDER|'GLOB'", help="Photographs: a folder, or a pattern in quotes."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where to write.  [default: predictions/TASK/METHOD-seedS/IMAGES in --work-dir]",
+)
+@click.option("--pictures", is_flag=True, help="Also draw the boxes into copies of the images.")
+@click.option(
+    "--threshold",
+    metavar="SCORE|per-class",
+    help="Keep detections from this score on; per-class picks the best F1 of each class on val.  [default: all "
+    "are written, those from 0.5 on are drawn]",
+)
+@click.option(
+    "--model",
+    type=click.Choice(["teacher", "student"]),
+    default="teacher",
+    show_default=True,
+    help="Whose detections.",
+)
+@click.option("--strict", is_flag=True, help="End at the first image that cannot be read instead of leaving it out.")
+@checkpoint_option
+@method_option
+@task_option
+@data_root_option
+@work_dir_option
+@global_options
+@pass_output
+def command(
+    output: Output,
+    folder: Path,
+    place: str,
+    out: Path | None,
+    pictures: bool,
+    threshold: str | None,
+    model: str,
+    strict: bool,
+    checkpoint: str,
+    method: str | None,
+    task_name: str | None,
+    data_root: Path,
+    work_dir: Path,
+) -> None:
+    """Detect on the images of a folder or pattern, which need no annotations.
+
+    Written are detections.json.gz (COCO results), images.json (ids, names and sizes of the images, and the categories)
+    and, with --threshold per-class, thresholds.json, which are picked on the run's saved predictions on val.
+
+    Images that cannot be read are named and left out, unless --strict is given; if none can be read, nothing is
+    written. Files with other suffixes than those of images are passed over. Photographs are turned as their EXIF
+    orientation says, unless the run's own images were not.
+    """
+    from cissod_bench.using.photographs import Skipped, photographs
+    from cissod_bench.using.predicting import THRESHOLDS, Prediction, limits_of, thresholds_record
+
+    def skip(image: Skipped) -> None:
+        if strict:
+            raise DataFault(image.reason, remedy="mend or remove the image, or leave --strict out")
+        output.warn(f"Left out: {image.reason}")
+
+    fixed = _score(threshold, checkpoint)
+    run = loaded(folder, checkpoint, task_name, method, data_root, work_dir)
+    picked = _picked(run, model, data_root, work_dir) if threshold == "per-class" else None
+    images = photographs(place, run.reading, skip)
+    target = out or work_dir / "predictions" / run.record.task / f"{run.record.method}-seed{run.record.seed}" / _name(
+        place
+    )
+    from cissod_bench.files.whole_files import make_folder, write_json
+    from cissod_bench.running.progress import Bar
+
+    with Bar("predict", len(images.source), stream=sys.stderr, quiet=output.verbosity < 0) as bar:
+        limits = limits_of(run, picked[0] if picked else fixed)
+        prediction = Prediction(run, images, teacher=model == "teacher", limits=limits, skip=skip, progress=bar.advance)
+        done = prediction.write(target, pictures=pictures)
+    if picked:
+        write_json(make_folder(target) / THRESHOLDS, thresholds_record(*picked))
+    _tell(output, done, images.passed_over, picked[0] if picked else None)
+
+
+def loaded(
+    folder: Path, checkpoint: str, task: str | None, method: str | None, data_root: Path, work_dir: Path
+) -> LoadedRun:
+    """Return a run with its detector, on the GPU where there is one.
+
+    Args:
+        folder: of the run.
+        checkpoint: "last", "best" or a file.
+        task: a name or file; None takes that of the run's own command.
+        method: likewise.
+        data_root: where data sets lie.
+        work_dir: where the split lies, unless it lies beside the run.
+    """
+    from cissod_bench.catalogue.method_files import find_method
+    from cissod_bench.catalogue.task_files import find_task
+    from cissod_bench.records.run_folder import read_record
+    from cissod_bench.running.assembly import pick_device
+    from cissod_bench.running.rescoring import word_of
+    from cissod_bench.using.loaded import load_run
+
+    record = read_record(folder)
+    return load_run(
+        folder,
+        find_task(task or word_of(record.command, "--task") or record.task),
+        find_method(method or word_of(record.command, "--method") or record.method),
+        name=checkpoint,
+        data_root=data_root,
+        work_dir=work_dir,
+        device=pick_device(),
+    )
+
+
+def _score(threshold: str | None, checkpoint: str) -> float | None:
+    """Return the number that --threshold names, None where it names none.
+
+    Raises:
+        UsageFault: it is neither a score nor per-class, or is that for another checkpoint than the one that was scored.
+    """
+    if threshold == "per-class" and checkpoint != "last":
+        raise UsageFault(
+            "Thresholds per class are picked on the saved predictions, which are those of the last checkpoint.",
+            remedy="leave --checkpoint out, or give one --threshold for all classes",
+        )
+    if threshold is None or threshold == "per-class":
+        return None
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageFault(
+            f"--threshold is a score in [0, 1] or per-class. Got {threshold!r} instead.",
+            remedy="--threshold 0.5, or --threshold per-class",
+        )
+    return value
+
+
+def _picked(run: LoadedRun, model: str, data_root: Path, work_dir: Path) -> tuple[dict[str, ClassThreshold], Path]:
+    """Return class name -> threshold, and the file that they were picked on.
+
+    Raises:
+        DataFault: the saved predictions or the validation file are not there.
+    """
+    from cissod_bench.records import run_folder as runs
+    from cissod_bench.scoring.score_thresholds import pick_thresholds
+    from cissod_bench.split_folders.listing import scored_file
+
+    saved = run.plan.folder / (runs.PREDICTIONS if model == "teacher" else runs.STUDENT_PREDICTIONS)
+    if not saved.is_file():
+        raise DataFault(
+            f"{saved} is missing: the run has not been scored yet.",
+            remedy="repeat the run's own command, or give one --threshold for all classes",
+        )
+    _, val = scored_file(run.plan.split, data_root, work_dir)
+    if val is None:
+        raise DataFault(
+            f"The validation file {run.plan.val}, on which thresholds are picked, is not at hand.",
+            remedy="pass the --data-root that the run was started with, or give one --threshold for all classes",
+        )
+    return pick_thresholds(val, saved, metric=run.plan.task.metric), val
+
+
+def _name(place: str) -> str:
+    """Return a folder's name for predictions on a place."""
+    parts = [part for part in Path(place).resolve().parts if not set(part) & set("*?[")]
+    return parts[-1].strip("/.") or "images"
+
+
+def _tell(output: Output, done: Predicted, passed_over: int, picked: dict[str, ClassThreshold] | None) -> None:
+    output.result(
+        {
+            "dir": str(done.folder),
+            "images": done.images,
+            "boxes": dict(done.boxes),
+            "skipped": [{"name": image.name, "reason": image.reason} for image in done.skipped],
+            "thresholds": None if picked is None else {name: own.threshold for name, own in picked.items()},
+        }
+    )
+    if not output.shows:
+        return
+    from rich.table import Table
+
+    from cissod_bench.terminal import Console, name_text
+
+    table = Table("class", "detections", *(("kept from score", "F1 on val") if picked else ()))
+    for name, number in done.boxes.items():
+        own = picked[name] if picked else None
+        f1 = "-" if own is None or own.f1 is None else f"{own.f1:.2f}"
+        table.add_row(name_text(name), f"{number:,}", *((f"{own.threshold:.2f}", f1) if own else ()))
+    Console().print(table)
+    skipped = f", {len(done.skipped)} left out because they cannot be read" if done.skipped else ""
+    others = f", {passed_over} other files passed over" if passed_over else ""
+    output.tell(f"{done.images:,} images{skipped}{others}")
+    output.tell(f"Written: {done.folder}")

@@ -1,0 +1,152 @@
+"""Score thresholds per class: those that are best on a validation file by F1 at IoU .50.
+
+For class c, with the detections of c in falling order of their scores s_1 >= s_2 >= ..., TP_k of the first k of which
+lie on a box that no better one took, and P_c boxes in the file:
+
+    F1_k = 2 TP_k / (k + P_c)                        t_c = s_k at the largest k that maximises F1_k
+
+A detection is kept where its score >= t_c. Detections are matched by COCO's rules: each takes the free box of its class
+and image that it overlaps most, from IoU .50 on; one that lies on a crowd region instead is neither right nor wrong. By
+LVIS's rules so is one in an image that is not annotated, or not to the end, for its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench.scoring.boxes import Detections, GroundTruth
+from cissod_bench.scoring.ground_truth import read_ground_truth
+from cissod_bench.scoring.predictions import read_detections
+
+IOU = 0.5
+DEFAULT = 0.5
+"""Of a class that the file says nothing of: it has no box there, or none of its detections is right."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassThreshold:
+    """What was picked for a class.
+
+    Attributes:
+        threshold: detections with score >= it are kept.
+        f1: at that threshold, None where nothing could be picked.
+        precision: likewise.
+        recall: likewise.
+        boxes: of the class in the file.
+    """
+
+    threshold: float
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    boxes: int
+
+
+def pick_thresholds(
+    ground_truth: Path, predictions: Path | Sequence[Any], *, metric: str = "coco"
+) -> dict[str, ClassThreshold]:
+    """Return class name -> its threshold, in the order of the category ids.
+
+    Args:
+        ground_truth: the validation file.
+        predictions: COCO results on its images.
+        metric: by whose rules a detection counts, "coco" or "lvis".
+
+    Raises:
+        DataFault: a file is missing or broken.
+    """
+    truth = read_ground_truth(ground_truth, federated=metric == "lvis")
+    found = read_detections(predictions, truth)
+    verdicts = matched(truth, found)
+    picked = {}
+    for channel, name in enumerate(truth.class_names):
+        own = found.channel == channel
+        boxes = int(((truth.channel == channel) & ~truth.crowd).sum())
+        picked[name] = best_threshold(found.scores[own], verdicts[own], boxes)
+    return picked
+
+
+def best_threshold(scores: Floats, verdicts: npt.NDArray[np.int8], boxes: int) -> ClassThreshold:
+    """Return the threshold of a class with the best F1, see the module.
+
+    Args:
+        scores: of its detections, shape (D,).
+        verdicts: as `matched` gives them, shape (D,).
+        boxes: P_c, >= 0.
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, verdicts = scores[order], verdicts[order]
+    scores, verdicts = scores[verdicts >= 0], verdicts[verdicts >= 0]
+    right = np.cumsum(verdicts == 1)
+    if not boxes or not len(right) or not right[-1]:
+        return ClassThreshold(DEFAULT, None, None, None, boxes)
+    number = np.arange(1, len(scores) + 1)
+    f1 = 2 * right / (number + boxes)
+    f1[:-1][scores[:-1] == scores[1:]] = -1.0  # a threshold takes all of equal scores or none
+    last = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    return ClassThreshold(
+        float(scores[last]), float(f1[last]), float(right[last] / number[last]), float(right[last] / boxes), boxes
+    )
+
+
+def matched(truth: GroundTruth, found: Detections) -> npt.NDArray[np.int8]:
+    """Return of every detection 1 where it is right, 0 where it is wrong, -1 where it is neither, int8 (D,)."""
+    verdicts = np.zeros(len(found.scores), np.int8)
+    classes = len(truth.class_ids)
+    of_truth, of_found = (own.image * classes + own.channel for own in (truth, found))
+    by_truth = np.argsort(of_truth, kind="stable")
+    by_found = np.lexsort((-found.scores, of_found))
+    keys, begins = np.unique(of_found[by_found], return_index=True)
+    lows: Any = np.searchsorted(of_truth[by_truth], keys, side="left")
+    highs: Any = np.searchsorted(of_truth[by_truth], keys, side="right")
+    groups = np.split(by_found, begins[1:]) if len(keys) else []
+    for place, rows in enumerate(groups):
+        boxes = by_truth[lows[place] : highs[place]]
+        own = _matched_in_image(found.boxes[rows], truth.boxes[boxes], truth.crowd[boxes])
+        if truth.federated is not None and not _is_annotated(truth, found, int(rows[0]), len(boxes)):
+            own[own == 0] = -1
+        verdicts[rows] = own
+    return verdicts
+
+
+def _is_annotated(truth: GroundTruth, found: Detections, row: int, boxes: int) -> bool:
+    """Return whether a detection that lies on no box is wrong by LVIS's rules."""
+    assert truth.federated is not None
+    image, channel = int(found.image[row]), int(found.channel[row])
+    is_known = boxes > 0 or channel in truth.federated.absent[image]
+    return is_known and channel not in truth.federated.incomplete[image]
+
+
+def _matched_in_image(found: Floats, boxes: Floats, crowd: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """Return the verdicts on the detections of an image and class, best first."""
+    verdicts = np.zeros(len(found), np.int8)
+    if not len(boxes):
+        return verdicts
+    overlaps = _overlaps(found, boxes, crowd)
+    free = ~crowd
+    for row, own in enumerate(overlaps):
+        best = int(np.argmax(np.where(free, own, -1.0)))
+        if free[best] and own[best] >= IOU:
+            verdicts[row], free[best] = 1, False
+        elif (own[crowd] >= IOU).any():
+            verdicts[row] = -1
+    return verdicts
+
+
+def _overlaps(found: Floats, boxes: Floats, crowd: npt.NDArray[np.bool_]) -> Floats:
+    """Return IoU of xywh boxes (D, 4) and (G, 4), with crowd regions the share of the detection inside, (D, G)."""
+    low = np.maximum(found[:, None, :2], boxes[:, :2])
+    high = np.minimum(found[:, None, :2] + found[:, None, 2:], boxes[:, :2] + boxes[:, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    area = found[:, 2:].prod(axis=1)[:, None]
+    union = np.where(crowd, area, area + boxes[:, 2:].prod(axis=1) - common)
+    overlaps: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return overlaps

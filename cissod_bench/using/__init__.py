@@ -1,0 +1,1 @@
+"""How a trained detector is used: on photographs, and by other programs."""
