@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +32,25 @@ class Named:
         folder: where they must lie.
         names: their paths below the folder, as ``Annotations.file_names`` gives them.
         widths, heights: pixels, int32 (M,).
+        within: the data root, in which links may leave the folder; None keeps them in it.
     """
 
     folder: Path
     names: Sequence[str]
     widths: npt.NDArray[np.int32]
     heights: npt.NDArray[np.int32]
+    within: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def path(self, name: str) -> Path:
+        """Return the path of an image or of a folder of images.
+
+        Raises:
+            DataFault: the name is unsafe, or a link on the way leaves the folder and the data root.
+        """
+        return safe_path(self.folder, name, self.within)
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ def without_missing_folders(images: Named) -> tuple[Named, list[Path]]:
     if all(exists.values()):
         return images, []
     rows = [row for row, name in enumerate(images.names) if exists[_parent(name)]]
-    kept = Named(images.folder, [images.names[row] for row in rows], images.widths[rows], images.heights[rows])
+    names = [images.names[row] for row in rows]
+    kept = replace(images, names=names, widths=images.widths[rows], heights=images.heights[rows])
     return kept, sorted(images.folder / parent for parent, there in exists.items() if not there)
 
 
@@ -75,7 +86,8 @@ def _parent(name: str) -> str:
 def listed(images: Named, progress: Progress | None = None) -> ImageFaults:
     """Compare the images with listings of their folders: one call a folder instead of one an image.
 
-    An image is at fault if it is not there, is a folder, or is reached through a link that leaves ``images.folder``.
+    An image is at fault if it is not there, is a folder, or is reached through a link that leaves ``images.folder`` and
+    ``images.within``.
 
     Args:
         images: what is wanted.
@@ -99,7 +111,7 @@ def _in_folder(images: Named, parent: str, rows: Sequence[int]) -> Iterator[tupl
     place = images.folder / parent
     try:
         if parent:
-            safe_path(images.folder, parent)
+            images.path(parent)
         with os.scandir(place) as entries:
             kinds = {entry.name: _kind(entry) for entry in entries}
     except DataFault as fault:
@@ -117,7 +129,7 @@ def _in_folder(images: Named, parent: str, rows: Sequence[int]) -> Iterator[tupl
             yield row, f"{path} is a folder"
         elif kind == "link":
             try:
-                if not safe_path(images.folder, images.names[row]).exists():
+                if not images.path(images.names[row]).exists():
                     yield row, f"{path} is a link to nothing"
             except DataFault as fault:
                 yield row, fault.message
@@ -166,7 +178,7 @@ def decoded(
 def _decode(images: Named, row: int, reading: Reading) -> str | None:
     """Return what is wrong with an image, or None."""
     try:
-        path = safe_path(images.folder, images.names[row])
+        path = images.path(images.names[row])
         read_image(path, int(images.widths[row]), int(images.heights[row]), reading)
     except DataFault as fault:
         return fault.message

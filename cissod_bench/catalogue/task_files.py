@@ -8,21 +8,37 @@ import re
 import sys
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks, load_task
+from cissod_bench.catalogue.own_files import (
+    WHOLE,
+    Bounds,
+    GroupsKey,
+    Orientation,
+    OwnFile,
+    Photographs,
+    Source,
+    groups_of,
+    names_parts,
+    own_task,
+)
+from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
 from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.images import broken_name_rule
-from cissod_bench.splitting.options import Cover, DmMinority, Instances, Percent
-from cissod_bench.splitting.scenarios import draw_by_minority
+from cissod_bench.splitting.given_parts import FREQUENCY, MINORITY
+from cissod_bench.splitting.options import Cover, DmMinority, DrawOptions, Instances, Percent
+from cissod_bench.splitting.scenarios import draw_by_frequency, draw_by_minority
 from cissod_bench.splitting.task import Task
 
 _EXAMPLE = "examples/coco_mini.toml is a whole task file"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_DECLARED = Declared(Task, "cissod_bench/splitting/task.py", "splits/coco_split1.py is a whole task, a short one")
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,15 +49,19 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys of a task file.
+    """The keys of a task file that names one labelled set, from which D_l is drawn.
 
     Attributes:
         title: as reports print it.
-        minority: names of the minority classes.
         train, val: annotation file and image folder of each, relative to the data root.
+        minority: names of the minority classes.
+        groups: "frequency" divides classes by the images of D_l that show them, and D_l is drawn from all classes.
+        bounds: the greatest number of such images of a rare and of a common class.
         source: where the data is described.
-        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100].
-        min_instances: boxes every minority class has in D_s at least.
+        labelled_percent: share of the images with a majority box that enters D_m, in (0, 100]; by frequency, of the
+            images with a box that enters D_l.
+        min_instances: boxes every minority class has in D_s at least, 10 where it is not said; by frequency every class
+            in D_l, and 1.
         cover: how D_s is selected, see ``DrawOptions``.
         dm_minority: what becomes of minority boxes in D_m.
         iterations: optimiser steps of the ``full`` preset.
@@ -51,23 +71,34 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     title: str
-    minority: list[str]
     train: _Part
     val: _Part
+    minority: list[str] = []
+    groups: GroupsKey | None = None
+    bounds: Bounds | None = None
     source: str = "user's data"
     labelled_percent: Percent = 10.0
-    min_instances: Instances = 10
+    min_instances: Instances = 0  # not said; no file can say it
     cover: Cover = "useful"
     dm_minority: DmMinority = "drop"
     iterations: Annotated[int, msgspec.Meta(ge=1)] = 180_000
     repeat_threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
     crs_gamma: Annotated[float, msgspec.Meta(ge=0)] = 0.5
-    exif: Literal["apply", "ignore", "auto"] = "auto"
+    exif: Orientation = "auto"
 
 
-def _choices(key: str) -> str:
+_PARTS: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {
+        TaskFile: {"train": _Part, "val": _Part},
+        OwnFile: {"labelled": Source, "unlabelled": Photographs, "val": Source},
+    }
+)
+"""Kind of a task file -> its tables."""
+
+
+def _choices(kind: type[msgspec.Struct], key: str) -> str:
     """Return what a key may be, where only certain texts are allowed, as the end of a message; else nothing."""
-    hint = typing.get_type_hints(TaskFile).get(key)
+    hint = typing.get_type_hints(kind).get(key)
     nested = [text for part in typing.get_args(hint) for text in (part, *typing.get_args(part))]
     texts = [repr(text) for text in nested if isinstance(text, str)]
     return f"; it must be one of {', '.join(texts)}" if texts else ""
@@ -76,28 +107,56 @@ def _choices(key: str) -> str:
 def read_task_file(path: Path) -> Task:
     """Return the task a TOML file describes; its name is the file's stem.
 
+    A file with [labelled] and [unlabelled] names parts that are there, one with [train] a set that D_l is drawn from.
+
     Raises:
         UsageFault: the file is missing or no TOML, a key is unknown (near matches are shown), missing or of the wrong
-            type, a path leaves the data root, or the name is taken or unfit for a folder.
+            type, a path of [train] leaves the data root, or the name is taken or unfit for a folder.
     """
-    name = _task_name(path)
+    name = _task_name(path, ".toml")
     content = _parsed(path)
-    _check_keys(path, content, TaskFile, "")
-    for part in ("train", "val"):
+    if names_parts(content):
+        return own_task(path, name, _described(path, content, OwnFile))
+    if both := [part for part in ("labelled", "unlabelled") if part in content]:
+        raise UsageFault(
+            f"{path}: [train] is a set that D_l and D_u are drawn from, so [{both[0]}] has no place beside it.",
+            remedy=f"leave [train] out, or [{both[0]}]; {WHOLE}",
+        )
+    return _drawn_task(path, name, _described(path, content, TaskFile), content)
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def _described(path: Path, content: Mapping[str, Any], kind: type[T]) -> T:
+    """Return the content of a task file of one kind, after its keys were checked."""
+    _check_keys(path, content, kind, "")
+    for part, of_part in _PARTS[kind].items():
         if isinstance(content.get(part), Mapping):
-            _check_place(path, content[part], part)
-            _check_keys(path, content[part], _Part, f"{part}.")
+            _check_place(path, content[part], part, kind, of_part)
+            _check_keys(path, content[part], of_part, f"{part}.")
     try:
-        described = msgspec.convert(content, TaskFile)
+        return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         rule, _, place = str(error).partition(" - at `$")
         key = place.rstrip("`").lstrip(".")
-        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}{_choices(key)}.", remedy=_EXAMPLE) from None
+        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}{_choices(kind, key)}.", remedy=_EXAMPLE) from None
+
+
+def _drawn_task(path: Path, name: str, described: TaskFile, content: Mapping[str, Any]) -> Task:
+    """Return the task of a file that names a set that D_l is drawn from."""
     _check_paths(path, described)
     train, val = _with_slashes(described.train), _with_slashes(described.val)
-    if not described.minority:
-        message = f"{path}: minority names no class; at least one is needed."
-        raise UsageFault(message, remedy='write minority = ["a class", "another one"]')
+    groups = groups_of(path, described.groups or "minority", described.minority, described.bounds)
+    by_frequency = groups == FREQUENCY
+    if not by_frequency and groups != MINORITY:
+        message = f'{path}: groups must be "minority" or "frequency": what D_l is drawn by. Got {described.groups!r}.'
+        raise UsageFault(message, remedy=f"choose one of them, or name [labelled] and [unlabelled]; {WHOLE}")
+    if by_frequency and (odd := [key for key in ("cover", "dm_minority") if key in content]):
+        message = f'{path}: {odd[0]} is of draws by a minority; groups = "frequency" has none.'
+        raise UsageFault(message, remedy=f"leave {odd[0]} out")
+    least = described.min_instances or (1 if by_frequency else DrawOptions.min_instances)
+    defaults = {"labelled_percent": described.labelled_percent, "min_instances": least}
     return Task(
         name=name,
         file=str(path),
@@ -105,21 +164,35 @@ def read_task_file(path: Path) -> Task:
         source=described.source,
         inputs={"train": train.annotations, "val": val.annotations},
         images={"train": train.images, "val": val.images},
-        groups=("maj", "min"),
-        draw=draw_by_minority,
+        groups=groups,
+        draw=draw_by_frequency if by_frequency else draw_by_minority,
         iterations=described.iterations,
         repeat_threshold=described.repeat_threshold,
         crs_gamma=described.crs_gamma,
         exif=described.exif,
         minority=tuple(described.minority),
-        cover=described.cover,
-        draw_defaults={key: getattr(described, key) for key in ("labelled_percent", "min_instances", "dm_minority")},
+        cover=None if by_frequency else described.cover,
+        frequency_bounds=described.bounds or Task.frequency_bounds,
+        draw_defaults=defaults if by_frequency else {**defaults, "dm_minority": described.dm_minority},
     )
 
 
-def _task_name(path: Path) -> str:
-    name = path.name.removesuffix(".toml")
-    if not _NAME.fullmatch(name):
+def read_python_task(path: Path) -> Task:
+    """Return the task that a Python file declares with ``TASK = Task(...)``; its name is the file's stem.
+
+    Raises:
+        UsageFault: the file is missing, declares no task, cannot be imported (the message names the line), or its name
+            is taken or unfit for a folder.
+    """
+    if not path.is_file():
+        raise UsageFault(f"There is no file {path}.", remedy="cissod-bench tasks lists the tasks that have a name")
+    name = command_name(_task_name(path, ENDING))
+    return replace(_DECLARED.read(path), name=name, file=str(path))
+
+
+def _task_name(path: Path, ending: str) -> str:
+    name = path.name.removesuffix(ending)
+    if not NAME.fullmatch(name):
         raise UsageFault(
             f"{path}: the file's name is the task's and becomes a folder. It must be letters, digits, '_', '-' or '.', "
             f"start with a letter or digit and have at most 64 of them. Got {name!r}.",
@@ -158,20 +231,23 @@ def _toml_remedy(text: str) -> str:
     return _EXAMPLE
 
 
-def _check_place(path: Path, part: Mapping[str, Any], name: str) -> None:
+def _check_place(
+    path: Path, part: Mapping[str, Any], name: str, kind: type[msgspec.Struct], of_part: type[msgspec.Struct]
+) -> None:
     """Refuse a key of the whole file below the header of a table, which TOML takes for one of the table's.
 
     Raises:
         UsageFault: there is one.
     """
-    known = {field.name for field in msgspec.structs.fields(_Part)}
-    whole = {field.name for field in msgspec.structs.fields(TaskFile)} - known
+    known = {field.name for field in msgspec.structs.fields(of_part)}
+    whole = {field.name for field in msgspec.structs.fields(kind)} - known
     if strayed := [key for key in part if key in whole]:
         listed = ", ".join(map(repr, strayed))
+        tables = " and ".join(f"[{table}]" for table in _PARTS[kind])
         raise UsageFault(
             f"{path}: {listed} stands below the header of a table, so TOML reads it as {name}.{strayed[0]}; it belongs "
             "to the whole file, above the first line in brackets.",
-            remedy=f"move {listed} to the top of the file, above [train] and [val]",
+            remedy=f"move {listed} to the top of the file, above {tables}",
         )
 
 
@@ -210,9 +286,16 @@ def _with_slashes(part: _Part) -> _Part:
 
 
 def find_task(name: str) -> Task:
-    """Return the task of that name, or the one described by a file whose name ends in ".toml".
+    """Return the task of that name, or the one of a file whose name ends in ".toml" or ".py".
 
     Raises:
         UsageFault: there is no such task or file, or the file breaks its rules.
     """
-    return read_task_file(Path(name)) if name.endswith(".toml") else load_task(name)
+    if name.endswith(".toml"):
+        return read_task_file(Path(name))
+    return read_python_task(Path(name)) if name.endswith(ENDING) else load_task(name)
+
+
+def name_in(place: str) -> str:
+    """Return the task's name where a file of it may be named: the file's stem, or the name itself."""
+    return Path(place).stem if place.endswith((".toml", ENDING)) else place

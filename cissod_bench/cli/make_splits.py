@@ -174,14 +174,15 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
 
     manifest = drawn.manifest
     counts, boxes = manifest.counts, manifest.boxes
-    new = "imported" if manifest.imported else "drawn"
+    new = "imported" if manifest.imported else "drawn" if manifest.was_drawn else "your parts, nothing drawn"
+    hidden = f"{boxes.hidden:>11,}" if manifest.hidden_known else f"{'unknown':>11}"
     how = "not written" if dry_run else new if drawn.fresh else "already there, hashes verified"
     named = [name for name in counts if name not in ("labelled", "unlabelled") and counts[name]]
     parts = f"  ({' + '.join(f'{name} {counts[name]:,}' for name in named)})" if named else ""
     lines = [
         f"{manifest.task}, split seed {manifest.split_seed}: {drawn.folder} ({how})",
         f"  D_l  {counts['labelled']:>11,} images  {boxes.labelled:>11,} boxes{parts}",
-        f"  D_u  {counts['unlabelled']:>11,} images  {boxes.hidden:>11,} hidden boxes",
+        f"  D_u  {counts['unlabelled']:>11,} images  {hidden} hidden boxes",
     ]
     lines += [f"  {line}" for line in count_lines(manifest, every_class=every_class)]
     lines += [f"  {line}" for line in loss_lines(manifest)]

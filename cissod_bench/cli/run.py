@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--method", "method_name", required=True, metavar="NAME|FILE.py", help="A row of the tables: cissod-bench methods."
 )
-@click.option("--task", "task_name", required=True, metavar="NAME|FILE.toml", help="A sub-task: cissod-bench tasks.")
+@click.option("--task", "task_name", required=True, metavar="NAME|FILE", help="A sub-task, or its .toml or .py file.")
 @click.option("--variant", default="", metavar="NAME", help="An ablation of the method.")
 @click.option(
     "--preset",
@@ -183,7 +183,7 @@ def show_result(output: Output, plan: Plan, record: RunRecord) -> None:
     from cissod_bench.terminal import Console
 
     reported = plan.method.reported.get(plan.task.name, {})
-    columns = ["all", *plan.groups]
+    columns = ["all", *(plan.groups if len(plan.groups) > 1 else ())]
     table = Table("AP in points")
     for column in columns:
         table.add_column(column, justify="right")

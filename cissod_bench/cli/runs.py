@@ -188,7 +188,7 @@ def _inventory(output: Output, place: Path) -> list[KeptRun]:
 def _scores(kept: KeptRun) -> dict[str, float | None]:
     """Return the teacher's AP of all classes and of the last group (min, or r on LVIS), empty where there is none."""
     ap = kept.run.record.ap.get("teacher", {})
-    return {name: ap[name] for name in ("all", *list(kept.run.record.groups)[-1:]) if name in ap}
+    return {name: ap[name] for name in ("all", *list(kept.run.record.groups)[1:][-1:]) if name in ap}
 
 
 def _print(found: Sequence[KeptRun]) -> None:

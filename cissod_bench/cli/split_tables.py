@@ -116,6 +116,8 @@ def _origin(manifest: Manifest) -> Iterable[tuple[str, str]]:
         yield "imported", "others drew it and published it as annotation files"
         for role, file in manifest.imported_files.items():
             yield f"given {role}", f"{file.path}  sha256 {file.sha256}"
+    elif not manifest.was_drawn:
+        yield "given", f"labelled and unlabelled images as somebody had them; cissod-bench {manifest.tool_version}"
     else:
         keys = ("cover", "labelled_percent", "min_instances", "dm_minority", "unlabelled_percent")
         told = [f"{key} {value}" for key, value in manifest.held(*keys).items() if value is not None]

@@ -15,7 +15,7 @@ from cissod_bench.controls import shown_name
 @global_options
 @pass_output
 def command(output: Output, name: str | None) -> None:
-    """List the sub-tasks, or show one: its files, groups and defaults. NAME may be a .toml file."""
+    """List the sub-tasks, or show one: its files, groups and defaults. NAME may be a .toml or .py file."""
     from cissod_bench.catalogue import list_tasks
 
     if name is not None:

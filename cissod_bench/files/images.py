@@ -57,18 +57,29 @@ def check_file_name(name: str, where: str) -> None:
         raise DataFault(f"{where} {rule}. Got {name[:200]!r}.", remedy=remedy)
 
 
-def safe_path(root: Path, name: str) -> Path:
+def safe_path(root: Path, name: str, within: Path | None = None) -> Path:
     """Return the path of an image below ``root``; ``root`` itself may be a link.
 
+    Args:
+        root: the image folder.
+        name: of the image below it.
+        within: the data root, in which links may lead out of the image folder; None keeps them in it.
+
     Raises:
-        DataFault: the name is unsafe (see ``check_file_name``) or a link on the way leaves ``root``.
+        DataFault: the name is unsafe (see ``check_file_name``) or a link on the way leaves ``root`` and ``within``.
     """
     check_file_name(name, f"{root}: file_name")
     path = root / name
-    real_root = os.path.realpath(root)
-    if os.path.commonpath([real_root, os.path.realpath(path)]) != real_root:
-        raise DataFault(f"{path} is a link that leaves {root}.", remedy="copy the image into the folder")
+    real = os.path.realpath(path)
+    if not _lies_in(real, root) and (within is None or not _lies_in(real, within)):
+        inside = f"{root}" if within is None else f"{root} and the data root {within}"
+        raise DataFault(f"{path} is a link that leaves {inside}.", remedy="copy the image into the folder")
     return path
+
+
+def _lies_in(real: str, folder: Path) -> bool:
+    real_folder = os.path.realpath(folder)
+    return os.path.commonpath([real_folder, real]) == real_folder
 
 
 class Header(NamedTuple):

@@ -33,6 +33,7 @@ class Source:
         labels: channels, shape (B,).
         ignored: crowd boxes and ignore regions, shape (B,).
         readings: how the images of each of ``folders`` are turned; as they are stored where it is empty.
+        within: the data root, in which links may leave an image's folder; None keeps them in it.
     """
 
     names: bytes
@@ -46,6 +47,7 @@ class Source:
     labels: npt.NDArray[np.int64]
     ignored: npt.NDArray[np.bool_]
     readings: tuple[Reading, ...] = ()
+    within: Path | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -56,8 +58,8 @@ class Source:
         return self.names[begin : int(self.name_ends[index])].decode("utf-8")
 
     def file(self, index: int) -> Path:
-        """Return the path of an image, inside its folder."""
-        return safe_path(self.folders[self.image_folder[index]], self.name(index))
+        """Return the path of an image, inside its folder or the data root."""
+        return safe_path(self.folders[self.image_folder[index]], self.name(index), self.within)
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """Return an image as ``read_image`` does."""
@@ -135,6 +137,7 @@ class Source:
             box_ends=np.concatenate([self.box_ends, other.box_ends + len(self.boxes)]),
             folders=self.folders,
             readings=self.readings,
+            within=self.within,
             **joined,
         )
 
@@ -145,6 +148,7 @@ def source_of(
     role: str,
     readings: Mapping[str, Reading] | None = None,
     *,
+    within: Path | None = None,
     at_hand: bool = True,
 ) -> Source:
     """Return the columns of an annotation file that training needs.
@@ -154,6 +158,7 @@ def source_of(
         folders: role -> folder of images; a record's ``root`` is the role of its own.
         role: of the records that name no root: "train" or "val".
         readings: role -> how its images are turned; None reads all as they are stored.
+        within: the data root, in which links may leave an image's folder.
         at_hand: refuse folders of images that are not there.
 
     Raises:
@@ -179,4 +184,5 @@ def source_of(
         labels=annotations.box_class[order].astype(np.int64),
         ignored=annotations.crowd[order].astype(np.bool_),
         readings=tuple(readings[name] for name in folders) if readings else (),
+        within=within,
     )

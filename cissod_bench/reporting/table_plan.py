@@ -229,7 +229,8 @@ def task_layouts(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> dict[str, t
     layouts = {task: known[task] for task in known if task in record_of}
     for task, record in record_of.items():
         title = tasks[task].title if task in tasks else record.title or task
-        layouts.setdefault(task, (title, tuple(dict.fromkeys(("all", *record.groups)))))
+        groups = record.groups if len(record.groups) > 1 else ()  # one group of all classes says what "all" says
+        layouts.setdefault(task, (title, tuple(dict.fromkeys(("all", *groups)))))
     return layouts
 
 

@@ -71,7 +71,7 @@ def sources(plan: Plan, scored: Source | None = None, *, at_hand: bool = True) -
 
 def _part(plan: Plan, name: str, at_hand: bool) -> Source:
     with read_annotations(plan.split / name, naming=plan.naming, doubtful=plan.task.swapped) as file:
-        source = source_of(file, plan.images, "train", plan.readings, at_hand=at_hand)
+        source = source_of(file, plan.images, "train", plan.readings, within=plan.data_root, at_hand=at_hand)
         return put_right(source, plan.task.swapped) if at_hand else source
 
 
@@ -117,7 +117,7 @@ def scored_images(plan: Plan) -> tuple[Source, tuple[int, ...]]:
     with read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped, folder=folder) as file:
         if file.classes != plan.classes:
             raise DataFault(f"{plan.val} has other classes than the split.", remedy="draw the split again")
-        source = source_of(file, plan.images, "val", plan.readings)
+        source = source_of(file, plan.images, "val", plan.readings, within=plan.data_root)
         return put_right(source, plan.task.swapped), file.category_ids
 
 

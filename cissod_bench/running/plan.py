@@ -13,7 +13,7 @@ from cissod_bench.annotations.naming import Naming
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
 from cissod_bench.contract.settings import Settings
-from cissod_bench.errors import DataFault, unknown_name
+from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.records.older_records import as_first_written
 from cissod_bench.records.record import FREE_SETTINGS
@@ -37,6 +37,7 @@ class Plan:
         images: role -> image folder: "train" of D_l and D_u, "val" of the scored images, others by an image's ``root``.
         folder: the run's folder.
         command: the command line.
+        data_root: where data sets lie; links of images may lead anywhere within it.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Plan:
     images: Mapping[str, Path]
     folder: Path
     command: tuple[str, ...] = ()
+    data_root: Path | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,6 +164,7 @@ def make_plan(
         image_folders(task, root)
     options = tasks.draw_options(task, split_seed=split_seed)
     drawn = tasks.ensure_split(task, data_root, work_dir, options, any_options=True, say=say)
+    _require_hidden(method, drawn.manifest)
     return Plan(
         task=task,
         method=method,
@@ -177,7 +180,21 @@ def make_plan(
         images=image_folders(task, root),
         folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
         command=tuple(command),
+        data_root=data_root,
     )
+
+
+def _require_hidden(method: Method, manifest: Manifest) -> None:
+    """Refuse a method that trains on the boxes of D_u where nobody knows them.
+
+    Raises:
+        UsageFault: it does.
+    """
+    if method.images == "oracle" and not manifest.hidden_known:
+        raise UsageFault(
+            f"{method.title} trains on the boxes of D_u, and those of {manifest.title} are unknown.",
+            remedy="choose another method; supervised is the row that trains on D_l alone",
+        )
 
 
 def image_folders(task: Task, root: Path) -> dict[str, Path]:

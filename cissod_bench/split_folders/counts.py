@@ -71,7 +71,7 @@ def percent_lines(manifest: Manifest) -> list[str]:
     return [
         f"{key} is {value:g} % of the images; a share of {value:g} is {key} {100 * value:g}"
         for key, value in percents.items()
-        if value < 1 and not manifest.imported
+        if value < 1 and manifest.was_drawn
     ]
 
 

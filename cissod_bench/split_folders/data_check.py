@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cissod_bench.annotations.columns import Spans
-from cissod_bench.annotations.image_check import FIRST, ImageFaults, Named, decoded, listed, without_missing_folders
+from cissod_bench.annotations.image_check import FIRST, ImageFaults, Named, decoded, listed
 from cissod_bench.annotations.overlaps import (
     Signatures,
     box_signatures,
@@ -26,7 +27,7 @@ from cissod_bench.errors import DataFault
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.orientation import AS_STORED, Reading
 from cissod_bench.split_folders.ensure import check_classes, image_folder, input_path, shared_inputs, task_data_root
-from cissod_bench.split_folders.exif_check import Orientations, orientations
+from cissod_bench.split_folders.exif_check import Orientations, There, orientations, there_of
 from cissod_bench.splitting.task import Conversion, Task
 
 State: TypeAlias = Literal["ok", "missing", "broken"]
@@ -119,6 +120,7 @@ class DataCheck:
         others: every task there is, for images that one task scores and another trains on.
         depth: how closely images are looked at.
         progress: called while files are read and images are looked at.
+        within: where links of images may lead; None takes the data root.
     """
 
     def __init__(
@@ -129,8 +131,9 @@ class DataCheck:
         others: Iterable[Task] = (),
         depth: Depth | None = None,
         progress: Progress | None = None,
+        within: Path | None = None,
     ) -> None:
-        self._data_root, self._work_dir = data_root, work_dir
+        self._data_root, self._work_dir, self._within = data_root, work_dir, within or data_root
         self._others = tuple(others)
         self._depth, self._progress = depth or Depth(), progress
         self._files: dict[Any, _Read | DataFault] = {}
@@ -147,7 +150,7 @@ class DataCheck:
         checks: list[Check] = []
         for role in task.inputs:
             checks.append(self._annotations(task, role, root, read))
-        named = {role: _there_of(read[role], task, role, root) for role in task.images if role in read}
+        named = {role: there_of(read[role], task, role, root, self._within) for role in task.images if role in read}
         turned = orientations(task, named, self._depth.most) if self._depth.deep else Orientations()
         for role in task.images:
             checks.append(self._folder(task, role, root, named.get(role), turned, read.get(role)))
@@ -159,7 +162,7 @@ class DataCheck:
         folders = {what: self._data_root / folder for what, folder in conversion.sources.items()}
         source = task.official.get("train", "")
         blank = Check(role="all", what="annotations", path=str(folders["annotations"]), state="ok", source=source)
-        if gone := tuple(str(folder) for folder in folders.values() if not folder.is_dir()):
+        if gone := tuple(str(folder) for folder in folders.values() if not folder.exists()):
             return TaskCheck(task=task.name, checks=(replace(blank, state="missing", missing=gone),))
         with tempfile.TemporaryDirectory() as place:
             root = Path(place) / task.name
@@ -167,8 +170,11 @@ class DataCheck:
                 conversion.write(self._data_root, root)
             except DataFault as fault:
                 return TaskCheck(task=task.name, checks=(replace(blank, state="broken", faults=(fault.message,)),))
-            inner = DataCheck(root, self._work_dir, depth=self._depth, progress=self._progress)
+            inner = DataCheck(root, self._work_dir, depth=self._depth, progress=self._progress, within=self._data_root)
             found = inner.check(replace(task, conversion=None))
+            links = {link for folder in task.images.values() if (link := root / folder).is_symlink()}
+            for link in sorted(links, reverse=True):  # "unlabelled-2" before "unlabelled"
+                found = _told_of(found, str(link), os.path.realpath(link))
         return _told_of(found, str(root), str(self._data_root))
 
     def _read(self, task: Task, role: str, path: Path) -> _Read:
@@ -218,7 +224,7 @@ class DataCheck:
         task: Task,
         role: str,
         root: Path,
-        named: _There | None,
+        named: There | None,
         turned: Orientations,
         data: Annotations | None,
     ) -> Check:
@@ -226,8 +232,9 @@ class DataCheck:
         source = task.official.get(f"{role}_images") or task.official.get(role, "")
         folder = root / task.images[role]
         if not folder.is_dir():
-            gone = (str(folder),)
-            return Check(role=role, what="images", path=str(folder), state="missing", missing=gone, source=source)
+            return Check(
+                role=role, what="images", path=str(folder), state="missing", missing=(str(folder),), source=source
+            )
         if named is None or data is None:
             return Check(role=role, what="images", path=str(folder), state="ok", source=source)
         looked_at = [
@@ -345,32 +352,6 @@ def _without_boxes(data: Annotations) -> Annotations:
 def _counts(data: Annotations) -> dict[str, int]:
     counts = {"images": len(data.image_ids), "boxes": int(data.instances().sum()), "classes": len(data.classes)}
     return {**counts, **data.policy.counts(), **data.normalised}
-
-
-@dataclass(frozen=True)
-class _There:
-    """The images of a file by the role of the folder they lie in, and the folders that are missing."""
-
-    images: Mapping[str, Named]
-    missing: tuple[str, ...]
-
-
-def _there_of(data: Annotations, task: Task, role: str, root: Path) -> _There:
-    """Return the images of a file; only records that name a "root" lie in the folder of another role.
-
-    Files that the release is known to lack are left out.
-    """
-    absent = frozenset(task.absent)
-    kept = np.fromiter((name not in absent for name in data.file_names), np.bool_, len(data.file_names))
-    found: dict[str, Named] = {}
-    missing: list[str] = []
-    for number, named in enumerate(data.roots):
-        rows = np.flatnonzero(kept & (data.image_root == number))
-        names = [data.file_names[row] for row in rows.tolist()]
-        images = Named(root / task.images[named or role], names, data.widths[rows], data.heights[rows])
-        found[named or role], gone = without_missing_folders(images)
-        missing += map(str, gone)
-    return _There(found, tuple(missing))
 
 
 def _copies(train: Annotations, val: Annotations, boxes: tuple[Signatures, Signatures]) -> list[str]:

@@ -110,8 +110,8 @@ def missing_inputs(task: Task, root: Path) -> list[str]:
     """Return a line for every annotation file of the task that is not there: its path and official source."""
     lines = []
     for folder in task.conversion.sources.values() if task.conversion is not None else ():
-        if not (root / folder).is_dir():
-            lines.append(f"{root / folder}: {task.official['train']}")
+        if not (root / folder).exists():
+            lines.append(": ".join([str(root / folder), *([task.official["train"]] if task.official else [])]))
     for role in task.inputs if not task.lies_in_work else ():
         try:
             input_path(task, role, root)

@@ -1,22 +1,52 @@
-"""What ``data check --deep`` says of EXIF orientations: how many there are, and whether they are decided."""
+"""What images of a task are there, and what ``data check --deep`` says of their EXIF orientations."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
 
-from cissod_bench.annotations.image_check import Named, chosen
+import numpy as np
+
+from cissod_bench.annotations.image_check import Named, chosen, without_missing_folders
+from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import DataFault
 from cissod_bench.files.exif_evidence import Evidence, Item, decide, look, reading
-from cissod_bench.files.images import safe_path
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.splitting.task import Task
 
 
-class _There(Protocol):
-    @property
-    def images(self) -> Mapping[str, Named]: ...
+@dataclass(frozen=True)
+class There:
+    """The images of a file by the role of the folder they lie in, and the folders that are missing."""
+
+    images: Mapping[str, Named]
+    missing: tuple[str, ...]
+
+
+def there_of(data: Annotations, task: Task, role: str, root: Path, within: Path) -> There:
+    """Return the images of a file; only records that name a "root" lie in the folder of another role.
+
+    Files that the release is known to lack are left out.
+
+    Args:
+        data: the file.
+        task: names the folders.
+        role: of the file.
+        root: what folders are relative to.
+        within: the data root, in which links of images may lead anywhere.
+    """
+    absent = frozenset(task.absent)
+    kept = np.fromiter((name not in absent for name in data.file_names), np.bool_, len(data.file_names))
+    found: dict[str, Named] = {}
+    missing: list[str] = []
+    for number, named in enumerate(data.roots):
+        rows = np.flatnonzero(kept & (data.image_root == number))
+        names = [data.file_names[row] for row in rows.tolist()]
+        images = Named(root / task.images[named or role], names, data.widths[rows], data.heights[rows], within)
+        found[named or role], gone = without_missing_folders(images)
+        missing += map(str, gone)
+    return There(found, tuple(missing))
 
 
 @dataclass(frozen=True)
@@ -36,7 +66,7 @@ class Orientations:
     faults: tuple[str, ...] = ()
 
 
-def orientations(task: Task, files: Mapping[str, _There], most: int | None) -> Orientations:
+def orientations(task: Task, files: Mapping[str, There], most: int | None) -> Orientations:
     """Return what the headers of images say.
 
     Args:
@@ -65,7 +95,7 @@ def _items(images: Named, rows: range, doubtful: Collection[str]) -> Iterator[It
     for row in rows:
         if images.names[row] not in doubtful:
             try:
-                path = safe_path(images.folder, images.names[row])
+                path = images.path(images.names[row])
             except DataFault:
                 continue
             yield path, int(images.widths[row]), int(images.heights[row])

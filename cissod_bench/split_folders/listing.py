@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from cissod_bench.catalogue import command_name, list_tasks, load_task
-from cissod_bench.catalogue.task_files import find_task
+from cissod_bench.catalogue.task_files import find_task, name_in
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.files.hashing import file_sha256
 from cissod_bench.split_folders.ensure import draw_options
@@ -65,7 +65,7 @@ def find_split(place: str, split_seed: int, work_dir: Path) -> Path:
     """Return the folder of one split.
 
     Args:
-        place: a split's folder, a task's name or its .toml file.
+        place: a split's folder, a task's name or its file.
         split_seed: of the task's split.
         work_dir: the task's splits lie below it.
 
@@ -97,9 +97,10 @@ def data_roots(split: Path, manifest: Manifest, data_root: Path, work_dir: Path)
         work_dir: likewise.
     """
     name = manifest.task
-    if name in list_tasks() and load_task(name).lies_in_work:
-        return [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
-    return [data_root]
+    in_work = [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
+    if name in list_tasks():
+        return in_work if load_task(name).lies_in_work else [data_root]
+    return [data_root] if manifest.hidden_known else [*in_work, data_root]  # parts that somebody had are put there
 
 
 def scored_file(split: Path, data_root: Path, work_dir: Path) -> tuple[Path, Path | None]:
@@ -158,7 +159,7 @@ def splits_of(place: str, work_dir: Path) -> list[Path]:
 def _task_folder(place: str, work_dir: Path) -> str:
     """Return the name of the folder of a task's splits."""
     there = [path.name for path in _folders(work_dir / "splits")]
-    name = Path(place).stem if place.endswith(".toml") else place
+    name = name_in(place)
     for spelling in (name, command_name(name)):
         if spelling in there or spelling in list_tasks():
             return spelling
@@ -170,12 +171,12 @@ def _task_folder(place: str, work_dir: Path) -> str:
 
 
 def other_options(manifest: Manifest) -> dict[str, Any]:
-    """Return the options of a draw that are not its task's defaults; of an imported split none are known.
+    """Return the options of a draw that are not its task's defaults; none of a split that was not drawn.
 
     A user's own task is described by a file that is not at hand here; then they are compared with the general defaults,
     as far as there are any.
     """
-    if manifest.imported:
+    if not manifest.was_drawn:
         return {}
     known = manifest.task in list_tasks()
     defaults = draw_options(load_task(manifest.task)) if known else DrawOptions()

@@ -282,7 +282,7 @@ def _groups_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     if files.labelled.classes != classes:
         return
     if set(manifest.groups) == {"f", "c", "r"}:
-        for group, names in frequency_groups(classes, files.labelled.images, _bounds(manifest.task)).items():
+        for group, names in frequency_groups(classes, files.labelled.images, _bounds(manifest)).items():
             if odd := sorted(set(names) ^ set(manifest.groups[group])):
                 what = f"{len(odd)} classes differ, the first is {odd[0]!r}"
                 yield f"groups.{group} is not what the images of D_l give; {what}."
@@ -290,14 +290,17 @@ def _groups_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     short = [name for name in covered if files.labelled.boxes[classes.index(name)] < manifest.min_instances]
     if sorted(short) != sorted(manifest.below_minimum):
         yield _differs("below_minimum", short, manifest.below_minimum)
-    if short and not manifest.imported:
+    if short and manifest.was_drawn:
         told = ", ".join(map(shown_name, short))
         yield f"{LABELLED}: {len(short)} classes have fewer than {manifest.min_instances} boxes: {told}."
 
 
-def _bounds(task: str) -> tuple[int, int]:
-    """Return the bounds of the frequency groups; of a task that is not in the catalogue the paper's."""
-    return load_task(task).frequency_bounds if task in list_tasks() else Task.frequency_bounds
+def _bounds(manifest: Manifest) -> tuple[int, int]:
+    """Return the bounds of the frequency groups: the task's, as the catalogue or else the manifest has them."""
+    if manifest.task in list_tasks():
+        return load_task(manifest.task).frequency_bounds
+    rare, common = manifest.stated.get("frequency_bounds", Task.frequency_bounds)
+    return rare, common
 
 
 def _ids_true(files: _Files, manifest: Manifest) -> Iterator[str]:

@@ -123,7 +123,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True, dict=True):
         split_sha256: hash over these; "" for a split that is not written.
         imported: whether others drew it.
         imported_files: "labelled", "unlabelled", "hidden" -> the file that was imported.
-        hidden_boxes: where an import has the boxes of D_u from; ``UNKNOWN`` where it has none.
+        hidden_boxes: where an import has the boxes of D_u from; ``UNKNOWN`` where nobody knows them.
     """
 
     schema: int
@@ -194,8 +194,13 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True, dict=True):
 
     @property
     def hidden_known(self) -> bool:
-        """Whether the boxes of D_u are known; some who publish a split do not give them."""
+        """Whether the boxes of D_u are known; some who publish a split keep them, own photographs have none."""
         return self.hidden_boxes != UNKNOWN
+
+    @property
+    def was_drawn(self) -> bool:
+        """Whether D_l was drawn from a labelled set, and is neither imported nor a part that somebody had."""
+        return not self.imported and self.hidden_known
 
 
 _REQUIRED = tuple(field.name for field in msgspec.structs.fields(Manifest) if field.required)

@@ -66,8 +66,9 @@ def _left_out(split: Split) -> dict[str, int]:
     """Return reason -> images that are in no part, where there are any."""
     images: dict[str, int] = {}
     for share in split.shares:
-        for reason, rows in share.left_out.items():
-            images[reason] = images.get(reason, 0) + len(rows)
+        counts = {reason: len(rows) for reason, rows in share.left_out.items()}
+        for reason, count in (*counts.items(), *share.never_read.items()):
+            images[reason] = images.get(reason, 0) + count
     return {reason: count for reason, count in images.items() if count}
 
 
@@ -77,6 +78,8 @@ def _class_counts(split: Split) -> dict[str, ClassCounts]:
     _, original = _per_class(split, _everything).tolist()
     _, dropped = _per_class(split, _dropped).tolist()
     _, ignored = _per_class(split, _ignored).tolist()
+    if not split.hidden_known:  # what nobody told is not counted as nothing
+        hidden_images = hidden_boxes = original = [None] * len(split.classes)
     return {
         name: ClassCounts(
             images=images[row],

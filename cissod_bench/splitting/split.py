@@ -34,6 +34,7 @@ class Share:
         shown: the boxes of D_l, bool (N,).
         ignored: shown boxes that become ignore regions (iscrowd 1), bool (N,).
         left_out: reason -> images that are in no part.
+        never_read: reason -> image files that stand in no record, and so are in no part either.
         root: role of the folder its images lie in; "" for the task's own training images.
         channels: class of the split for each of the file's classes, (C,), -1 where the split has none: such boxes are
             in no part. None where the classes are the split's.
@@ -45,6 +46,7 @@ class Share:
     shown: Bools
     ignored: Bools
     left_out: Mapping[str, Ints] = field(default_factory=dict)
+    never_read: Mapping[str, int] = field(default_factory=dict)
     root: str = ""
     channels: Ints | None = None
 
@@ -73,6 +75,7 @@ class Split:
         shares: images and boxes, one share per annotation file; the first one's classes are the split's.
         groups: group -> names of its classes in channel order.
         views: view -> other groups to score by, e.g. "official" -> LVIS's own frequencies.
+        hidden_known: whether the boxes of D_u are known; where they are not, nobody has drawn D_l from a larger set.
 
     Raises:
         DataFault: D_l and D_u share an image or leave one out, a shown box lies on an image of D_u, or the groups do
@@ -83,6 +86,7 @@ class Split:
     shares: tuple[Share, ...]
     groups: Groups
     views: Mapping[str, Groups] = field(default_factory=dict)
+    hidden_known: bool = True
 
     def __post_init__(self) -> None:
         for share in self.shares:

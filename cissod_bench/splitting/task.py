@@ -25,7 +25,7 @@ class Conversion:
     """How data of another format becomes the annotation files of a task.
 
     Attributes:
-        sources: "annotations" and "images" -> folder below the data root, in the format the data is published in.
+        sources: "annotations", "images" and perhaps more -> file or folder below the data root, as the data is there.
         write: writes ``inputs`` and ``images`` of the task, given the data root and the folder where to; what is there
             already stays. It raises ``DataFault`` where the data breaks a rule.
     """
@@ -44,7 +44,7 @@ class Task:
         inputs: role -> annotation file below the data root; "train" is drawn from, "val" is scored, any other is the
             draw's. A file that is missing there is looked for with ".gz" behind its name.
         images: role -> image folder below the data root. An image record of role R may name its own role in "root".
-        groups: score columns after "all", left to right: ("maj", "min") or ("f", "c", "r").
+        groups: score columns after "all", left to right: ("maj", "min"), ("f", "c", "r") or ("classes",).
         draw: draws the split from the parsed inputs; all randomness comes from ``options.split_seed``.
         iterations: length of training in the paper (Sec. 4.2).
         metric: "coco", or "lvis" for federated rules.
@@ -68,7 +68,7 @@ class Task:
         preset: scale of a run where none is named; "" is ``mini`` for a task that draws its images and ``full`` else.
         official: role -> where the file officially comes from, for the message when it is missing.
         name: filled in by the catalogue from the file's name.
-        file: the TOML file that describes it, as the user named it; "" for a task of the catalogue.
+        file: the TOML or Python file that describes it, as the user named it; "" for a task of the catalogue.
     """
 
     title: str

@@ -16,7 +16,7 @@ from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.whole_files import folder_appearing, json_bytes
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.drawing import ALGORITHM
-from cissod_bench.splitting.manifest import MANIFEST, SCHEMA, HashedFile, Manifest, Offset, split_sha256
+from cissod_bench.splitting.manifest import MANIFEST, SCHEMA, UNKNOWN, HashedFile, Manifest, Offset, split_sha256
 from cissod_bench.splitting.manifest_counts import counts_of
 from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.statements import stated
@@ -116,6 +116,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         ids_sha256=_ids_sha256(split),
         files=dict(files),
         split_sha256=split_sha256(files) if files else "",
+        hidden_boxes="" if split.hidden_known else UNKNOWN,
     )
 
 

@@ -181,7 +181,7 @@ class Seen:
         if self.state != "done" or self.record is None:
             return {}
         ap = self.record.ap.get("teacher", {})
-        return {name: ap.get(name) for name in ("all", *list(self.record.groups)[-1:])}
+        return {name: ap.get(name) for name in ("all", *list(self.record.groups)[1:][-1:])}
 
 
 @dataclass(frozen=True)

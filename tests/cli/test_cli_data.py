@@ -109,6 +109,15 @@ def test_images_that_are_missing_links_or_folders_are_counted_and_the_first_ten_
     assert "000017.png" not in told
 
 
+def test_a_link_of_an_image_may_lead_elsewhere_in_the_data_root(check: Call, tiny_coco: Path) -> None:
+    images = tiny_coco / "tiny/images/train"
+    (tiny_coco / "originals").mkdir()
+    shutil.move(images / "000015.png", tiny_coco / "originals" / "15.png")
+    (images / "000015.png").symlink_to("../../../originals/15.png")
+    assert check().code == 0
+    assert check("--deep").code == 0
+
+
 def test_a_folder_of_images_that_is_a_link_may_lie_anywhere(check: Call, tiny_coco: Path, tmp_path: Path) -> None:
     images = tiny_coco / "tiny/images/train"
     shutil.move(images, tmp_path / "elsewhere")

@@ -60,6 +60,21 @@ def test_a_link_inside_the_folder_is_followed_and_one_that_leaves_it_is_refused(
             safe_path(root, name)
 
 
+def test_a_link_may_lead_anywhere_within_the_data_root(tmp_path: Path) -> None:
+    data, outside = tmp_path / "data", tmp_path / "outside.jpg"
+    (data / "images").mkdir(parents=True)
+    (data / "originals").mkdir()
+    (data / "originals" / "real.jpg").write_bytes(b"x")
+    outside.write_bytes(b"x")
+    (data / "images" / "a.jpg").symlink_to("../originals/real.jpg")
+    (data / "images" / "b.jpg").symlink_to(outside)
+    assert safe_path(data / "images", "a.jpg", within=data) == data / "images" / "a.jpg"
+    with pytest.raises(DataFault, match=r"leaves .*images and the data root"):
+        safe_path(data / "images", "b.jpg", within=data)
+    with pytest.raises(DataFault, match="leaves"):
+        safe_path(data / "images", "a.jpg")
+
+
 def test_colours_come_as_blue_green_red(tmp_path: Path) -> None:
     wanted = picture()[:, :, ::-1]
     read = read_image(saved(tmp_path / "a.png", Image.fromarray(picture())), 40, 30)

@@ -1,0 +1,191 @@
+"""A task file that names parts: what is labelled, what is not and what is scored. Nothing is drawn from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from cissod_bench.controls import has_control
+from cissod_bench.errors import UsageFault
+from cissod_bench.files.orientation import Exif
+from cissod_bench.splitting.given_parts import FREQUENCY, GIVEN, MINORITY, ONE, take_given
+from cissod_bench.splitting.own_parts import LabelledPart, OwnParts, write_own_parts
+from cissod_bench.splitting.task import Conversion, Task
+
+Images: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Bounds: TypeAlias = tuple[Images, Images]
+GroupsKey: TypeAlias = Literal["minority", "frequency", "one"]
+Orientation: TypeAlias = Literal["apply", "ignore", "auto"]
+
+WHOLE = "docs/own-data.md shows whole task files"
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True):
+    """One of [labelled] and [val]: an annotation file and the folder of its images."""
+
+    annotations: str
+    images: str = ""
+
+
+class Photographs(msgspec.Struct, forbid_unknown_fields=True):
+    """[unlabelled]: a folder of photographs or several, or of one folder those that a list or a JSON file names."""
+
+    images: str | list[str]
+    files: str = ""
+
+
+class OwnFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of a task file with [labelled].
+
+    Attributes:
+        title: as reports print it.
+        labelled: all its boxes are used.
+        unlabelled: photographs without labels.
+        val: what is scored.
+        minority: names of the minority classes.
+        groups: "frequency" divides classes by the images that show them.
+        bounds: the greatest number of such images of a rare and of a common class.
+        source: where the data is described.
+        iterations: optimiser steps of the ``full`` preset.
+        repeat_threshold: t of repeat factor sampling.
+        crs_gamma: gamma of Eq. 10.
+        exif: whether images are turned as their EXIF orientation says.
+    """
+
+    title: str
+    labelled: Source
+    unlabelled: Photographs
+    val: Source
+    minority: list[str] = []
+    groups: GroupsKey | None = None
+    bounds: Bounds | None = None
+    source: str = "user's data"
+    iterations: Annotated[int, msgspec.Meta(ge=1)] = 180_000
+    repeat_threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    crs_gamma: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    exif: Orientation = "auto"
+
+
+def own_task(path: Path, name: str, described: OwnFile) -> Task:
+    """Return the task of a file that names parts.
+
+    Args:
+        path: the file; what lies beside it is found without a data root.
+        name: the task's.
+        described: the file's content.
+
+    Raises:
+        UsageFault: the groups are named in two ways, a path is empty or holds a control character, or a list of
+            photographs belongs to several folders.
+    """
+    groups = groups_of(path, described.groups, described.minority, described.bounds)
+    parts = _parts(path, described)
+    sources = {
+        "annotations": parts.labelled.annotations,
+        "images": parts.labelled.images or parts.labelled.annotations,
+        **dict(zip(parts.roles, parts.unlabelled, strict=True)),
+        "val": parts.val.annotations,
+    }
+    roles = ("train", "val", *parts.roles)
+    return Task(
+        name=name,
+        file=str(path),
+        title=described.title,
+        source=described.source,
+        inputs={"train": "annotations/train.json", "val": "annotations/val.json"},
+        images={role: f"images/{role}" for role in roles},
+        groups=groups,
+        draw=take_given,
+        iterations=described.iterations,
+        repeat_threshold=described.repeat_threshold,
+        crs_gamma=described.crs_gamma,
+        exif=_exif(described.exif, parts),
+        minority=tuple(described.minority),
+        cover=None,
+        frequency_bounds=described.bounds or Task.frequency_bounds,
+        draw_defaults=GIVEN,
+        crowd_ignored=True,  # objects marked as difficult
+        conversion=Conversion(sources, partial(write_own_parts, parts=parts)),
+        preset="photo",
+    )
+
+
+def _exif(exif: Exif, parts: OwnParts) -> Exif | Mapping[str, Exif]:
+    """Return how images are turned: the sizes of D_u are measured here, so they tell nothing that is not known."""
+    return exif if exif != "auto" else dict.fromkeys(parts.roles, parts.measured)
+
+
+def groups_of(path: Path, groups: str | None, minority: list[str], bounds: tuple[int, int] | None) -> tuple[str, ...]:
+    """Return the groups that a task file asks for.
+
+    Args:
+        path: the file.
+        groups: its key; None lets the minority decide.
+        minority: likewise.
+        bounds: likewise.
+
+    Raises:
+        UsageFault: the keys contradict each other.
+    """
+    kind = groups or ("minority" if minority else "one")
+    if minority and kind != "minority":
+        raise UsageFault(
+            f'{path}: minority and groups = "{kind}" divide the classes in two ways.', remedy="leave one of them out"
+        )
+    if kind == "minority" and not minority:
+        message = f"{path}: minority names no class; at least one is needed."
+        raise UsageFault(message, remedy='write minority = ["a class", "another one"], or groups = "frequency"')
+    if bounds is not None and kind != "frequency":
+        raise UsageFault(
+            f'{path}: bounds belong to groups = "frequency".', remedy='add groups = "frequency", or leave bounds out'
+        )
+    if bounds is not None and bounds[0] >= bounds[1]:
+        raise UsageFault(
+            f"{path}: bounds are the most images of a rare and of a common class, the first below the second. Got "
+            f"{list(bounds)}.",
+            remedy="write bounds = [10, 100]",
+        )
+    return {"minority": MINORITY, "frequency": FREQUENCY, "one": ONE}[kind]
+
+
+def _parts(path: Path, described: OwnFile) -> OwnParts:
+    """Return where the parts lie: what lies beside the task file by its whole path, all else below the data root."""
+    photographs = described.unlabelled
+    folders = [photographs.images] if isinstance(photographs.images, str) else photographs.images
+    if photographs.files and len(folders) != 1:
+        message = f"{path}: unlabelled.files names photographs of one folder. unlabelled.images names {len(folders)}."
+        raise UsageFault(message, remedy="name one folder, above all others, or leave files out")
+    if not folders:
+        raise UsageFault(f"{path}: unlabelled.images names no folder.", remedy='write images = "FOLDER"')
+
+    def place(key: str, value: str) -> str:
+        if not value or has_control(value):
+            raise UsageFault(
+                f"{path}: {key} must be a printable path without control characters. Got {value!r}.",
+                remedy="write paths with '/', or in single quotes, where a backslash is a backslash",
+            )
+        slashed = value if os.path.exists(value) else value.replace("\\", "/")
+        beside = Path(os.path.abspath(path.parent)) / slashed
+        return str(beside) if beside.exists() else slashed
+
+    def labelled(key: str, source: Source) -> LabelledPart:
+        images = place(f"{key}.images", source.images) if source.images else ""
+        return LabelledPart(annotations=place(f"{key}.annotations", source.annotations), images=images)
+
+    return OwnParts(
+        labelled=labelled("labelled", described.labelled),
+        unlabelled=tuple(place("unlabelled.images", folder) for folder in folders),
+        files=place("unlabelled.files", photographs.files) if photographs.files else "",
+        val=labelled("val", described.val),
+        exif=described.exif,
+    )
+
+
+def names_parts(content: Mapping[str, Any]) -> bool:
+    """Return whether a task file names parts, and not one set that D_l is drawn from."""
+    return "train" not in content and not {"labelled", "unlabelled"}.isdisjoint(content)

@@ -1,0 +1,98 @@
+"""Tasks and methods in Python files of a user's own: found by a top-level name, imported, told with file and line."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
+
+from cissod_bench.catalogue.declarations import declaration, place_of, tree_of, words_of
+from cissod_bench.errors import UsageFault
+
+T = TypeVar("T")
+
+ENDING = ".py"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What a file may be called whose name becomes that of a folder."""
+
+
+@dataclass(frozen=True)
+class Declared(Generic[T]):
+    """What a Python file declares.
+
+    Attributes:
+        kind: the class of the object.
+        module: the file that documents it.
+        example: where a whole one is shown.
+    """
+
+    kind: type[T]
+    module: str
+    example: str
+
+    @property
+    def word(self) -> str:
+        """What messages call it: "method"."""
+        return self.kind.__name__.lower()
+
+    @property
+    def variable(self) -> str:
+        """The top-level name: "METHOD"."""
+        return self.kind.__name__.upper()
+
+    def expression(self, path: Path) -> ast.expr:
+        """Return the expression that a file assigns to the name; nothing is imported.
+
+        Raises:
+            UsageFault: the file cannot be read, is no Python, or has no such assignment.
+        """
+        try:
+            value = declaration(tree_of(path), self.variable)
+        except (OSError, SyntaxError, ValueError) as error:
+            _refuse(path, error)
+        if value is None:
+            name = self.kind.__name__
+            raise UsageFault(
+                f"{path} declares no {self.word}: it has no top-level {self.variable} = {name}(...).",
+                remedy=self.example,
+            )
+        return value
+
+    def read(self, path: Path) -> T:
+        """Return the object that a file declares.
+
+        Raises:
+            UsageFault: as ``expression``; or the file cannot be imported (the message names the line), or the object
+                is of another class.
+        """
+        self.expression(path)
+        path = path.resolve()  # one module however the file is named, and frames that are found by its name
+        module_name = f"cissod_bench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # dataclasses and pickles look their module up
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[module_name]
+            _refuse(path, error)
+        declared = getattr(module, self.variable, None)
+        if not isinstance(declared, self.kind):
+            raise UsageFault(
+                f"{path}: {self.variable} must be a {self.kind.__name__} ({self.module}). Got "
+                f"{type(declared).__name__}.",
+                remedy=self.example,
+            )
+        return declared
+
+
+def _refuse(path: Path, error: BaseException) -> NoReturn:
+    place = str(path) if isinstance(error, (OSError, UnicodeDecodeError)) else place_of(error, path)
+    raise UsageFault(f"{place}: {words_of(error)}.", remedy=f"mend {path}") from error

@@ -1,0 +1,354 @@
+"""Parts that somebody has already: labelled images, unlabelled photographs and images to score, as annotation files.
+
+Nothing is drawn from them. They are written once below the work folder, as the files that everything else reads; the
+images stay where they are and the folder holds links to theirs. No box of an unlabelled photograph is known, so none
+stands anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
+from cissod_bench.annotations.labelled_sources import Content, read_labelled_source
+from cissod_bench.annotations.lenient import id_number
+from cissod_bench.annotations.photographs import (
+    Known,
+    Photograph,
+    photograph,
+    photographs_below,
+    sizes_of,
+    without_repeats,
+)
+from cissod_bench.annotations.reading import read_annotations
+from cissod_bench.errors import DataFault
+from cissod_bench.files.images import broken_name_rule
+from cissod_bench.files.json_objects import JsonFile
+from cissod_bench.files.orientation import Exif, reading_of
+from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
+
+ANNOTATIONS, IMAGES = "annotations", "images"
+LEFT_OUT = "left_out.json"
+"""Beside the annotation files: reason -> photographs that are in no part."""
+
+IN_LABELLED = "also in the labelled set, left out of D_u"
+IN_SCORED = "also in the scored set, left out of D_u"
+UNREADABLE = "of D_u that cannot be read, left out"
+TWICE = "listed twice in D_u, read once"
+
+VERSION = 1
+"""Version of the files; it changes when the same sources would give others."""
+
+_STAMP = "stamp.json"
+_MOST_TOLD = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPart:
+    """A labelled source: its file or folder, and the folder of its images ("" where the source tells)."""
+
+    annotations: str
+    images: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnParts:
+    """Where the parts lie: absolute paths, or paths below the data root.
+
+    Attributes:
+        labelled: D_l, all of whose boxes are shown.
+        unlabelled: folders of D_u.
+        files: a list of D_u's photographs below its only folder, one a line, or a JSON file with "images"; "" takes all
+            that lie in the folders.
+        val: what is scored.
+        exif: how sizes are measured that no record states.
+    """
+
+    labelled: LabelledPart
+    unlabelled: tuple[str, ...]
+    val: LabelledPart
+    files: str = ""
+    exif: Literal["apply", "ignore", "auto"] = "auto"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of the folders of D_u: "unlabelled", "unlabelled-2" and so on."""
+        return tuple(f"unlabelled-{number}" if number > 1 else "unlabelled" for number in self._numbers)
+
+    @property
+    def _numbers(self) -> range:
+        return range(1, len(self.unlabelled) + 1)
+
+    @property
+    def measured(self) -> Exif:
+        """How images without a stated size are read: as people see them, unless they said otherwise."""
+        return "ignore" if self.exif == "ignore" else "apply"
+
+    def folders(self, data_root: Path) -> dict[str, Path]:
+        """Return role -> image folder, for the folders that are named."""
+        named = {"train": self.labelled.images, "val": self.val.images}
+        named |= dict(zip(self.roles, self.unlabelled, strict=True))
+        return {role: data_root / path for role, path in named.items() if path}
+
+
+def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> None:
+    """Write ``annotations/train.json`` (D_l and D_u) and ``val.json`` and links to the images, unless they are there.
+
+    Image records of D_u carry the role of their folder as "root" and have no box.
+
+    Args:
+        data_root: what paths are relative to; only read.
+        folder: where to; made whole or not at all, and again when a source has changed.
+        parts: what there is.
+
+    Raises:
+        DataFault: a source is missing or breaks a rule; classes of both labelled sources differ; no photograph is left.
+    """
+    stamp = {"version": VERSION, "parts": msgspec.to_builtins(parts), "files": _print(data_root, parts)}
+    if _is_there(folder, stamp):
+        return
+    with locked(folder):
+        if _is_there(folder, stamp):  # another process wrote them while this one waited
+            return
+        with folder_appearing(folder) as hidden:
+            (hidden / ANNOTATIONS).mkdir()
+            (hidden / IMAGES).mkdir()
+            _write(hidden, data_root, parts)
+            (hidden / _STAMP).write_bytes(json_bytes(stamp))
+
+
+def _print(data_root: Path, parts: OwnParts) -> str:
+    """Return a hash that changes with the files of all sources: their names, sizes and times."""
+    digest = hashlib.sha256()
+    places = [data_root / parts.labelled.annotations, data_root / parts.val.annotations]
+    places += [data_root / parts.files] if parts.files else []
+    for place in (*places, *parts.folders(data_root).values()):
+        digest.update(json.dumps(os.path.realpath(place)).encode())
+        for facts in sorted(_facts(place)):
+            digest.update(json.dumps(facts).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _facts(place: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of a file, or of the files in a folder; nothing of what is not there."""
+    for folder, inner, names in os.walk(place, followlinks=False) if place.is_dir() else [(str(place), [], [""])]:
+        inner.sort()
+        for name in names:
+            path = os.path.join(folder, name) if name else folder
+            try:
+                facts = os.stat(path)
+            except OSError:  # reading it says why
+                continue
+            yield os.path.relpath(path, place), facts.st_size, facts.st_mtime_ns
+
+
+def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads((folder / _STAMP).read_bytes()) == json.loads(json_bytes(stamp)))
+    except (OSError, ValueError):
+        return False
+
+
+def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
+    """Write all files of a folder that is being made."""
+    labelled, labelled_images = _labelled(hidden, data_root, parts.labelled, parts.measured)
+    val, val_images = _labelled(hidden, data_root, parts.val, parts.measured)
+    val = _joined(data_root / parts.labelled.annotations, labelled, data_root / parts.val.annotations, val)
+    left_out: Counter[str] = Counter()
+    own = [photograph(labelled_images, name).path for name in _names(labelled)]
+    scored = [photograph(val_images, name).path for name in _names(val)]
+    records = _unlabelled(data_root, parts, Known(own), Known(scored), left_out)
+    train = {**labelled, "images": [*labelled["images"], *records]}
+    for role, content in (("train", train), ("val", val)):
+        (hidden / ANNOTATIONS / f"{role}.json").write_bytes(msgspec.json.encode(content))
+    (hidden / ANNOTATIONS / LEFT_OUT).write_bytes(json_bytes(dict(left_out)))
+    folders = parts.folders(data_root) | {"train": labelled_images, "val": val_images}
+    for role, place in folders.items():
+        (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
+
+
+def _labelled(hidden: Path, data_root: Path, part: LabelledPart, exif: Exif) -> tuple[Content, Path]:
+    """Return the content of a labelled source, with a size in every image record, and the folder of its images.
+
+    Raises:
+        DataFault: it breaks a rule of annotation files; told as a fault of the source.
+    """
+    path = data_root / part.annotations
+    source = read_labelled_source(path, data_root / part.images if part.images else None)
+    records = [
+        {key: value for key, value in record.items() if key not in ("root", "part")}
+        for record in source.content["images"]
+    ]
+    _make_names_plain(records, ImageFolder(source.images, part.images or source.images.name))
+    _measure(path, source.images, records, exif)
+    content = {**source.content, "images": records}
+    _check(content, hidden / "checked.json", path)
+    return content, source.images
+
+
+def _make_names_plain(records: Sequence[dict[str, Any]], folder: ImageFolder) -> None:
+    rows = [row for row, record in enumerate(records) if isinstance(record.get("file_name"), str)]
+    for place, plain in NamesBelow(folder).changed([records[row]["file_name"] for row in rows]).items():
+        records[rows[place]]["file_name"] = plain
+
+
+def _names(content: Content) -> list[str]:
+    """Return the images' names that stay in their folder; others are refused when the file is read."""
+    names = (record.get("file_name") for record in content["images"])
+    return [name for name in names if isinstance(name, str) and broken_name_rule(name) is None]
+
+
+def _measure(path: Path, folder: Path, records: Sequence[dict[str, Any]], exif: Exif) -> None:
+    """Give records without a size that of their image."""
+    open_records = [
+        record
+        for record in records
+        if not (record.get("width") and record.get("height"))
+        and isinstance(record.get("file_name"), str)
+        and broken_name_rule(record["file_name"]) is None
+    ]
+    sizes = sizes_of([folder / record["file_name"] for record in open_records], reading_of(exif))
+    for record, size in zip(open_records, sizes, strict=True):
+        if isinstance(size, DataFault):
+            raise DataFault(f"{path} states no size of an image, and {size.message}", remedy=size.remedy)
+        record["width"], record["height"] = size
+
+
+def _joined(path: Path, labelled: Content, val_path: Path, val: Content) -> Content:
+    """Return the scored content with the classes of the labelled source: classes are joined by name.
+
+    Raises:
+        DataFault: a scored class has boxes, and the labelled source has no class of its name.
+    """
+    classes = labelled["categories"]
+    number_of = {record.get("name"): record.get("id") for record in classes}
+    renumbered = {record.get("id"): number_of.get(record.get("name")) for record in val["categories"]}
+    used = {box.get("category_id") for box in val["annotations"]}
+    strange = [
+        record for record in val["categories"] if record.get("name") not in number_of and record.get("id") in used
+    ]
+    if strange:
+        names = ", ".join(repr(record.get("name")) for record in strange[:_MOST_TOLD])
+        raise DataFault(
+            f"{val_path}: {len(strange)} classes with boxes are no classes of {path}: {names}. That has "
+            f"{', '.join(repr(name) for name in number_of)}.",
+            remedy="give a class the same name in both, and name a class that has no labelled box in both, too",
+        )
+    boxes = [
+        {**box, "category_id": renumbered[box["category_id"]]} if box.get("category_id") in renumbered else box
+        for box in val["annotations"]
+    ]
+    return {**val, "categories": classes, "annotations": boxes}
+
+
+def _unlabelled(
+    data_root: Path, parts: OwnParts, labelled: Known, scored: Known, left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """Return the records of D_u's photographs; what is left out is counted.
+
+    Raises:
+        DataFault: none is left.
+    """
+    listed = list(_listed(data_root, parts))
+    once = list(without_repeats(listed))
+    left_out[TWICE] += len(listed) - len(once)
+    kept = []
+    for one in once:
+        reason = IN_LABELLED if labelled.holds(one.path) else IN_SCORED if scored.holds(one.path) else ""
+        left_out[reason] += bool(reason)
+        kept += [] if reason else [one]
+    sizes = sizes_of([one.path for one in kept], reading_of(parts.measured))
+    records = [
+        _record(one, parts.roles[one.folder], size)
+        for one, size in zip(kept, sizes, strict=True)
+        if not isinstance(size, DataFault)
+    ]
+    left_out[UNREADABLE] += len(kept) - len(records)
+    for reason in [reason for reason, count in left_out.items() if not count]:
+        del left_out[reason]
+    if not records:
+        told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        raise DataFault(
+            f"No unlabelled photograph is left of {len(listed):,} in {', '.join(parts.unlabelled)}: {told}.",
+            remedy="name folders of further photographs in [unlabelled]",
+        )
+    return records
+
+
+def _record(one: Photograph, role: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Return an image record; its id depends on folder and name alone, so it stays when photographs are added."""
+    return {
+        "id": id_number(f"{role}/{one.name}"),
+        "file_name": one.name,
+        "width": size[0],
+        "height": size[1],
+        "root": role,
+    }
+
+
+def _listed(data_root: Path, parts: OwnParts) -> Iterator[Photograph]:
+    """Yield the photographs that D_u names."""
+    folders = [data_root / folder for folder in parts.unlabelled]
+    if not parts.files:
+        for number, folder in enumerate(folders):
+            yield from photographs_below(folder, number)
+        return
+    path = data_root / parts.files
+    names = _json_names(path) if path.name.endswith((".json", ".json.gz")) else _text_names(path)
+    plain = NamesBelow(ImageFolder(folders[0], parts.unlabelled[0])).changed(names)
+    for row, name in enumerate(names):
+        inside = plain.get(row, name)
+        if (rule := broken_name_rule(inside)) is not None:
+            remedy = "write names below the folder of [unlabelled], one a line"
+            raise DataFault(f"{path}: the name of a photograph {rule}. Got {name[:200]!r}.", remedy=remedy)
+        yield photograph(folders[0], inside)
+
+
+def _text_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "name a file with the name of one photograph a line"
+        raise DataFault(f"{path} cannot be read: {error}.", remedy=remedy) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _json_names(path: Path) -> list[str]:
+    """Return the file names of a JSON file's image records; boxes in it are passed over."""
+    with JsonFile(path) as file:
+        texts = {member.key: member.value() for member in file.members()}
+    try:
+        images = msgspec.json.decode(texts.get("images", b"[]"), type=list[_Named])
+    except msgspec.DecodeError as error:
+        raise DataFault(f"{path}: images: {error}.", remedy='write {"images": [{"file_name": "a.jpg"}]}') from None
+    return [image.file_name for image in images]
+
+
+class _Named(msgspec.Struct):
+    file_name: str
+
+
+def _check(content: Content, path: Path, source: Path) -> None:
+    """Read the content of an annotation file as it will be read, and tell what is wrong as a fault of its source."""
+    path.write_bytes(msgspec.json.encode(content))
+    try:
+        read_annotations(path).close()
+    except DataFault as fault:
+        raise DataFault(fault.message.replace(str(path), str(source)), remedy=fault.remedy) from None
+    finally:
+        path.unlink()
+
+
+def left_out_of(path: Path) -> dict[str, int]:
+    """Return reason -> photographs in no part, by what lies beside an annotation file of ``write_own_parts``."""
+    found: Iterable[tuple[str, int]] = json.loads(path.with_name(LEFT_OUT).read_bytes()).items()
+    return dict(found)
