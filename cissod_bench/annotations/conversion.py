@@ -81,7 +81,7 @@ def convert(
         EnvironmentFault: a file cannot be written.
     """
     parts = {
-        part: read_labels(path, images.get(part), part=_part_of(path, part), progress=progress)
+        part: read_labels(path, images.get(part), part=part_of(path, part), progress=progress)
         for part, path in sources.items()
     }
     contents, report = join_classes(parts)
@@ -92,7 +92,8 @@ def convert(
     return Converted(files=files, parts=parts, report=report)
 
 
-def _part_of(path: Path, part: str) -> str:
+def part_of(path: Path, part: str) -> str:
+    """Return the part of a source that is read for a part of that name: the only one of a ``data.yaml`` with one."""
     if format_of(path) != "yolo":
         return part
     known = tuple(read_data_yaml(path).parts)

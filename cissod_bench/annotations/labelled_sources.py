@@ -1,64 +1,71 @@
-"""Labelled images as somebody has them: a source is read into the content of one COCO-style annotation file."""
+"""Labelled images of a user's own task: of any format, also a COCO file without sizes, and what they are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import gzip
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
+from cissod_bench.annotations.conversion import part_of
+from cissod_bench.annotations.label_content import Labelled
+from cissod_bench.annotations.label_files import format_of, read_labels
+from cissod_bench.annotations.yolo import label_file
+from cissod_bench.annotations.yolo_data import read_data_yaml
 from cissod_bench.errors import DataFault
 from cissod_bench.files.json_objects import JsonFile
 
-Content: TypeAlias = dict[str, Any]
-"""What a COCO-style annotation file holds: "images", "annotations", "categories" and perhaps more."""
-
-ARRAYS = ("images", "annotations", "categories")
+_ARRAYS = ("images", "annotations", "categories")
+_AGAIN = "export the file in the format of COCO instances"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelledSource:
-    """What was read from one labelled source.
-
-    Attributes:
-        content: as a COCO-style annotation file; its categories are all classes that the source names.
-        images: the folder that the images' names are relative to.
-        counts: what was done in reading -> how often.
-    """
-
-    content: Content
-    images: Path
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-def read_labelled_source(path: Path, images: Path | None) -> LabelledSource:
-    """Return what a labelled source holds.
+def read_labelled_source(path: Path, images: Path | None, part: str) -> Labelled:
+    """Return the labels of a source; records of a COCO file may lack a size, and are not checked otherwise.
 
     Args:
-        path: an annotation file in COCO's format, ``.json`` or gzipped.
-        images: the folder of its images.
+        path: a COCO file, YOLO's ``data.yaml`` or a folder of PASCAL VOC's XML files.
+        images: the folder of its images; None as in ``read_labels``.
+        part: of a YOLO data set that has several.
 
     Raises:
-        DataFault: the source is missing or broken, or needs a folder of images that is not named. What is wrong in
-            its records is told where they are read as numbers (``read_annotations``).
+        DataFault: the source is missing or breaks a rule of its format. What is wrong in the records of a COCO file is
+            told where they are read as numbers (``read_annotations``).
     """
-    if images is None:
-        raise DataFault(f"{path}: the folder of its images is not named.", remedy='add images = "FOLDER" below it')
+    if format_of(path) != "coco":
+        return read_labels(path, images, part=part_of(path, part))
     with JsonFile(path) as file:
-        texts = {member.key: member.value() for member in file.members()}
-    if missing := [key for key in ARRAYS if key not in texts]:
-        raise DataFault(
-            f"{path}: the key {missing[0]!r} is missing; an annotation file has images, annotations and categories.",
-            remedy=f'write "{missing[0]}": [...] beside the others, or export the file as COCO instances',
-        )
+        keys = {member.key for member in file.members() if member.value()}
+    if missing := [key for key in _ARRAYS if key not in keys]:
+        raise DataFault(f"{path}: the key {missing[0]!r} is missing.", remedy=_AGAIN)
+    data = path.read_bytes()
     try:
-        content = {key: msgspec.json.decode(text) for key, text in texts.items()}
+        content: dict[str, Any] = msgspec.json.decode(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataFault(f"{path} is no JSON: {error}.", remedy="export the file again") from None
-    for key in ARRAYS:
+        raise DataFault(f"{path} is no JSON: {error}.", remedy=_AGAIN) from None
+    for key in _ARRAYS:
         records = content[key]
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise DataFault(f"{path}: {key} must be a list of objects.", remedy="export the file as COCO instances")
-    return LabelledSource(content=content, images=images)
+            raise DataFault(f"{path}: {key} must be a list of objects.", remedy=_AGAIN)
+    return Labelled(
+        format="coco", source=path, images=path.parent if images is None else images, content=content, counts={}
+    )
+
+
+def files_of_source(path: Path, part: str) -> Iterator[Path]:
+    """Yield the files and folders that a source's labels depend on, its images aside; a broken one may yield few.
+
+    Args:
+        path: as for ``read_labelled_source``.
+        part: likewise.
+    """
+    yield path
+    if path.name.lower().endswith((".yaml", ".yml")):
+        try:
+            images = read_data_yaml(path).images(part_of(path, part))
+        except DataFault:  # reading it says why
+            return
+        for image in images:
+            yield image
+            yield label_file(image)

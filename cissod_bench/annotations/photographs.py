@@ -15,11 +15,9 @@ from typing import NamedTuple
 
 from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault
+from cissod_bench.files.image_files import ENDINGS, images_below
 from cissod_bench.files.images import check_header
 from cissod_bench.files.orientation import Reading, shown_size
-
-ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of the names of image files, in small letters."""
 
 _THREADS = 8  # reading a header is waiting for a disk
 _BLOCK = 1 << 20
@@ -46,34 +44,13 @@ def photographs_below(folder: Path, number: int = 0) -> list[Photograph]:
     Raises:
         DataFault: the folder is missing, cannot be read or holds no image.
     """
-    try:
-        with os.scandir(folder):
-            pass
-    except OSError as error:
-        raise DataFault(
-            f"The folder {folder} cannot be read: {error.strerror}.", remedy="name a folder of photographs"
-        ) from None
-    found = [photograph(folder, name, number) for name in sorted(_names(folder))]
+    names = [name for name in images_below(folder) if not has_control(name)]
+    found = [photograph(folder, name, number) for name in names]
     if not found:
         raise DataFault(
             f"{folder} holds no image ({', '.join(ENDINGS)}).", remedy="name the folder that holds the photographs"
         )
     return found
-
-
-def _names(folder: Path) -> Iterator[str]:
-    seen: set[str] = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        below = Path(place).relative_to(folder)
-        for name in names:
-            if name.lower().endswith(ENDINGS) and not name.startswith(".") and not has_control(name):
-                yield (below / name).as_posix()
 
 
 def photograph(folder: Path, name: str, number: int = 0) -> Photograph:

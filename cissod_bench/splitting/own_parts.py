@@ -12,14 +12,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from cissod_bench.annotations.class_names import join_classes
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
-from cissod_bench.annotations.labelled_sources import Content, read_labelled_source
+from cissod_bench.annotations.label_content import Content, Labelled
+from cissod_bench.annotations.labelled_sources import files_of_source, read_labelled_source
 from cissod_bench.annotations.lenient import id_number
 from cissod_bench.annotations.photographs import (
     Known,
@@ -54,7 +56,7 @@ _MOST_TOLD = 3
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPart:
-    """A labelled source: its file or folder, and the folder of its images ("" where the source tells)."""
+    """A labelled source of any format, and the folder of its images ("" where the source tells)."""
 
     annotations: str
     images: str = ""
@@ -129,9 +131,13 @@ def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> None:
 def _print(data_root: Path, parts: OwnParts) -> str:
     """Return a hash that changes with the files of all sources: their names, sizes and times."""
     digest = hashlib.sha256()
-    places = [data_root / parts.labelled.annotations, data_root / parts.val.annotations]
-    places += [data_root / parts.files] if parts.files else []
-    for place in (*places, *parts.folders(data_root).values()):
+    places = [
+        *files_of_source(data_root / parts.labelled.annotations, "train"),
+        *files_of_source(data_root / parts.val.annotations, "val"),
+        *([data_root / parts.files] if parts.files else []),
+        *parts.folders(data_root).values(),
+    ]
+    for place in dict.fromkeys(places):
         digest.update(json.dumps(os.path.realpath(place)).encode())
         for facts in sorted(_facts(place)):
             digest.update(json.dumps(facts).encode("utf-8", "surrogatepass"))
@@ -160,9 +166,12 @@ def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
 
 def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
     """Write all files of a folder that is being made."""
-    labelled, labelled_images = _labelled(hidden, data_root, parts.labelled, parts.measured)
-    val, val_images = _labelled(hidden, data_root, parts.val, parts.measured)
-    val = _joined(data_root / parts.labelled.annotations, labelled, data_root / parts.val.annotations, val)
+    read = {
+        role: _labelled(hidden, data_root, part, role, parts.measured)
+        for role, part in (("train", parts.labelled), ("val", parts.val))
+    }
+    labelled_images, val_images = read["train"].images, read["val"].images
+    labelled, val = _joined(read["train"], read["val"])
     left_out: Counter[str] = Counter()
     own = [photograph(labelled_images, name).path for name in _names(labelled)]
     scored = [photograph(val_images, name).path for name in _names(val)]
@@ -176,14 +185,14 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
         (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
 
 
-def _labelled(hidden: Path, data_root: Path, part: LabelledPart, exif: Exif) -> tuple[Content, Path]:
-    """Return the content of a labelled source, with a size in every image record, and the folder of its images.
+def _labelled(hidden: Path, data_root: Path, part: LabelledPart, role: str, exif: Exif) -> Labelled:
+    """Return a labelled source with a size in every image record.
 
     Raises:
         DataFault: it breaks a rule of annotation files; told as a fault of the source.
     """
     path = data_root / part.annotations
-    source = read_labelled_source(path, data_root / part.images if part.images else None)
+    source = read_labelled_source(path, data_root / part.images if part.images else None, role)
     records = [
         {key: value for key, value in record.items() if key not in ("root", "part")}
         for record in source.content["images"]
@@ -192,7 +201,7 @@ def _labelled(hidden: Path, data_root: Path, part: LabelledPart, exif: Exif) -> 
     _measure(path, source.images, records, exif)
     content = {**source.content, "images": records}
     _check(content, hidden / "checked.json", path)
-    return content, source.images
+    return replace(source, content=content)
 
 
 def _make_names_plain(records: Sequence[dict[str, Any]], folder: ImageFolder) -> None:
@@ -223,31 +232,25 @@ def _measure(path: Path, folder: Path, records: Sequence[dict[str, Any]], exif: 
         record["width"], record["height"] = size
 
 
-def _joined(path: Path, labelled: Content, val_path: Path, val: Content) -> Content:
-    """Return the scored content with the classes of the labelled source: classes are joined by name.
+def _joined(labelled: Labelled, val: Labelled) -> tuple[Content, Content]:
+    """Return both contents with the same classes, joined by name.
 
     Raises:
-        DataFault: a scored class has boxes, and the labelled source has no class of its name.
+        DataFault: the scored images show a class that the labelled source does not name.
     """
-    classes = labelled["categories"]
-    number_of = {record.get("name"): record.get("id") for record in classes}
-    renumbered = {record.get("id"): number_of.get(record.get("name")) for record in val["categories"]}
-    used = {box.get("category_id") for box in val["annotations"]}
-    strange = [
-        record for record in val["categories"] if record.get("name") not in number_of and record.get("id") in used
-    ]
+    contents, report = join_classes({"labelled": labelled, "val": val})
+    named = report.objects["labelled"]
+    strange = [name for name, count in report.objects["val"].items() if count and name not in named]
     if strange:
-        names = ", ".join(repr(record.get("name")) for record in strange[:_MOST_TOLD])
+        alike = [f"{first!r} and {second!r}" for first, second in report.unlike if {first, second} & set(strange)]
+        hint = f" Are {', '.join(alike)} one class?" if alike else ""
+        names = ", ".join(map(repr, strange[:_MOST_TOLD])) + (", ..." if len(strange) > _MOST_TOLD else "")
         raise DataFault(
-            f"{val_path}: {len(strange)} classes with boxes are no classes of {path}: {names}. That has "
-            f"{', '.join(repr(name) for name in number_of)}.",
-            remedy="give a class the same name in both, and name a class that has no labelled box in both, too",
+            f"{val.source}: {len(strange)} of its classes with boxes are none of {labelled.source}: {names}. That has "
+            f"{', '.join(map(repr, named))}.{hint}",
+            remedy="give a class the same name in both, or name it in the labelled source, too, if nobody labelled it",
         )
-    boxes = [
-        {**box, "category_id": renumbered[box["category_id"]]} if box.get("category_id") in renumbered else box
-        for box in val["annotations"]
-    ]
-    return {**val, "categories": classes, "annotations": boxes}
+    return contents["labelled"], contents["val"]
 
 
 def _unlabelled(

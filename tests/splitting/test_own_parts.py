@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from commands import Called
+from label_formats import photos, write_coco, write_images, write_voc, write_yolo
 from own_data import TASK, harbour, read, write
 from PIL import Image
 
@@ -185,10 +186,54 @@ def test_classes_of_the_scored_set_are_joined_by_name(own: Path) -> None:
 
 def test_a_scored_class_that_nobody_labelled_is_named(own: Path) -> None:
     content = read(own.parent / "val.json")
-    content["categories"][0]["name"] = "puffin"
+    content["categories"][0]["name"] = "Circle"
     write(own.parent / "val.json", content)
-    with pytest.raises(DataFault, match=r"1 classes with boxes are no classes of .*labelled\.json: 'puffin'"):
+    told = r"1 of its classes with boxes are none of .*labelled\.json: 'Circle'.* Are 'circle' and 'Circle' one class\?"
+    with pytest.raises(DataFault, match=told):
         split_of(own)
+
+
+FORMATS = {
+    "coco": (
+        'annotations = "coco/train.json"\nimages = "coco/images"',
+        'annotations = "coco/val.json"\nimages = "coco/val"',
+    ),
+    "yolo": ('annotations = "yolo/data.yaml"', 'annotations = "yolo_val/data.yaml"'),
+    "voc": ('annotations = "voc/Annotations"', 'annotations = "voc_val"\nimages = "voc_val/JPEGImages"'),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_parts_of_any_format_give_one_split(tmp_path: Path, kind: str) -> None:
+    shown = photos(12)
+    write_images(
+        tmp_path / "more", shown + photos(20, seed=1)
+    )  # the first 8 and the first 4 are copies of labelled ones
+    for part, some in (("train", shown[:8]), ("val", shown[8:])):
+        end = "" if part == "train" else "_val"
+        write_coco(tmp_path / "coco" / f"{part}.json", some)
+        write_images(tmp_path / "coco" / ("images" if part == "train" else "val"), some)
+        write_yolo(tmp_path / f"yolo{end}", some, part=part)
+        (tmp_path / f"voc{end}").mkdir()
+        write_voc(tmp_path / f"voc{end}", some)
+    labelled, val = FORMATS[kind]
+    text = (
+        f'title = "Any"\nminority = ["puffin"]\n[labelled]\n{labelled}\n[unlabelled]\nimages = "more"\n[val]\n{val}\n'
+    )
+    (tmp_path / "any.toml").write_text(text, encoding="utf-8")
+    task = find_task(str(tmp_path / "any.toml"))
+    split = ensure_split(task, tmp_path, tmp_path / "work", draw_options(task))
+    assert (split.manifest.counts["labelled"], split.manifest.counts["unlabelled"]) == (8, 12)
+    boxes = [
+        {key: box[key] for key in ("image_id", "category_id", "bbox")}
+        for box in read(split.folder / "labelled.json")["annotations"]
+    ]
+    coco = read(tmp_path / "coco" / "train.json")["annotations"]
+    assert boxes == [{key: box[key] for key in ("image_id", "category_id", "bbox")} for box in coco]
+    if kind == "yolo":  # a label file that was changed is noticed
+        (tmp_path / "yolo/labels/train/photo000.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+        with pytest.raises(DataFault, match="drawn from another"):
+            ensure_split(task, tmp_path, tmp_path / "work", draw_options(task))
 
 
 def test_what_is_wrong_in_a_source_is_told_of_that_source(own: Path) -> None:
