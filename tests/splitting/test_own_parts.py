@@ -206,9 +206,7 @@ FORMATS = {
 @pytest.mark.parametrize("kind", FORMATS)
 def test_parts_of_any_format_give_one_split(tmp_path: Path, kind: str) -> None:
     shown = photos(12)
-    write_images(
-        tmp_path / "more", shown + photos(20, seed=1)
-    )  # the first 8 and the first 4 are copies of labelled ones
+    write_images(tmp_path / "more", photos(20, seed=1))  # the first 8 of 20 greys are those of labelled images
     for part, some in (("train", shown[:8]), ("val", shown[8:])):
         end = "" if part == "train" else "_val"
         write_coco(tmp_path / "coco" / f"{part}.json", some)
