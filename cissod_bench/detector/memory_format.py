@@ -22,8 +22,15 @@ def lay_out(model: Any) -> None:
     convolutions = [layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d)]
     if any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         model.backbone.register_forward_pre_hook(_by_pixels)
+        model.data_preprocessor.memory_format = torch.channels_last  # so that images need not be laid out again
         if not any(parameter.requires_grad for parameter in model.backbone.parameters()):
             model.backbone.to(memory_format=torch.channels_last)
+
+
+def format_of(preprocessor: Any, device: torch.device) -> torch.memory_format:
+    """Return how the images lie that a model's preprocessor makes on a device."""
+    chosen: torch.memory_format = getattr(preprocessor, "memory_format", torch.contiguous_format)
+    return chosen if device.type == "cpu" else torch.contiguous_format
 
 
 def _by_pixels(backbone: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

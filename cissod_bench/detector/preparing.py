@@ -12,6 +12,8 @@ from mmdet.models.utils import samplelist_boxtype2tensor
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from cissod_bench.detector.memory_format import format_of
+
 
 def prepared(preprocessor: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
     """Return a batch of images, float32, shape (B, 3, H, W), and its samples with ``batch_input_shape``, ``pad_shape``.
@@ -30,7 +32,8 @@ def prepared(preprocessor: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor
     unit, device = preprocessor.pad_size_divisor, preprocessor.device
     sizes = [tuple(-(-side // unit) * unit for side in image.shape[1:]) for image in images]
     height, width = (max(of_images) for of_images in zip(*sizes, strict=True))
-    batch = torch.full((len(images), 3, height, width), float(preprocessor.pad_value), device=device)
+    shape, layout = (len(images), 3, height, width), format_of(preprocessor, device)
+    batch = torch.empty(shape, device=device, memory_format=layout).fill_(float(preprocessor.pad_value))
     for padded, image in zip(batch, images, strict=True):
         on_device = image.to(device, non_blocking=preprocessor._non_blocking)
         inside = padded[:, : image.shape[1], : image.shape[2]]

@@ -92,16 +92,20 @@ class TwoModels(nn.Module):
 
     def _seen_by_student(self, batches: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Seen]:
         """Return the student's features of batches of views by name, in one pass if all are padded to the same size."""
-        ready = {name: self._prepare(self.student, views) for name, views in batches.items()}
-        inputs = [images for images, _ in ready.values()]
+        inputs, samples = [], {}
+        for name, views in batches.items():
+            images, samples[name] = self._prepare(self.student, views)
+            inputs.append(images)
+        numbers = [len(images) for images in inputs]
         if len({images.shape[1:] for images in inputs}) == 1:
-            numbers = [len(images) for images in inputs]
-            levels = self.student.extract_feat(torch.cat(inputs))
+            together = torch.cat(inputs)
+            del images, inputs  # what is held beside the backbone's largest maps is the peak of a step's memory
+            levels = self.student.extract_feat(together)
             features = list(zip(*(torch.split(level, numbers) for level in levels), strict=True))
         else:
             features = [self.student.extract_feat(images) for images in inputs]
-        columns = zip(ready.items(), features, strict=True)
-        return {name: Seen(tuple(own), samples) for (name, (_, samples)), own in columns}
+        of_batches = zip(features, samples.values(), strict=True)
+        return dict(zip(samples, (Seen(tuple(maps), its) for maps, its in of_batches), strict=True))
 
     def _rpn_losses(
         self, features: tuple[Tensor, ...], samples: list[DetDataSample]

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from mmdet.models.backbones import ResNet
 from timm_files import needs_timm
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cissod_bench.backbones.timm_networks import timm
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.folded_norms import FoldedConv2d, fold_batch_norms
 from cissod_bench.detector.model_config import faster_rcnn
+
+LAST = torch.channels_last
 
 
 def with_statistics(net: nn.Module, seed: int = 0) -> Any:
@@ -131,6 +134,40 @@ def test_an_efficientnet_of_timm_gives_the_same_values_and_gradients() -> None:
             module.requires_grad_(False)
     plain, folded = both(net.eval().double(), 48)  # through 48 random layers float32 rounds to 2e-5
     check_equal(plain, folded, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double())
+
+
+class Pads(TorchDispatchMode):
+    """Counts copies of maps with their padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += func is torch.ops.aten.constant_pad_nd.default
+        return func(*args, **(kwargs or {}))
+
+
+@needs_timm
+@pytest.mark.parametrize("size", [(16, 24), (15, 24), (13, 9), (3, 1)])
+@pytest.mark.parametrize("side", [2, 3, 4, 5])
+def test_padding_that_is_odd_copies_no_map_of_a_frozen_depthwise_convolution_and_changes_no_bit(
+    size: tuple[int, int], side: int
+) -> None:
+    torch.manual_seed(6)
+    conv = timm().layers.Conv2dSame(8, 8, side, stride=2, groups=8, bias=False)
+    plain = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 1), conv, nn.BatchNorm2d(8))).eval().requires_grad_(False)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=LAST)
+    folded = both(plain, 1)[1]
+    folded(images)  # the longer kernel is made once
+    with Pads() as pads:
+        value = folded(images)
+    assert pads.number == 0
+    assert relative(value, plain(images)) < 1e-5
+    maps, weight, bias = folded[0](images), *folded[1].folded()
+    down, across = (folded[1]._pads(dim, maps.shape[2 + dim]) for dim in (0, 1))
+    copied = nn.functional.pad(maps, (*across, *down))
+    assert torch.equal(value, nn.functional.conv2d(copied, weight, bias, 2, groups=8))
 
 
 def test_names_order_and_strict_loading_of_weights_stay() -> None:

@@ -6,10 +6,11 @@ import copy
 from typing import Any
 
 import torch
-from detectors import TINY
+from detectors import TINY, view
 
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import faster_rcnn
+from cissod_bench.detector.preparing import prepared
 
 LAST = torch.channels_last
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
@@ -33,6 +34,18 @@ def test_depthwise_backbones_and_what_follows_them_are_pixel_by_pixel() -> None:
         levels = model.extract_feat(IMAGES)
         assert all(level.is_contiguous(memory_format=LAST) for level in levels)
     assert all(p.is_contiguous() for p in detector.parameters())
+
+
+def test_a_batch_of_views_lies_as_the_backbone_wants_it_from_the_start() -> None:
+    views = [view(seed) for seed in (0, 1)]
+    for detector, layout in ((depthwise(), LAST), (build_model(faster_rcnn(TINY, 3)), torch.contiguous_format)):
+        images, _ = prepared(detector.data_preprocessor, views)
+        seen: list[int] = []
+        handle = detector.backbone.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].data_ptr()))
+        detector.extract_feat(images)
+        handle.remove()
+        assert images.is_contiguous(memory_format=layout)
+        assert seen == [images.data_ptr()], "no copy"
 
 
 def test_plain_resnets_keep_the_usual_layout() -> None:

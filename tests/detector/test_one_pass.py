@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -83,3 +84,21 @@ def test_labelled_images_and_strong_views_of_one_size_are_seen_at_once(heights: 
         scale = expected_gradients[name].abs().max().clamp(min=1e-3)
         assert (gradient - expected_gradients[name]).abs().max() <= 1e-3 * scale, name
     assert passes == ([[4], [2, 2]] if heights[0] == heights[1] else [[2, 2], [2, 2]])
+
+
+def test_the_images_are_held_once_while_the_backbone_works() -> None:
+    detector, data = tiny_detector(), batch()
+    made, alive = list[weakref.ref[Tensor]](), list[int]()
+    prepare = detector._prepare
+
+    def noted(model: Any, views: Any) -> Any:
+        images, samples = prepare(model, views)
+        made.append(weakref.ref(images))
+        return images, samples
+
+    detector._prepare = noted  # type: ignore[method-assign]
+    detector.student.backbone.register_forward_pre_hook(
+        lambda layer, inputs: alive.append(sum(images() is not None for images in made))
+    )
+    detector._seen_by_student({name: data[name] for name in ("sup", "strong")})
+    assert (len(made), alive) == (2, [0]), "labelled images and strong views go in together, and nobody keeps them"
