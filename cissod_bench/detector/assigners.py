@@ -8,21 +8,6 @@ from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.registry import TASK_UTILS
 
 
-def with_own_assigners(config: dict[str, Any]) -> dict[str, Any]:
-    """Return mmdet settings of a detector in which `MatchedFirstAssigner` assigns proposals to boxes.
-
-    ``rpn_losses.assigned_boxes`` does for a whole batch what that assigner does image by image.
-
-    Args:
-        config: it is changed.
-    """
-    for head in ("rpn", "rcnn"):
-        assigner = config["train_cfg"][head]["assigner"]
-        if assigner["type"] == "MaxIoUAssigner":
-            assigner["type"] = "MatchedFirstAssigner"
-    return config
-
-
 @TASK_UTILS.register_module()
 class MatchedFirstAssigner(MaxIoUAssigner):  # type: ignore[misc]
     """mmdet's assigner with ignore regions that take from the background only.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss
+from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.samplers import RandomSampler
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
@@ -61,8 +62,9 @@ def batched_losses(head: Any) -> bool:
 
 
 def known_assigner(assigner: Any) -> bool:
-    """Tell whether `assigned_boxes` does what an assigner does."""
-    if type(assigner) is not MatchedFirstAssigner or not isinstance(assigner.neg_iou_thr, float):
+    """Tell whether `assigned_boxes` does what an assigner does: ours, and mmdet's own if it looks at no regions."""
+    same = type(assigner) is MatchedFirstAssigner or (type(assigner) is MaxIoUAssigner and assigner.ignore_iof_thr <= 0)
+    if not same or not isinstance(assigner.neg_iou_thr, float):
         return False
     limits = assigner.pos_iou_thr > 0 and (assigner.min_pos_iou > 0 or not assigner.match_low_quality)
     return bool(limits and assigner.gt_max_assign_all and assigner.ignore_wrt_candidates)
@@ -126,7 +128,7 @@ def ignored_regions(samples: Sequence[DetDataSample]) -> Tensor | None:
 
 
 def assigned_boxes(
-    assigner: MatchedFirstAssigner,
+    assigner: MaxIoUAssigner,
     anchors: Tensor,
     boxes: Tensor,
     ignored: Tensor | None = None,
@@ -157,7 +159,7 @@ def assigned_boxes(
     return torch.cat(parts)
 
 
-def _matched(assigner: MatchedFirstAssigner, anchors: Tensor, boxes: Tensor, valid: Tensor | None) -> Tensor:
+def _matched(assigner: MaxIoUAssigner, anchors: Tensor, boxes: Tensor, valid: Tensor | None) -> Tensor:
     """Return `assigned_boxes` of some images without their regions; ``valid`` has shape (B, 1, N)."""
     if not boxes.shape[1]:
         return torch.zeros(len(boxes), anchors.shape[-2], dtype=torch.int64, device=anchors.device)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from cissod_bench.contract.parts import Context, Detections, Parts, Regions
 from cissod_bench.contract.settings import Settings
-from cissod_bench.detector.assigners import with_own_assigners
 from cissod_bench.detector.building import build_model, teacher_of
 from cissod_bench.detector.formulas import (
     box_uncertainty,
@@ -88,7 +87,7 @@ class SemiSupervisedDetector(TwoModels):
         self.group_names = tuple(groups)
         number_of = {name: number for number, members in enumerate(groups.values()) for name in members}
         self.register_buffer("group_of", torch.tensor([number_of[name] for name in classes]), persistent=False)
-        self.student = build_model(with_own_assigners(parts.model_config(copy.deepcopy(model))))
+        self.student = build_model(parts.model_config(copy.deepcopy(model)))
         self.student.rpn_head.register_forward_hook(float_outputs)
         parts.change_model(self.student)
         self.teacher = teacher_of(self.student)

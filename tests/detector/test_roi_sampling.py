@@ -13,7 +13,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.detector import roi_sampling
-from cissod_bench.detector.assigners import with_own_assigners
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
 from cissod_bench.detector.roi_sampling import Sampled, batched_sampling, sampled_rois
@@ -23,7 +22,7 @@ from cissod_bench.detector.roi_sampling import Sampled, batched_sampling, sample
 def head() -> Any:
     settings = replace(TINY, roi_samples=16)
     torch.manual_seed(0)
-    return build_model(with_own_assigners(faster_rcnn(settings, len(CLASSES), ignore_iof=IGNORE_IOF))).roi_head
+    return build_model(faster_rcnn(settings, len(CLASSES), ignore_iof=IGNORE_IOF)).roi_head
 
 
 def boxes(number: int) -> Tensor:

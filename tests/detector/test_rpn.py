@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from detectors import CLASSES, TINY
+from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.detector import cpu_operators, proposals, rpn_losses
-from cissod_bench.detector.assigners import with_own_assigners
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
 from cissod_bench.detector.proposals import batched_proposals, best_first, proposals_of
@@ -29,7 +29,7 @@ REGIONS = (0, 2, 1, 0)
 def head() -> Any:
     settings = replace(TINY, rpn_samples=24, proposals_train=(60, 40))
     torch.manual_seed(0)
-    return build_model(with_own_assigners(faster_rcnn(settings, len(CLASSES), ignore_iof=IGNORE_IOF))).rpn_head
+    return build_model(faster_rcnn(settings, len(CLASSES), ignore_iof=IGNORE_IOF)).rpn_head
 
 
 def outputs(head: Any, seed: int, images: int = 4) -> tuple[list[Tensor], list[Tensor]]:
@@ -89,6 +89,19 @@ def test_losses_gradients_and_draws_of_a_batch_are_mmdets(
     monkeypatch.setattr(rpn_losses, "batched_losses", lambda head: False)
     for one, mmdets in zip(ours, losses(head, seed, views), strict=True):
         torch.testing.assert_close(one, mmdets, rtol=1e-5, atol=1e-6)
+
+
+def test_mmdets_own_assigner_is_known_where_it_looks_at_no_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = build_model(faster_rcnn(replace(TINY, rpn_samples=24), len(CLASSES))).rpn_head
+    assert type(plain.assigner) is MaxIoUAssigner
+    assert batched_losses(plain)
+    views = samples(BOXES, REGIONS, 0)
+    ours = losses(plain, 0, views)
+    monkeypatch.setattr(rpn_losses, "batched_losses", lambda head: False)
+    for one, mmdets in zip(ours, losses(plain, 0, views), strict=True):
+        torch.testing.assert_close(one, mmdets, rtol=1e-5, atol=1e-6)
+    plain.assigner.ignore_iof_thr = IGNORE_IOF
+    assert not batched_losses(plain)
 
 
 def changed(head: Any, monkeypatch: pytest.MonkeyPatch, path: str, value: Any) -> None:
