@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # its fixtures are made once.
 PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -lt 8 ] && echo $$((cores + 1)) || echo 8)
 TESTS := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+# Where Python may not keep what it has compiled, each process of the tests compiles all of them anew: 5 s of a processor.
+test quick: export PYTHONDONTWRITEBYTECODE :=
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help

@@ -92,6 +92,7 @@ def work(split: Callable[..., Called], tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_no_command_lets_noise_into_its_json(work: Path, tiny_coco: Path, tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text("[]")
     folder = work / "splits" / "tiny" / "seed0"

@@ -151,6 +151,7 @@ def check_kills(draw: Draw, aside: Path) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.usefixtures("forked")
 def test_a_kill_at_any_moment_leaves_the_old_split_the_new_one_or_none(tmp_path: Path) -> None:
     task = written(tmp_path)
     arguments = ("--task", str(task), "--data-root", str(tmp_path), "--work-dir", str(tmp_path / "work"))
@@ -160,6 +161,7 @@ def test_a_kill_at_any_moment_leaves_the_old_split_the_new_one_or_none(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.skipif("CISSOD_KILL_COCO" not in os.environ, reason="CISSOD_KILL_COCO is not set: it takes minutes")
+@pytest.mark.usefixtures("forked")
 def test_a_kill_at_any_moment_of_the_real_draw(tmp_path: Path, test_data: Path) -> None:
     arguments = ("--task", "coco-split1", "--data-root", str(test_data), "--work-dir", str(tmp_path / "work"))
     seen = check_kills(Draw(arguments, tmp_path / "work/splits/coco-split1/seed0", linger=0.0), tmp_path / "aside")
