@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 HERE = Path(__file__).parent
 FORKED = ("-m", "-c")
 PLACE = "CISSOD_NURSERY"  # names the nursery's socket to programs that start programs
@@ -24,22 +26,42 @@ PLACE = "CISSOD_NURSERY"  # names the nursery's socket to programs that start pr
 
 @cache
 def nursery() -> str:
-    """Start the process whose forks the programs are; return its socket. It ends with this process."""
+    """Return the socket of the process whose forks the programs are: one for all processes of pytest-xdist.
+
+    Whoever asks first starts it. It ends when nobody is left who has asked: it sees the end of a pipe that all hold.
+    """
     if PLACE in os.environ:
         return os.environ[PLACE]
-    place = Path(tempfile.mkdtemp(prefix="nursery")) / "socket"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(place))
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = Path(tempfile.gettempdir(), f"nursery{session}") if session else Path(tempfile.mkdtemp(prefix="nursery"))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "lifeline").exists():
+            os.mkfifo(folder / "lifeline")
+        try:
+            os.open(folder / "lifeline", os.O_WRONLY | os.O_NONBLOCK)  # held by this process as long as it lives
+        except OSError:  # nobody reads it
+            _start(folder)
+    return str(folder / "socket")
+
+
+def _start(folder: Path) -> None:
+    """Start the nursery and hold its lifeline."""
+    listener, read = socket.socket(socket.AF_UNIX), os.open(folder / "lifeline", os.O_RDONLY | os.O_NONBLOCK)
+    os.open(folder / "lifeline", os.O_WRONLY)
+    (folder / "socket").unlink(missing_ok=True)  # of one that has failed
+    listener.bind(str(folder / "socket"))
     listener.listen(64)
     paths = os.pathsep.join([os.getcwd(), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.Popen(
         [sys.executable, str(HERE / "nursery.py"), str(listener.fileno())],
-        stdin=subprocess.PIPE,
+        stdin=read,
         stdout=subprocess.DEVNULL,  # no terminal: what forks write is buffered as in a pipe
         pass_fds=[listener.fileno()],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
     )
-    return str(place)
+    os.close(read)
+    listener.close()
 
 
 def _ranks() -> Path:

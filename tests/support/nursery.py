@@ -1,7 +1,7 @@
 """A process that has imported what trainings need and forks Python programs: as fresh as new ones, without their start.
 
 ``forks.Fork`` asks for one over a socket: what to run, and the three streams it shall have. It is told the process id,
-and, when the program has ended, how. The nursery ends with the process that started it.
+and, when the program has ended, how. The nursery ends with the last process that holds its lifeline.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
@@ -38,7 +40,7 @@ class Nursery:
 
     Args:
         listener: where requests come in.
-        lifeline: a descriptor that ends with the process that started this one.
+        lifeline: a descriptor that ends with the last of the processes that may ask.
     """
 
     def __init__(self, listener: socket.socket, lifeline: int) -> None:
@@ -66,11 +68,15 @@ class Nursery:
                     os.read(self.woken, 4096)
                     self.tell()
                 elif not os.read(self.lifeline, 4096):
+                    shutil.rmtree(Path(self.listener.getsockname()).parent, ignore_errors=True)
                     sys.exit()
 
     def fork(self, asker: socket.socket) -> dict[str, Any] | None:
         """Fork as a request says; return it in the fork."""
         size = int.from_bytes(asker.recv(4, socket.MSG_WAITALL), "big")
+        if not size:  # who asked was killed meanwhile
+            asker.close()
+            return None
         text, streams, _, _ = socket.recv_fds(asker, size, 3)
         while len(text) < size:
             text += asker.recv(size - len(text))
@@ -85,7 +91,8 @@ class Nursery:
             job: dict[str, Any] = json.loads(text)
             return job
         self.askers[pid] = asker
-        asker.sendall(pid.to_bytes(4, "big"))
+        with suppress(OSError):  # who asked was killed meanwhile
+            asker.sendall(pid.to_bytes(4, "big"))
         return None
 
     def leave(self, asker: socket.socket) -> None:
