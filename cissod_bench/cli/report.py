@@ -31,12 +31,21 @@ _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squee
     help='What to make; "rich" is for the terminal, "latex" are booktabs tables, "png" and "svg" figures, for print.',
 )
 @click.option("--all-tables", is_flag=True, help="Also the paper's Tables 1-3 for which nothing ran.")
+@click.option("--all", "all_rows", is_flag=True, help="Also the methods for which nothing ran, as rows of dashes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
 @work_dir_option
 @global_options
 @pass_output
 def command(
-    output: Output, runs: Path | None, formats: str, all_tables: bool, out: Path | None, work_dir: Path
+    output: Output,
+    /,
+    *,
+    runs: Path | None,
+    formats: str,
+    all_tables: bool,
+    all_rows: bool,
+    out: Path | None,
+    work_dir: Path,
 ) -> None:
     """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them."""
     from dataclasses import replace
@@ -57,6 +66,8 @@ def command(
         )
     splits = _splits(output, work_dir)
     reports = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda report: report.order)
+    if not all_rows:
+        reports = [replace(report, tables=tuple(table.with_numbers() for table in report.tables)) for report in reports]
     if all_tables:
         reports = [replace(report, tables=report.tables + report.blank, blank=()) for report in reports]
     files: dict[str, bytes] = {}

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
 @click.option(
+    "--name", default="", metavar="NAME", help="Part of the run's folder.  [default: the settings that were changed]"
+)
+@click.option(
     "--gpus",
     default="1",
     show_default=True,
@@ -165,7 +168,7 @@ def describe(plan: Plan, world: int) -> list[str]:
         seen = f", {drawn} where the paper has {paper}: {drawn / paper:.1%} of its images in as many iterations"
     return [
         f"{plan.method.title} on {plan.task.title}, preset {plan.preset}, profile {plan.profile}, "
-        f"split seed {plan.split_seed}, training seed {plan.seed}",
+        f"split seed {plan.split_seed}, training seed {plan.seed}" + (f", name {plan.name}" if plan.name else ""),
         f"  images      D_l {counts['labelled']}, D_u {counts['unlabelled']}, {len(plan.classes)} classes",
         *([f"  split       drawn with {', '.join(other)}"] if other else []),
         f"  iterations  {settings.iterations} in {settings.generations} generations, learning rate {rate:g} "

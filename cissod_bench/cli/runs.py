@@ -203,7 +203,8 @@ def _print(found: Sequence[KeptRun]) -> None:
     for kept in found:
         record = kept.run.record
         points = (f"{name} {'-' if value is None else f'{value:.1f}'}" for name, value in _scores(kept).items())
-        names = (record.task, str(record.split_seed), kept.name, f"{record.preset}-{record.profile}", str(record.seed))
+        scale = f"{record.preset}-{record.profile}" + (f"+{record.name}" if record.name else "")
+        names = (record.task, str(record.split_seed), kept.name, scale, str(record.seed))
         sizes = bytes_text(kept.size), bytes_text(kept.checkpoint_size) if kept.checkpoints else "-"
         table.add_row(*map(Text, (*names, kept.status, ", ".join(points), *sizes)))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
@@ -224,7 +225,7 @@ def _sums(found: Sequence[KeptRun]) -> str:
 def _value(kept: KeptRun) -> dict[str, Any]:
     """Return what --json prints of a run."""
     record = kept.run.record
-    names = ("task", "method", "variant", "preset", "profile", "split_seed", "seed", "split_sha256", "created")
+    names = ("task", "method", "variant", "preset", "profile", "split_seed", "seed", "split_sha256", "created", "name")
     return {
         "dir": str(kept.run.folder),
         **{name: getattr(record, name) for name in names},

@@ -75,6 +75,9 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
 @click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
 @click.option(
+    "--name", default="", metavar="NAME", help="Part of the runs' folders.  [default: the settings that were changed]"
+)
+@click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of kept records, laid out as below WORK-DIR/runs. What is done there is not run again; the small "

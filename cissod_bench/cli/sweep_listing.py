@@ -57,7 +57,7 @@ def _print_queue(seen: Mapping[Cell, Seen], labels: Mapping[Cell, str]) -> None:
 
     table = Table("", "label", "task", "split seed", "method", "preset", "seed", "state")
     for number, (cell, own) in enumerate(seen.items(), 1):
-        names = (labels.get(cell, ""), cell.task, str(cell.split_seed), cell.row, cell.preset, str(cell.seed))
+        names = (labels.get(cell, ""), cell.task, str(cell.split_seed), cell.row_and_name, cell.preset, str(cell.seed))
         table.add_row(str(number), *map(Text, (*names, _text(own))))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
@@ -84,8 +84,8 @@ def show_matrix(output: Output, folders: Folders, seen: Mapping[Cell, Seen]) -> 
         what += f", preset {group[2]}, profile {group[3]}" if len(scales) > 1 else ""
         what += f": AP {' / '.join(names)}" if names else ""
         table = Table(escape(what), *(f"seed {seed}" for seed in seeds))
-        for row in dict.fromkeys(cell.row for cell in own):
-            states = {cell.seed: _text(one) for cell, one in own.items() if cell.row == row}
+        for row in dict.fromkeys(cell.row_and_name for cell in own):
+            states = {cell.seed: _text(one) for cell, one in own.items() if cell.row_and_name == row}
             table.add_row(Text(row), *(Text(states.get(seed, "")) for seed in seeds))
         console.print(table)
     _tell_failed(output, seen)

@@ -84,4 +84,4 @@ def place_of(record: RunRecord) -> str:
         UsageFault: a name in it could not be a folder.
     """
     names = (record.task, record.split_seed, record.method, record.variant, record.preset, record.profile, record.seed)
-    return runs.run_folder(Path(), *names).relative_to("runs").as_posix()
+    return runs.run_folder(Path(), *names, record.name).relative_to("runs").as_posix()

@@ -60,6 +60,8 @@ class RunRecord:
             chosen on the images that are scored, so it is no result of its own. "column" that it was chosen by,
             "model", "iteration", "images" that were scored and "of" how many, "ap" as above, "evaluations" it was
             chosen from. Empty where there was none.
+        name: what tells the run from others of its method and scale: the user's ``--name``, or the settings that differ
+            from the preset; part of the folder. Older records have none, whatever their settings.
     """
 
     schema: int = 1
@@ -89,3 +91,4 @@ class RunRecord:
     backbone: dict[str, Any] = field(default_factory=dict)
     exif: dict[str, str] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    name: str = ""

@@ -7,7 +7,7 @@ one carries keys that are passed over. Both keep loading (one file of each schem
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.whole_files import make_folder, write_bytes
 from cissod_bench.records.older_records import brought_up_to_date
-from cissod_bench.records.record import RunRecord
+from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 
 RECORD = "run.json"
 LOG = "log.jsonl"
@@ -55,9 +55,19 @@ class Run:
 
 
 def run_folder(
-    work_dir: Path, task: str, split_seed: int, method: str, variant: str, preset: str, profile: str, seed: int
+    work_dir: Path,
+    task: str,
+    split_seed: int,
+    method: str,
+    variant: str,
+    preset: str,
+    profile: str,
+    seed: int,
+    name: str = "",
 ) -> Path:
-    """Return ``work_dir/runs/<task>/split<k>/<method>[+variant]/<preset>-<profile>/seed<k>``; nothing is created.
+    """Return ``work_dir/runs/<task>/split<k>/<method>[+variant]/<preset>-<profile>[+name]/seed<k>``.
+
+    Nothing is created.
 
     Args:
         work_dir: what ``--work-dir`` names.
@@ -68,19 +78,40 @@ def run_folder(
         preset: scale of the training ("full", "photo", "mini", "smoke").
         profile: where its constants come from ("default", "paper", "official").
         seed: seed of the training, >= 0.
+        name: as in `RunRecord`.
 
     Raises:
         UsageFault: a name would leave its place in the tree (a slash, a leading dot, a control character).
     """
     named = method if not variant else f"{method}+{variant}"
-    for part in (task, named, f"{preset}-{profile}"):
+    scale = f"{preset}-{profile}+{name}" if name else f"{preset}-{profile}"
+    for part in (task, named, scale):
         if not part or part.startswith(".") or has_control(part) or "/" in part or "\\" in part:
             raise UsageFault(
                 f"The name {part!r} cannot be a folder: it is empty, starts with a dot, or holds a slash or a control "
                 "character.",
                 remedy="rename the task's or the method's file; its name becomes the folder's",
             )
-    return work_dir / "runs" / task / f"split{split_seed}" / named / f"{preset}-{profile}" / f"seed{seed}"
+    return work_dir / "runs" / task / f"split{split_seed}" / named / scale / f"seed{seed}"
+
+
+def folder_in_use(folder: Path, older: Path, settings: Mapping[str, Any]) -> Path:
+    """Return where a run lies: an older folder, if it holds the run from before its settings were part of the name.
+
+    Args:
+        folder: its place.
+        older: the place without a name.
+        settings: the run's, resolved, as plain JSON.
+    """
+    if folder == older or (folder / RECORD).exists() or not (older / RECORD).exists():
+        return folder
+    try:
+        record = read_record(older)
+    except DataFault:
+        return folder
+    compared = settings.keys() & record.settings.keys() - FREE_SETTINGS
+    same = record.settings and all(record.settings[name] == settings[name] for name in compared)
+    return older if same and not record.name else folder
 
 
 def _plain(value: Any) -> Any:
@@ -160,6 +191,7 @@ def _order(run: Run) -> tuple[Any, ...]:
         record.variant,
         record.preset,
         record.profile,
+        record.name,
         record.seed,
         str(run.folder),
     )

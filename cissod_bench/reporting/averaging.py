@@ -66,17 +66,23 @@ def departing(record: RunRecord) -> str:
 
 
 def marks(runs: Sequence[Run]) -> dict[Run, str]:
-    """Return run -> a number where its method was run with several settings on its split, else "".
+    """Return run -> what tells it from other runs of its method on its split: its name, or a number, or both, or "".
 
-    The numbers count from 1 in an order that depends on the settings alone.
+    Runs have a name where the user gave one or changed settings. Runs of one name, or of none, that differ in settings
+    all the same are numbered from 1, in an order that depends on the settings alone.
     """
     settings = [departing(run.record) for run in runs]
-    places = [_place(run.record) for run in runs]
+    places = [(*_place(run.record), run.record.name) for run in runs]
     choices: dict[tuple[str, ...], set[str]] = {}
     for place, text in zip(places, settings, strict=True):
         choices.setdefault(place, set()).add(text)
+    numbers = {
+        (place, text): str(number) if len(texts) > 1 else ""
+        for place, texts in choices.items()
+        for number, text in enumerate(sorted(texts), 1)
+    }
     return {
-        run: "" if len(choices[place]) == 1 else str(sorted(choices[place]).index(text) + 1)
+        run: " ".join(filter(None, (run.record.name, numbers[place, text])))
         for run, place, text in zip(runs, places, settings, strict=True)
     }
 
@@ -91,7 +97,7 @@ def newest(runs: Iterable[Run]) -> list[Run]:
     kept: dict[tuple[object, ...], Run] = {}
     for run in sorted(runs, key=lambda run: run.record.created):
         record = run.record
-        kept[(scale(record), _place(record), record.seed, departing(record))] = run
+        kept[(scale(record), _place(record), record.name, record.seed, departing(record))] = run
     return list(kept.values())
 
 

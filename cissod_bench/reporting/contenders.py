@@ -52,21 +52,20 @@ class Side:
 
 
 def sides_of(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
-    """Return the methods in the paper's order, references last; several settings of one method are numbered.
+    """Return the methods in the paper's order, references last; several settings of one method are named or numbered.
 
     Args:
         runs: of one task at one scale, no variants, a run once.
         methods: what the catalogue lists, for titles.
     """
-    together: dict[tuple[str, str], list[Run]] = {}
+    together: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        together.setdefault((run.record.method, departing(run.record)), []).append(run)
+        together.setdefault((run.record.method, run.record.name, departing(run.record)), []).append(run)
     sides = []
-    for method, settings in sorted(
-        together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), key[1])
-    ):
-        same = sorted(key for key in together if key[0] == method)
-        mark = str(same.index((method, settings)) + 1) if len(same) > 1 else ""
+    for key in sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), *key[1:])):
+        method, name, _ = key
+        same = sorted(other for other in together if other[:2] == key[:2])
+        mark = " ".join(filter(None, (name, str(same.index(key) + 1) if len(same) > 1 else "")))
         title = method_title(methods, method) + (f" [{mark}]" if mark else "")
-        sides.append(Side(method, mark, title, together[method, settings]))
+        sides.append(Side(method, mark, title, together[key]))
     return sides

@@ -37,6 +37,7 @@ def mark_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str
         f"{title}: {text}." if len(texts) == 1 else f"{title} on {' and '.join(where)}: {text}."
         for title, texts in sorted(words_of.items())
         for text, where in texts.items()
+        if text  # a run with a name, and no other to differ from
     ]
 
 

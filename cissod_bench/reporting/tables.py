@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -72,7 +72,7 @@ class Row:
     Attributes:
         method: its name.
         variant: its variant, "" for the method as it stands.
-        mark: a number where rows differ in their settings only (a note says in which), else "".
+        mark: a name or a number where rows differ in their settings only (a note says in which), else "".
         title: as printed.
         competitor: False for the reference rows, which stand apart and are never the best.
         checks: check marks of the parts that are on, below ``Table.heads``.
@@ -256,6 +256,14 @@ class Table:
     def in_paper(self, row: Row) -> bool:
         """Return whether the paper prints any cell of a row."""
         return any(self.cell(row, block, column).paper is not None for block in self.blocks for column in block.columns)
+
+    def with_numbers(self) -> Table:
+        """Return the table without the rows that nothing ran for and the paper prints nothing of, and their notes."""
+        run = {row for row in self.rows if any(self.seeds(row, block) for block in self.blocks)}
+        idle = [row for row in self.rows if row not in run and not self.in_paper(row)]
+        about = tuple(f"{row.title}: " for row in idle)
+        notes = tuple(note for note in self.notes if not (about and note.startswith(about)))
+        return replace(self, rows=tuple(row for row in self.rows if row not in idle), notes=notes)
 
     @property
     def has_spread(self) -> bool:

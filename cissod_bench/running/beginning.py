@@ -87,7 +87,7 @@ def _check_same_run(plan: Plan, record: RunRecord) -> None:
     if changed:
         raise UsageFault(
             f"{plan.folder} holds a run with other settings ({', '.join(changed)}).",
-            remedy="repeat the settings of the first start, or pass another --work-dir",
+            remedy="repeat the settings of the first start, or pass another --name",
         )
 
 
@@ -103,6 +103,7 @@ def _new_record(plan: Plan) -> RunRecord:
         profile=plan.profile,
         split_seed=plan.split_seed,
         seed=plan.seed,
+        name=plan.name,
         split_sha256=plan.split_sha256,
         status="running",
         groups=plan.groups,

@@ -17,7 +17,8 @@ from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
 from cissod_bench.records.older_records import as_first_written
 from cissod_bench.records.record import FREE_SETTINGS
-from cissod_bench.records.run_folder import run_folder
+from cissod_bench.records.run_folder import folder_in_use, run_folder
+from cissod_bench.records.run_names import check_name, name_of_settings
 from cissod_bench.running.trackers import check_installed
 from cissod_bench.split_folders import ensure as tasks
 from cissod_bench.splitting.manifest import Manifest
@@ -38,6 +39,7 @@ class Plan:
         folder: the run's folder.
         command: the command line.
         data_root: where data sets lie; links of images may lead anywhere within it.
+        name: as in `RunRecord`.
     """
 
     task: Task
@@ -55,6 +57,7 @@ class Plan:
     folder: Path
     command: tuple[str, ...] = ()
     data_root: Path | None = None
+    name: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -130,6 +133,7 @@ def make_plan(
     split_seed: int = 0,
     seed: int = 0,
     changes: Sequence[str] = (),
+    name: str = "",
     command: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
@@ -146,6 +150,7 @@ def make_plan(
         split_seed: seed of the draw.
         seed: seed of the training.
         changes: ``key=value`` changes of settings.
+        name: what the user calls the run; "" takes the settings that differ from the preset.
         command: the command line, for the record.
         say: takes lines for the user.
 
@@ -158,6 +163,8 @@ def make_plan(
     preset_name = preset_name_of(task, preset_name)
     require_profile(profile)
     settings = resolved(task, preset_name, changes)
+    names = (task.name, split_seed, method.name, variant, preset_name, profile, seed)
+    folder, name = _place(work_dir, names, name or run_name(task, preset_name, settings), settings, given=bool(name))
     check_installed(settings)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.lies_in_work:  # before a large split is drawn for nothing
@@ -178,10 +185,32 @@ def make_plan(
         manifest=drawn.manifest,
         val=tasks.input_path(task, "val", root),
         images=image_folders(task, root),
-        folder=run_folder(work_dir, task.name, split_seed, method.name, variant, preset_name, profile, seed),
+        folder=folder,
+        name=name,
         command=tuple(command),
         data_root=data_root,
     )
+
+
+def run_name(task: Task, preset_name: str, settings: Settings) -> str:
+    """Return what a run is called by the settings in which it differs from its preset, "" where it does in none."""
+    return name_of_settings(asdict(settings), asdict(resolved(task, preset_name)))
+
+
+def _place(
+    work_dir: Path, names: tuple[str, int, str, str, str, str, int], name: str, settings: Settings, *, given: bool
+) -> tuple[Path, str]:
+    """Return a run's folder and its name, "" where it was begun before settings were part of the folder's name.
+
+    Raises:
+        UsageFault: a name could be no folder's.
+    """
+    if given:
+        check_name(name)
+    folder, older = run_folder(work_dir, *names, name), run_folder(work_dir, *names)
+    if given or folder_in_use(folder, older, json.loads(json.dumps(asdict(settings)))) == folder:
+        return folder, name
+    return older, ""
 
 
 def _require_hidden(method: Method, manifest: Manifest) -> None:

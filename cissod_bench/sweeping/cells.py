@@ -20,12 +20,13 @@ from cissod_bench.errors import DataFault, unknown_name
 from cissod_bench.launching.slurm import Job
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
+from cissod_bench.records.run_names import check_name, name_of_settings
 from cissod_bench.splitting.manifest import split_folder
 from cissod_bench.splitting.task import Task
 from cissod_bench.sweeping.claims import worked_on
 
 FAILURE = "failure.json"
-IDENTITY = ("task", "method", "variant", "preset", "profile", "split_seed", "seed")
+IDENTITY = ("task", "method", "variant", "preset", "profile", "split_seed", "seed", "name")
 """What names a run: fields of a `Cell` and of a `RunRecord`."""
 
 
@@ -40,6 +41,8 @@ class Cell:
         file: the method's Python file, "" where it has a name in the catalogue.
         changes: ``key=value`` changes of settings.
         settings: resolved, as plain JSON.
+        name: as in `RunRecord`.
+        named_by_user: whether ``name`` is the user's; else it follows from the settings.
     """
 
     task: str
@@ -53,6 +56,8 @@ class Cell:
     file: str = ""
     changes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    name: str = ""
+    named_by_user: bool = False
 
     @property
     def row(self) -> str:
@@ -62,18 +67,32 @@ class Cell:
     @property
     def title(self) -> str:
         """What a line about the cell calls it."""
-        return f"{self.row} on {self.task}, split seed {self.split_seed}, seed {self.seed}"
+        return f"{self.row_and_name} on {self.task}, split seed {self.split_seed}, seed {self.seed}"
+
+    @property
+    def row_and_name(self) -> str:
+        """The method and what tells its runs apart: ``ours [lr=0.02]``."""
+        return f"{self.row} [{self.name}]" if self.name else self.row
 
     @property
     def place(self) -> Path:
         """The run's folder below ``runs/``."""
+        return self._folder(self.name)
+
+    @property
+    def older_place(self) -> Path:
+        """Where a run of these settings may lie that was begun before they were part of the folder's name."""
+        return self.place if self.named_by_user else self._folder("")
+
+    def _folder(self, name: str) -> Path:
         names = (self.task, self.split_seed, self.method, self.variant, self.preset, self.profile, self.seed)
-        return runs.run_folder(Path(), *names).relative_to("runs")
+        return runs.run_folder(Path(), *names, name).relative_to("runs")
 
     def words(self) -> list[str]:
         """Return the command line of the run, without its folders, which it takes from the environment."""
         words = ["run", "--method", self.file or self.method, "--task", self.named, "--preset", self.preset]
         words += ["--variant", self.variant] * bool(self.variant)
+        words += ["--name", self.name] * self.named_by_user
         words += ["--profile", self.profile, "--split-seed", str(self.split_seed), "--seed", str(self.seed)]
         return words + [word for change in self.changes for word in ("--set", change)]
 
@@ -97,10 +116,12 @@ def _variants(entry: Entry, named: str, wanted: str) -> Mapping[str, Any]:
     return literal if wanted in literal else find_method(named).variants
 
 
-def _settings(task: Task, preset_name: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Return the settings a run resolves to, as its record holds them."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(resolved(task, preset_name, changes))))
-    return plain
+def _settings(task: Task, preset_name: str, changes: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return the settings a run resolves to, as its record holds them, and what it is called by them."""
+    settings = asdict(resolved(task, preset_name, changes))
+    name = name_of_settings(settings, asdict(resolved(task, preset_name)))
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain, name
 
 
 def cells_of(
@@ -112,6 +133,7 @@ def cells_of(
     preset_name: str | None = None,
     profile: str = "default",
     changes: Sequence[str] = (),
+    name: str = "",
 ) -> list[Cell]:
     """Return every combination once, seed by seed, so that a table has all its rows before it has all its seeds.
 
@@ -123,11 +145,14 @@ def cells_of(
         preset_name: scale; None takes the task's own.
         profile: where constants come from.
         changes: ``key=value`` changes of settings.
+        name: what the user calls the runs; "" takes the settings that differ from the preset.
 
     Raises:
         UsageFault: a name or a setting does not exist; before anything runs.
     """
     require_profile(profile)
+    if name:
+        check_name(name)
     named = [(name, find_task(name)) for name in tasks]
     methods_named = [_method_and_variant(text) for text in methods]
     scales = [preset_name_of(task, preset_name) for _, task in named]
@@ -135,7 +160,7 @@ def cells_of(
     cells = [
         Cell(
             task=task.name,
-            named=name,
+            named=text,
             method=method,
             variant=variant,
             preset=scale,
@@ -145,10 +170,12 @@ def cells_of(
             file=file,
             changes=tuple(changes),
             settings=resolved_settings,
+            name=name or by_settings,
+            named_by_user=bool(name),
         )
         for split_seed in split_seeds
         for seed in seeds
-        for (name, task), scale, resolved_settings in zip(named, scales, settings, strict=True)
+        for (text, task), scale, (resolved_settings, by_settings) in zip(named, scales, settings, strict=True)
         for method, variant, file in methods_named
     ]
     return list({cell.place: cell for cell in cells}.values())
@@ -198,11 +225,11 @@ class Folders:
 
     def run(self, cell: Cell) -> Path:
         """Return the run's folder."""
-        return self.work_dir / "runs" / cell.place
+        return _in_use(self.work_dir / "runs", cell)
 
     def kept(self, cell: Cell) -> Path | None:
         """Return the folder of its kept record."""
-        return None if self.results is None else self.results / cell.place
+        return None if self.results is None else _in_use(self.results, cell)
 
     def look(self, cell: Cell) -> Seen:
         """Return a cell's state, a process at work included."""
@@ -248,11 +275,13 @@ class Folders:
     def _broken_rule(self, cell: Cell, folder: Path, record: RunRecord) -> str:
         """Return why a finished record is not the cell's, or ""."""
         for name in IDENTITY:
+            if name == "name" and not record.name and not cell.named_by_user:
+                continue  # from before settings were part of the name; they are compared below
             if getattr(record, name) != getattr(cell, name):
                 return f"{folder} holds a run with {name} {getattr(record, name)!r}; wanted is {getattr(cell, name)!r}"
         compared = cell.settings.keys() & record.settings.keys() - FREE_SETTINGS
         changed = sorted(name for name in compared if record.settings[name] != cell.settings[name])
-        remedy = "move it elsewhere, or repeat the sweep with its settings or another --work-dir or --results"
+        remedy = "move it elsewhere, or repeat the sweep with its settings or another --name, --work-dir or --results"
         if changed:
             return f"{folder} holds a finished run with other settings ({', '.join(changed)}): {remedy}"
         drawn = self._split_sha256(cell)
@@ -266,6 +295,10 @@ class Folders:
         with suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads(manifest.read_bytes())["split_sha256"])
         return None
+
+
+def _in_use(root: Path, cell: Cell) -> Path:
+    return runs.folder_in_use(root / cell.place, root / cell.older_place, cell.settings)
 
 
 def _failure(folder: Path) -> str | None:

@@ -47,6 +47,7 @@ class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         preset: scale; None takes "mini" for toy tasks and "full" else.
         profile: where constants come from.
         settings: changes of settings, of their types.
+        name: part of the runs' folders; "" takes the settings that were changed.
         unlabelled_percent: share of the images outside D_l that enters D_u where the split is not drawn yet; None takes
             the task's own.
     """
@@ -59,6 +60,7 @@ class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     preset: str | None = None
     profile: str = "default"
     settings: dict[str, bool | int | float | str | list[int | float]] = msgspec.field(default_factory=dict)
+    name: str = ""
     unlabelled_percent: Percent | None = None
 
 
@@ -104,7 +106,7 @@ def read_queue(path: Path) -> Queue:
             if (there.settings, there.file) != (cell.settings, cell.file):
                 raise place.refusal(
                     f"{cell.title} has another file or other settings than in {first}; both would be one run's folder.",
-                    remedy="give both rows the same settings, or one of them a queue file and a --work-dir of its own",
+                    remedy='give both rows the same settings, or each a name of its own: name = "wide"',
                 )
             labels.setdefault(there, own.label)
     percents = {draw: percent for draw, (percent, _) in draws.items() if percent is not None}
@@ -164,6 +166,7 @@ def _cells(rows: Rows) -> list[Cell]:
         preset_name=rows.preset,
         profile=rows.profile,
         changes=[_change(name, value) for name, value in rows.settings.items()],
+        name=rows.name,
     )
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -319,3 +320,26 @@ def test_help_and_listing_load_nothing_heavy() -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_report_shows_methods_that_ran_and_all_of_them_where_that_is_asked_for(call: Call, tmp_path: Path) -> None:
+    write_runs(tmp_path / "work")
+    shown, every = call("report").out, call("report", "--all").out
+    title = "Soft Teacher"  # the method of the record
+    assert title in shown
+    assert "DeFRCN" not in shown
+    assert all(name in every for name in (title, "DeFRCN", "EQLv2"))
+
+
+def test_runs_of_two_names_stand_in_rows_of_their_own_and_in_the_list(call: Call, tmp_path: Path) -> None:
+    write_runs(tmp_path / "work")
+    record = read_record(SCHEMA1)
+    names = (record.task, 0, record.method, record.variant, record.preset, record.profile, record.seed)
+    for name in ("lr=0.02", "wide"):
+        write_record(run_folder(tmp_path / "work", *names, name), replace(record, name=name))
+    out = call("report").out
+    assert "[lr=0.02]" in out
+    assert "[wide]" in out
+    listed = {run["name"]: run["dir"] for run in json.loads(call("--json", "runs", "list").out)}
+    assert set(listed) == {"", "lr=0.02", "wide"}
+    assert listed["wide"].endswith("/smoke-default+wide/seed1")

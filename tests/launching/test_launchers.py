@@ -110,6 +110,7 @@ def test_two_processes_of_srun_are_one_run(tmp_path: Path, tiny_coco: Path) -> N
     """Each with a work folder of its own, as on two machines without a shared disk."""
     sets = [f"--set={change}" for change in (*CHANGES, "iterations=2", "generations=1")]
     words = ["run", "--task", str(tiny_coco / "tiny.toml"), "--method", "supervised", "--preset", "smoke"]
+    words += ["--name", "tiny"]
     words = [sys.executable, "-m", "cissod_bench", *words, "--data-root", str(tiny_coco), *sets]
     slurm = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
@@ -124,7 +125,7 @@ def test_two_processes_of_srun_are_one_run(tmp_path: Path, tiny_coco: Path) -> N
     ]
     told = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
-    folders = [tmp_path / str(rank) / "runs/tiny/split0/supervised/smoke-default/seed0" for rank in range(2)]
+    folders = [tmp_path / str(rank) / "runs/tiny/split0/supervised/smoke-default+tiny/seed0" for rank in range(2)]
     assert runs.read_record(folders[0]).hardware["world_size"] == 2
     assert not (folders[1] / runs.RECORD).exists()
     assert told[0][0].count("Run folder:") == 1

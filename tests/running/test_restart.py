@@ -26,7 +26,7 @@ DESTROYS = re.compile(r"--restart|\bdelete\b|\brm -|\berase\b|make clean", re.IG
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run folder of 30 iterations; the smoke preset writes a checkpoint every 5."""
-    place = tmp_path / "work/runs/tiny/split0/supervised/smoke-default/seed0"
+    place = tmp_path / "work/runs/tiny/split0/supervised/smoke-default+tiny/seed0"
     place.mkdir(parents=True)
     (place / runs.LOG).write_text('{"iteration": 30}\n')
     return place
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def words(tmp_path: Path, tiny_coco: Path, *more: str) -> list[str]:
     sets = [f"--set={change}" for change in (*CHANGES, "iterations=2", "generations=1", "workers=0")]
     task = ["--task", str(tiny_coco / "tiny.toml"), "--data-root", str(tiny_coco), "--work-dir", str(tmp_path / "work")]
-    return ["run", "--method", "supervised", "--preset", "smoke", *task, *sets, *more]
+    return ["run", "--method", "supervised", "--preset", "smoke", "--name", "tiny", *task, *sets, *more]
 
 
 @pytest.mark.parametrize("more", [[], ["--launcher", "pytorch", "--gpus", "2"]], ids=["one", "two"])

@@ -12,7 +12,7 @@ from tiny import CHANGES
 from cissod_bench.running import run
 from cissod_bench.running.plan import Plan
 
-TINY_FOLDER = "runs/tiny/split0/soft-teacher/smoke-default/seed0"
+TINY_FOLDER = "runs/tiny/split0/soft-teacher/smoke-default+tiny/seed0"
 
 
 def run_words(work: Path, data: Path, *more: str) -> list[str]:
@@ -27,6 +27,8 @@ def run_words(work: Path, data: Path, *more: str) -> list[str]:
         "soft-teacher",
         "--preset",
         "smoke",
+        "--name",
+        "tiny",
     )
     return ["run", *task, "--work-dir", str(work), *sets, *more]
 

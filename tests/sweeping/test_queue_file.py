@@ -44,6 +44,12 @@ def test_cells_stand_in_the_order_of_the_file_each_once(tmp_path: Path) -> None:
     assert queue.percents == {}
 
 
+def test_rows_with_other_settings_or_names_are_other_runs(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, OURS, OURS + "settings = { theta = 0.8 }", OURS + 'name = "x"')
+    scales = [cell.place.parts[-2] for cell in queue.cells if cell.seed == queue.cells[0].seed]
+    assert sorted(scales) == ["mini-default", "mini-default+theta=0.8", "mini-default+x"]
+
+
 def test_settings_have_the_types_of_toml_and_a_draw_its_share(tmp_path: Path) -> None:
     table = 'task = "toy"\nmethods = ["ours"]\nunlabelled_percent = 25\n'
     queue = queue_of(tmp_path, table + "settings = { theta = 0.8, strides = [4, 8, 16, 32, 64], lr = 1 }")
@@ -79,7 +85,10 @@ OURS = 'task = "toy"\nmethods = ["ours"]\n'
         ((OURS + "settings = { strides = 4 }",), "settings.strides must be a list, each"),
         ((OURS + "unlabelled_percent = 0",), "unlabelled_percent: Expected `float` > 0.0"),
         ((OURS, OURS + "unlabelled_percent = 25"), "is 25 here and the task's own in rows 1 (line 3)"),
-        ((OURS, OURS + "settings = { theta = 0.8 }"), "other settings than in rows 1 (line 3)"),
+        (
+            (OURS + 'name = "x"', OURS + 'name = "x"\nsettings = { theta = 0.8 }'),
+            "other settings than in rows 1 (line 3)",
+        ),
         (("task = ",), "is no TOML"),
         ((), "holds no table [[rows]]"),
     ],

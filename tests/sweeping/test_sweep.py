@@ -349,8 +349,8 @@ def test_a_sweep_that_is_killed_and_stopped_ends_as_if_it_had_not_been(tiny_coco
     from tiny import CHANGES
 
     sets = (*CHANGES, "iterations=16", "generations=4", "checkpoint_every=4")
-    changes = [word for change in sets for word in ("--set", change)]
-    place = Path("runs/tiny/split0/ours/smoke-default/seed1")
+    changes = ["--name", "tiny", *(word for change in sets for word in ("--set", change))]
+    place = Path("runs/tiny/split0/ours/smoke-default+tiny/seed1")
 
     def begin(command: str, work: str, *more: str) -> subprocess.Popen[str]:
         words = words_of(tiny_coco, tmp_path / work, "--method", "ours", "--seed", "1", *changes, *more)

@@ -310,8 +310,8 @@ def test_two_ranks_die_and_stop_as_one_run(
 ) -> None:
     changes = [f"--set={change}" for change in (*CHANGES, "iterations=2000", "generations=2")]
     words = ["run", "--task", str(tiny_coco / "tiny.toml"), "--method", "soft-teacher", "--preset", "smoke"]
-    words += ["--data-root", str(tiny_coco), "--work-dir", str(tmp_path), *changes]
-    log = tmp_path / "runs/tiny/split0/soft-teacher/smoke-default/seed0/log.jsonl"
+    words += ["--data-root", str(tiny_coco), "--work-dir", str(tmp_path), "--name", "tiny", *changes]
+    log = tmp_path / "runs/tiny/split0/soft-teacher/smoke-default+tiny/seed0/log.jsonl"
 
     killed = started([*words, "--launcher", "pytorch", "--gpus", "2"])
     wait_for_lines(log, 6)

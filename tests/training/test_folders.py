@@ -34,7 +34,7 @@ def stop_signals():
 run.stop_signals = stop_signals
 work = folder / todo["works"][rank]
 settings = "iterations=4", "generations=2", "checkpoint_every=100", "log_every=1", "workers=0"
-plan = tiny_plan(work, "ours", *settings)
+plan = tiny_plan(work, "ours", *settings, name="tiny")
 said, warned, fault = [], [], None
 try:
     run.execute(plan, restart=False, say=said.append, quiet=True, warn=warned.append)
@@ -43,7 +43,7 @@ except BenchError as error:
 torch.save({{"said": said, "warned": warned, "fault": fault}}, folder / f"rank{{rank}}.pth")
 distributed.stop()
 """
-PLACE = "runs/tiny/split0/ours/smoke-default/seed0"
+PLACE = "runs/tiny/split0/ours/smoke-default+tiny/seed0"
 
 
 def started(folder: Path, *works: str, stop: int = 0) -> list[dict[str, Any]]:

@@ -57,7 +57,8 @@ def annotations(path: Path) -> Any:
 
 
 def run_folder(work: Path, task: str, method: str) -> Path:
-    return work / "runs" / task / "split0" / method / "smoke-default" / "seed0"
+    scale = "smoke-default" if method == "soft-teacher" else "smoke-default+quick"
+    return work / "runs" / task / "split0" / method / scale / "seed0"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -115,7 +116,7 @@ def test_a_smoke_run_trains_predicts_and_is_scored(
 ) -> None:
     """Soft Teacher with the preset as it is, the others for a few iterations of one that is sure of something."""
     changes = () if method == "soft-teacher" else (*QUICK, *(f"{name}={SURE[task]}" for name in THRESHOLDS))
-    words = [word for change in changes for word in ("--set", change)]
+    words = ["--name", "quick"] * bool(changes) + [word for change in changes for word in ("--set", change)]
     where = ("--data-root", root, "--work-dir", work)
     answer = call("--json", "run", "--method", method, "--task", task, "--preset", "smoke", *where, *words)
     assert answer.code == 0, answer.err
