@@ -41,7 +41,7 @@ command.add_command(convert_command)
     "names",
     multiple=True,
     metavar="NAME",
-    help="A sub-task or a .toml file; repeatable. What it needs must then be there.  [default: every one]",
+    help="A sub-task or a .toml or .py file; repeatable. What it needs must then be there.  [default: every one]",
 )
 @click.option(
     "--deep", is_flag=True, help="Decode the images instead of listing their folders; takes minutes to hours."

@@ -41,7 +41,7 @@ def _draw_option(name: str) -> Callable[[F], F]:
     "names",
     multiple=True,
     metavar="NAME",
-    help="A sub-task or a .toml file; repeatable.  [default: every one whose files are there]",
+    help="A sub-task or a .toml or .py file; repeatable.  [default: every one whose files are there]",
 )
 @click.option(
     "--split-seed",

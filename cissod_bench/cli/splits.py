@@ -183,7 +183,9 @@ def plot_command(
 
 
 @command.command("import", short_help="Make a split of annotation files that others published.")
-@click.option("--task", "name", required=True, metavar="NAME", help="The sub-task they belong to, or a .toml file.")
+@click.option(
+    "--task", "name", required=True, metavar="NAME", help="The sub-task they belong to, or a .toml or .py file."
+)
 @click.option("--labelled", type=click.Path(path_type=Path), required=True, help="Annotation file of D_l.")
 @click.option("--unlabelled", type=click.Path(path_type=Path), required=True, help="Annotation file of D_u's images.")
 @click.option(
