@@ -48,6 +48,7 @@ class OwnFile(msgspec.Struct, forbid_unknown_fields=True):
         unlabelled: photographs without labels.
         val: what is scored.
         minority: names of the minority classes.
+        classes: names of the classes that count, boxes of others are left out; empty takes all.
         groups: "frequency" divides classes by the images that show them.
         bounds: the greatest number of such images of a rare and of a common class.
         source: where the data is described.
@@ -62,6 +63,7 @@ class OwnFile(msgspec.Struct, forbid_unknown_fields=True):
     unlabelled: Photographs
     val: Source
     minority: list[str] = []
+    classes: list[str] = []
     groups: GroupsKey | None = None
     bounds: Bounds | None = None
     source: str = "user's data"
@@ -183,6 +185,7 @@ def _parts(path: Path, described: OwnFile) -> OwnParts:
         files=place("unlabelled.files", photographs.files) if photographs.files else "",
         val=labelled("val", described.val),
         exif=described.exif,
+        classes=tuple(described.classes),
     )
 
 

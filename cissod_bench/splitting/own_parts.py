@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class OwnParts:
             that lie in the folders.
         val: what is scored.
         exif: how sizes are measured that no record states.
+        classes: names of the classes that count; boxes of others are left out. Empty takes all.
     """
 
     labelled: LabelledPart
@@ -80,6 +81,7 @@ class OwnParts:
     val: LabelledPart
     files: str = ""
     exif: Literal["apply", "ignore", "auto"] = "auto"
+    classes: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -171,7 +173,7 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
         for role, part in (("train", parts.labelled), ("val", parts.val))
     }
     labelled_images, val_images = read["train"].images, read["val"].images
-    labelled, val = _joined(read["train"], read["val"])
+    labelled, val = _joined(read["train"], read["val"], parts.classes)
     left_out: Counter[str] = Counter()
     own = [photograph(labelled_images, name).path for name in _names(labelled)]
     scored = [photograph(val_images, name).path for name in _names(val)]
@@ -232,14 +234,21 @@ def _measure(path: Path, folder: Path, records: Sequence[dict[str, Any]], exif: 
         record["width"], record["height"] = size
 
 
-def _joined(labelled: Labelled, val: Labelled) -> tuple[Content, Content]:
-    """Return both contents with the same classes, joined by name.
+def _joined(labelled: Labelled, val: Labelled, classes: Collection[str]) -> tuple[Content, Content]:
+    """Return both contents with the same classes, joined by name; of those that count, where they are named.
 
     Raises:
-        DataFault: the scored images show a class that the labelled source does not name.
+        DataFault: the scored images show a class that the labelled source does not name, or a class that is to count
+            is named by neither.
     """
     contents, report = join_classes({"labelled": labelled, "val": val})
     named = report.objects["labelled"]
+    if classes:
+        if unknown := [name for name in classes if name not in report.numbers]:
+            message = f"There is no class {unknown[0]!r} in {labelled.source} or {val.source}"
+            has = ", ".join(map(repr, report.numbers))
+            raise DataFault(f"{message}; there is {has}.", remedy="correct classes in the task file")
+        return _only(contents["labelled"], classes), _only(contents["val"], classes)
     strange = [name for name, count in report.objects["val"].items() if count and name not in named]
     if strange:
         alike = [f"{first!r} and {second!r}" for first, second in report.unlike if {first, second} & set(strange)]
@@ -248,9 +257,18 @@ def _joined(labelled: Labelled, val: Labelled) -> tuple[Content, Content]:
         raise DataFault(
             f"{val.source}: {len(strange)} of its classes with boxes are none of {labelled.source}: {names}. That has "
             f"{', '.join(map(repr, named))}.{hint}",
-            remedy="give a class the same name in both, or name it in the labelled source, too, if nobody labelled it",
+            remedy="give a class the same name in both, or name those that count in the task file, above all tables: "
+            f"classes = [{', '.join(json.dumps(name) for name in named)}]",
         )
     return contents["labelled"], contents["val"]
+
+
+def _only(content: Content, classes: Collection[str]) -> Content:
+    """Return a content without the boxes and the names of other classes."""
+    categories = [record for record in content["categories"] if record["name"] in classes]
+    kept = {record["id"] for record in categories}
+    boxes = [box for box in content["annotations"] if box["category_id"] in kept]
+    return {**content, "categories": categories, "annotations": boxes}
 
 
 def _unlabelled(

@@ -193,6 +193,27 @@ def test_a_scored_class_that_nobody_labelled_is_named(own: Path) -> None:
         split_of(own)
 
 
+def test_classes_that_count_may_be_named_and_boxes_of_others_are_left_out(own: Path) -> None:
+    content = read(own.parent / "val.json")
+    content["categories"][0]["name"] = "puffin"  # scored, and nobody labelled one
+    write(own.parent / "val.json", content)
+    with pytest.raises(DataFault) as fault:
+        split_of(own)
+    assert 'classes = ["circle", "square", "heart", "arrow"]' in str(fault.value.remedy)
+    change(own, "minority = ", 'classes = ["heart", "arrow", "square"]\nminority = ')
+    split = split_of(own)
+    assert split.manifest.groups == {"maj": ["square"], "min": ["heart", "arrow"]}
+    source = read(own.parent / "labelled.json")
+    kept = {record["id"] for record in source["categories"] if record["name"] != "circle"}
+    assert split.manifest.boxes.labelled == sum(box["category_id"] in kept for box in source["annotations"])
+    assert split.manifest.counts["labelled"] == 12
+    change(own, '"square"]', '"squid"]')
+    with pytest.raises(
+        DataFault, match=r"There is no class 'squid' in .*labelled\.json or .*val\.json; there is 'circle'"
+    ):
+        split_of(own)
+
+
 FORMATS = {
     "coco": (
         'annotations = "coco/train.json"\nimages = "coco/images"',
