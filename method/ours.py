@@ -23,6 +23,7 @@ from .balance import Balance, Branch
 from .crs import ClassRebalancing
 from .labelmatch import LabelMatch
 from .profiles import Profile, Thresholds, departures, profile_for
+from .short_runs import focal_threshold
 
 Module: TypeAlias = Literal["crs", "gbt", "gbr"]
 State: TypeAlias = Balance | gbt.RunningScores | LabelMatch
@@ -120,9 +121,11 @@ class Ours(Parts):
         if switches.beta is not None:
             profile = replace(profile, gbr=replace(profile.gbr, beta=switches.beta))
         choice = resolve(switches, profile, settings.theta)
+        self.gamma = profile.gbr.focal_gamma if choice.focal else 0.0
+        self.stated_theta = choice.theta
+        choice = replace(choice, theta=focal_threshold(choice.theta, self.gamma, facts.iterations))
         super().__init__(len(facts.classes), choice.theta)
         self.profile, self.choice = profile, choice
-        self.gamma = self.profile.gbr.focal_gamma if choice.focal else 0.0
         self.threshold_low = settings.initial_threshold if self.profile.gbt.bounded_below else 0.0
         self.threshold_start = self.profile.gbt.warmup * facts.iterations
         self.balance = self._balance(facts) if choice.balanced else None
@@ -172,7 +175,8 @@ class Ours(Parts):
 
     def departures(self) -> dict[str, list[Any]]:
         """Return the constants that are not the paper's."""
-        return departures(self.profile)
+        theta = [self.stated_theta, self.choice.theta]
+        return {**departures(self.profile), **({"theta": theta} if theta[0] != theta[1] else {})}
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context

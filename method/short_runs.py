@@ -2,9 +2,16 @@
 
 A moving average over 2000 iterations would never leave its start in a run of 700. But shortened in proportion it would
 span seven, and the class weights would jump with single batches: no window falls below about 100 iterations.
+
+A threshold on scores means a probability, and under the focal loss a score is less than the probability it stands for.
+A detector that has learned D_l by heart scores near 1 in any case; one that was trained for minutes does not.
 """
 
 from __future__ import annotations
+
+import math
+
+from scipy.optimize import brentq
 
 PAPER_ITERATIONS = 180_000  # Sec. 4.2; MS-COCO -> Objects365 has twice as many with the same constants
 LEAST_WINDOW = 100  # iterations (or detections, for averages over detections)
@@ -46,3 +53,39 @@ def raised_rate(rate: float, momentum: float, coefficient: float, channels: int,
     if share == 1:
         return rate
     return min(rate / share, channels * (1 - momentum) / (2 * coefficient * LEAST_WINDOW))
+
+
+def probability_of(score: float, gamma: float) -> float:
+    """Return the probability of a class at which the focal loss is least, on the mean, with this score.
+
+    Of two classes, with h(p) = (1 - p)^gamma / p - gamma (1 - p)^(gamma - 1) ln p, the slope of the loss:
+    h(1 - s) / (h(s) + h(1 - s)) (Charoenphakdee et al., "On Focal Loss for Class-Posterior Probability Estimation",
+    CVPR 2021). It is s itself where gamma is 0, and above s for s > .5 else.
+
+    Args:
+        score: s, in (0, 1).
+        gamma: focusing parameter, >= 0.
+    """
+    own, other = _slope(score, gamma), _slope(1 - score, gamma)
+    return other / (own + other)
+
+
+def _slope(p: float, gamma: float) -> float:
+    return float((1 - p) ** gamma / p - gamma * (1 - p) ** (gamma - 1) * math.log(p))
+
+
+def focal_threshold(theta: float, gamma: float, iterations: int) -> float:
+    """Return the threshold on scores that a threshold theta on probabilities becomes: .9 is .774 for gamma = 1.
+
+    In a run of T >= 180 000 it is theta, as in the paper; in between it moves in proportion to T.
+
+    Args:
+        theta: in [0, 1].
+        gamma: focusing parameter of the loss that the scores were learned with, >= 0.
+        iterations: T.
+    """
+    share = share_of_paper(iterations)
+    if gamma == 0 or share == 1 or not 0 < theta < 1:
+        return theta
+    score = float(brentq(lambda s: probability_of(s, gamma) - theta, 1e-9, 1 - 1e-9))
+    return share * theta + (1 - share) * score

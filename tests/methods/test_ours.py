@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from ours_parts import choice, iterate, ours
@@ -134,6 +135,34 @@ def test_long_runs_keep_the_constants() -> None:
     assert short_runs.shortened_count(1000, 360_000) == 1000
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("theta", [0.5, 0.6, 0.75, 0.9, 0.99])
+def test_a_threshold_of_a_short_run_is_the_score_at_which_the_expected_focal_loss_is_least(
+    theta: float, gamma: float
+) -> None:
+    scores = np.linspace(0.0005, 0.9995, 9_991)
+    expected = -theta * (1 - scores) ** gamma * np.log(scores) - (1 - theta) * scores**gamma * np.log(1 - scores)
+    assert short_runs.focal_threshold(theta, gamma, 1) == pytest.approx(scores[expected.argmin()], abs=2e-4)
+
+
+def test_thresholds_are_the_papers_in_long_runs_under_cross_entropy_and_at_the_ends() -> None:
+    assert short_runs.focal_threshold(0.9, 1.0, 180_000) == 0.9
+    assert short_runs.focal_threshold(0.9, 1.0, 360_000) == 0.9
+    assert short_runs.focal_threshold(0.9, 0.0, 900) == 0.9
+    assert [short_runs.focal_threshold(end, 1.0, 900) for end in (0.0, 1.0)] == [0.0, 1.0]
+    half = short_runs.focal_threshold(0.9, 1.0, 90_000)
+    assert half == pytest.approx((0.9 + short_runs.focal_threshold(0.9, 1.0, 1)) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "used"), [("", 0.775), ("fl", 0.775), ("gbt", 0.9), ("crs+gbt", 0.9), ("theta-0.5", 0.5)]
+)
+def test_only_rows_with_the_focal_loss_lower_theta_in_short_runs_and_say_so(variant: str, used: float) -> None:
+    parts = Ours(facts(iterations=900, variant=METHOD.variants.get(variant, {})))
+    assert parts.theta_fixed.tolist() == pytest.approx([used] * 4, abs=1e-3)
+    assert parts.departures().get("theta") == (None if used in (0.9, 0.5) else [0.9, pytest.approx(used, abs=1e-3)])
+
+
 def test_every_departure_from_the_paper_is_named_and_can_be_written_to_json() -> None:
     found = Ours(facts(iterations=700)).departures()
     assert found["gbr.matrix_momentum"] == [0.9995, pytest.approx(0.99)]
@@ -229,9 +258,10 @@ def test_thresholds_are_fixed_during_the_warmup_and_follow_weights_and_scores_af
     assert parts.scores is not None
     parts.balance.logits = torch.tensor([-1.0, 0.0, 0.2, 1.0, 0.0], dtype=torch.float64)
     parts.scores.scores = torch.tensor([0.4, 0.3, 0.3, 0.2], dtype=torch.float64)
-    assert parts.thresholds(Context(2, 40)).tolist() == pytest.approx([0.9] * 4)  # warm-up: 2.67 iterations
+    theta = short_runs.focal_threshold(0.9, 1.0, 40)
+    assert parts.thresholds(Context(2, 40)).tolist() == pytest.approx([theta] * 4)  # warm-up: 2.67 iterations
     w = 5 * parts.balance.logits.softmax(0)[:4]
-    expected = torch.minimum(0.9 / w, 0.9 * parts.scores.scores / 0.3).clamp(0.5, 0.9)
+    expected = torch.minimum(theta / w, theta * parts.scores.scores / 0.3).clamp(0.5, theta)
     torch.testing.assert_close(parts.thresholds(Context(3, 40)), expected)
 
 
