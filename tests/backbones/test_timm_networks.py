@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectors import TINY, batch, tiny_detector
-from timm_files import LITE0, NETWORK, needs_lite0, needs_timm, random_state, saved_network, settings
+from timm_files import LITE0, NETWORK, needs_lites, needs_timm, random_state, saved_network, settings
 from torch import Tensor
 
 from cissod_bench.backbones import packaged
-from cissod_bench.backbones.packaged import packaged_file
+from cissod_bench.backbones.packaged import PACKAGED, packaged_file
 from cissod_bench.backbones.pretrained import backbone_of
 from cissod_bench.backbones.timm_networks import frozen_modules, levels, network, timm
 from cissod_bench.backbones.timm_weights import load_timm, timm_look, timm_weights
@@ -29,9 +29,13 @@ from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, UsageFa
 from cissod_bench.training.loop import make_optimiser
 
 STRIDES = (8, 16, 32)
-# EfficientNet-Lite0 (Tan and Le 2019; Lite: no squeeze, ReLU6, first and last as they are): stride and kernel of the
-# first block of every stage, and its number of blocks.
-STAGES = ((1, 3, 1), (2, 3, 2), (2, 5, 2), (2, 3, 3), (1, 5, 3), (2, 5, 4), (1, 3, 1))
+# EfficientNet-Lite (Tan and Le 2019; Lite: no squeeze, ReLU6, first and last as they are): stride of the first block of
+# every stage, and each network's number of blocks in it.
+STRIDES_OF_STAGES = (1, 2, 2, 2, 1, 2, 1)
+LITES = {
+    "efficientnet-lite0": ((1, 2, 2, 3, 3, 4, 1), (40, 112, 320)),
+    "efficientnet-lite2": ((1, 3, 3, 4, 4, 5, 1), (48, 120, 352)),
+}
 
 
 def same(image: Tensor, weight: Tensor, stride: int, groups: int = 1) -> Tensor:
@@ -44,7 +48,7 @@ def same(image: Tensor, weight: Tensor, stride: int, groups: int = 1) -> Tensor:
     return F.conv2d(F.pad(image, pads), weight, stride=stride, groups=groups)
 
 
-def lite0(state: dict[str, Tensor], image: Tensor) -> list[Tensor]:
+def lite(state: dict[str, Tensor], image: Tensor, stages: Sequence[int]) -> list[Tensor]:
     """The network written out, in the names of the package's file."""
 
     def norm(value: Tensor, name: str) -> Tensor:
@@ -52,7 +56,7 @@ def lite0(state: dict[str, Tensor], image: Tensor) -> list[Tensor]:
         return F.batch_norm(value, mean, variance, state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-3)
 
     value, number, outputs = F.relu6(norm(same(image, state["_conv_stem.weight"], 2), "_bn0")), 0, []
-    for first, _kernel, blocks in STAGES:
+    for first, blocks in zip(STRIDES_OF_STAGES, stages, strict=True):
         for stride in (first, *(1 for _ in range(blocks - 1))):
             at, before = f"_blocks.{number}.", value
             if f"{at}_expand_conv.weight" in state:
@@ -63,24 +67,29 @@ def lite0(state: dict[str, Tensor], image: Tensor) -> list[Tensor]:
             value = value + before if value.shape == before.shape else value
             outputs.append(value)
             number += 1
-    return [outputs[4], outputs[10], outputs[15]]
+    ends = [sum(stages[:many]) - 1 for many in (3, 5, 7)]
+    return [outputs[end] for end in ends]
 
 
-@needs_lite0
-def test_the_packages_weights_give_the_features_of_the_network_written_out() -> None:
-    weights = timm_weights(LITE0.model, STRIDES, "package:efficientnet-lite0")
-    net = network(LITE0.model, STRIDES).eval()
-    load_timm(net, weights)
+@needs_lites
+@pytest.mark.parametrize("name", LITES)
+def test_the_packages_weights_give_the_features_of_the_network_written_out(name: str) -> None:
+    stages, channels = LITES[name]
+    model = PACKAGED[name].model
+    net = network(model, STRIDES).eval()
+    load_timm(net, timm_weights(model, STRIDES, f"package:{name}"))
     image = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
-    state = torch.load(packaged_file(LITE0), weights_only=True)
+    state = torch.load(packaged_file(PACKAGED[name]), weights_only=True)
     with torch.no_grad():
-        features, expected = net(image), lite0(state, image)
-    assert [tuple(level.shape[1:]) for level in features] == [(40, 12, 20), (112, 6, 10), (320, 3, 5)]
+        features, expected = net(image), lite(state, image, stages)
+    assert [tuple(level.shape[1:]) for level in features] == [
+        (width, side, side * 5 // 3) for width, side in zip(channels, (12, 6, 3), strict=True)
+    ]
     for own, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-4)
 
 
-@needs_lite0
+@needs_lites
 def test_preset_photo_sees_images_as_its_weights_were_trained() -> None:
     backbone = backbone_of(PHOTO)
     assert backbone is not None

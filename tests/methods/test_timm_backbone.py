@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm_files import changes, needs_lite0, needs_timm, saved_network
+from timm_files import changes, needs_lites, needs_timm, saved_network
 from tiny import tiny_training
 
 from cissod_bench.catalogue import list_methods
@@ -50,7 +50,7 @@ def test_a_run_continues_above_a_frozen_backbone_of_timm(work: Path) -> None:
         assert torch.equal(value, again.detector.state_dict()[name]), name
 
 
-@needs_lite0
+@needs_lites
 def test_preset_photo_trains_with_the_weights_of_its_package(work: Path) -> None:
     few = ("iterations=1", "generations=1", "short_side=96,96", "long_side=128", "test_short_side=96")
     training = tiny_training(work / "photo", "soft-teacher", *FEW, *few, preset_name="photo")

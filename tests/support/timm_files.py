@@ -19,9 +19,10 @@ NETWORK = "test_efficientnet"  # 82,300 weights
 LITE0 = PACKAGED["efficientnet-lite0"]
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
-needs_lite0 = pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None or importlib.util.find_spec(LITE0.module) is None,
-    reason=f"timm or {LITE0.distribution} is not installed",
+_PACKAGES = [one.module for one in PACKAGED.values() if not one.ours]
+needs_lites = pytest.mark.skipif(
+    any(importlib.util.find_spec(module) is None for module in ("timm", *_PACKAGES)),
+    reason=f"one of timm, {', '.join(_PACKAGES)} is not installed",
 )
 
 
