@@ -245,12 +245,8 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
     free = shutil.disk_usage(folder).free
     detail = f"{free / GIB:.1f} GiB free in {folder}"
     if free < SHARED_MEMORY:
-        return Check(
-            "shared memory",
-            "WARN",
-            detail,
-            "give the container more (docker run --shm-size=8g), or take --set workers=0",
-        )
+        fix = "give the container more (docker run --shm-size=8g), or take --set workers=0"
+        return Check("shared memory", "WARN", detail, fix)
     return Check("shared memory", "PASS", detail)
 
 
@@ -291,12 +287,8 @@ def check_port() -> Check:
             free.bind(("127.0.0.1", 0))
             detail = f"127.0.0.1:{free.getsockname()[1]} is free"
     except OSError as error:
-        return Check(
-            "port",
-            "FAIL",
-            f"no port of 127.0.0.1 can be bound: {error.strerror}",
-            "allow sockets on the loopback interface",
-        )
+        detail = f"no port of 127.0.0.1 can be bound: {error.strerror}"
+        return Check("port", "FAIL", detail, "allow sockets on the loopback interface")
     wanted = os.environ.get("MASTER_PORT", "")
     try:
         with socket.socket() as master:
@@ -316,12 +308,21 @@ def _cpu_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
+def _seen_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use at once: those it sees, or its container's share of them."""
+    seen, quota = _seen_cores(), _cpu_quota()
+    return seen if quota is None else max(1, min(seen, int(quota)))
+
+
 def check_cores() -> Check:
     """Check that no more threads are started than there are cores to run them."""
     # Where the number of threads is not set, torch starts one a core that it sees.
-    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    setting, quota = os.environ.get("OMP_NUM_THREADS", ""), _cpu_quota()
-    usable = seen if quota is None else max(1, min(seen, int(quota)))
+    seen, usable, quota = _seen_cores(), usable_cores(), _cpu_quota()
+    setting = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(setting) if setting.isdigit() else seen
     detail = f"{usable} cores, {threads} threads (OMP_NUM_THREADS {setting or 'not set'})"
     if usable < seen:

@@ -46,6 +46,7 @@ WINGS = (
     "figures",
     "rendering",
     "doctor",
+    "advice",
     "cli",
 )
 """Ground floor first: a wing (a package, or a module on the ground floor) imports from those before it and itself."""

@@ -24,9 +24,11 @@ COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 def command(output: Output, work_dir: Path) -> None:
     """Check the installation: python, torch, mmcv's operators, pretrained weights, versions, memory, disk, port.
 
-    Prints PASS, WARN or FAIL for each, and below the table the command that repairs what is not well. Ends with exit
-    code 4 if anything FAILs. --json prints a list of {check, status, detail, fix}.
+    Prints PASS, WARN or FAIL for each, and below the table the command that repairs what is not well. If nothing FAILs,
+    it ends with what to do next on this machine, else with exit code 4. --json prints a list of {check, status, detail,
+    fix}.
     """
+    from cissod_bench.advice import advice, machine_here
     from cissod_bench.doctor import run_checks
 
     checks = run_checks(work_dir)
@@ -39,6 +41,10 @@ def command(output: Output, work_dir: Path) -> None:
             f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.",
             remedy="the lines below the table say what repairs each; --json has them as fix",
         )
+    if output.shows:
+        output.say("Next:")
+        for line in advice(machine_here()):
+            output.say(f"  {line}")
 
 
 def _print(checks: list[Check]) -> None:
