@@ -83,7 +83,8 @@ def advice(machine: Machine) -> list[str]:
     workers = _workers(machine)
     some, everything = (_takes(runs, workers, machine) for runs in (EXAMPLE_RUNS, LEAGUE_RUNS))
     league = f"{EXAMPLE_RUNS} runs on the toy task{some}; all {LEAGUE_RUNS} of the toy leagues{everything}"
-    return [*lines, f"cissod-bench sweep --queue examples/league.toml: {league}", _full(machine.cards)]
+    more = f"; a worker is this command, started {workers} times" if workers > 1 else ""
+    return [*lines, f"cissod-bench sweep --queue examples/league.toml: {league}{more}", _full(machine.cards)]
 
 
 def _workers(machine: Machine) -> int:
@@ -96,7 +97,7 @@ def _takes(runs: int, workers: int, machine: Machine) -> str:
         return ""
     hours = runs * LEAGUE_HOURS / LEAGUE_RUNS * machine.slowness / workers
     spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
-    return f", about {spent}" + (f" with {workers} workers (start the command {workers} times)" if workers > 1 else "")
+    return f", about {spent}" + (f" with {workers} workers" if workers > 1 else "")
 
 
 def _full(cards: tuple[tuple[str, int], ...]) -> str:

@@ -29,8 +29,11 @@ def test_the_league_s_runs_and_hours_are_those_of_the_kept_records() -> None:
 def test_a_laptop_is_sent_to_the_demo_and_the_toy_league_and_told_their_time() -> None:
     demo, league, full = advice.advice(LAPTOP)
     assert demo == "cissod-bench demo: splits, two trainings and a table, about 16 minutes"
-    assert "14 runs on the toy task, about 28 minutes with 4 workers (start the command 4 times)" in league
-    assert "all 107 of the toy leagues, about 3.5 hours with 4 workers" in league
+    assert "14 runs on the toy task, about 28 minutes with 4 workers;" in league
+    assert (
+        "all 107 of the toy leagues, about 3.5 hours with 4 workers; a worker is this command, started 4 times"
+        in league
+    )
     assert full.startswith("preset full, the paper's scale, is not for this machine (no GPU is seen)")
 
 
