@@ -10,10 +10,10 @@ test quick: export PYTHONDONTWRITEBYTECODE :=
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format tables docs wheel clean
+.PHONY: help setup demo test quick check format tables docs release-check wheel clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Installs timm and the weights of preset photo with pip's --no-deps, so that neither moves torch or numpy.
 setup:  ## make .venv ready (scripts/setup.sh explains its settings)
@@ -45,6 +45,11 @@ docs: setup  ## the documentation site, in build/site
 	@$(BIN)/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c $(VENV)/constraints.txt -e ".[docs]"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+release-check: setup  ## build and look at all that a release publishes (TAG=v1.2.3 compares it with the version)
+	@$(BIN)/python -c "import twine" 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c $(VENV)/constraints.txt -e ".[release]"
+	@$(BIN)/python scripts/release_check.py $(TAG)
 
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

