@@ -13,7 +13,7 @@ FROM tools AS built
 WORKDIR /opt/cissod-bench
 COPY . .
 RUN UV_COMPILE_BYTECODE=1 make EXTRAS=train setup \
-    && rm -rf /root/.cache .venv/bin/uv .venv/bin/uvx
+    && rm -rf ~/.cache .venv/bin/uv .venv/bin/uvx
 
 FROM python:${PYTHON}-slim-bookworm
 RUN useradd --create-home --uid 1001 bench
