@@ -46,6 +46,7 @@ class GroundTruth:
         federated: None where the file was read for the metric "coco".
         sizes: float64 (I, 2), width and height of the images, NaN where the file does not state them; None where it
             states none.
+        area: float64 (N,), px², as annotated, else of the box; None where the file was read for another metric.
     """
 
     image_ids: NDArray[np.int64]
@@ -57,6 +58,7 @@ class GroundTruth:
     crowd: NDArray[np.bool_]
     federated: Federated | None = None
     sizes: NDArray[np.float64] | None = None
+    area: NDArray[np.float64] | None = None
 
     def of_images(self, image_ids: Sequence[int]) -> GroundTruth:
         """Return some of the images with their boxes, and all classes; ids that the file lacks are passed over."""
@@ -75,6 +77,7 @@ class GroundTruth:
             crowd=self.crowd[rows],
             federated=federated,
             sizes=None if self.sizes is None else self.sizes[kept],
+            area=None if self.area is None else self.area[rows],
         )
 
 

@@ -40,6 +40,7 @@ class _Annotation(msgspec.Struct, gc=False):
     category_id: Id
     bbox: Box
     iscrowd: int | bool = 0
+    area: Any = None
 
 
 class _FederatedAnnotation(_Annotation, gc=False):
@@ -129,7 +130,8 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     more = _federated(file, class_ids, columns.boxes, path) if isinstance(file, _FederatedFile) else None
     sizes = _sizes(file.images)
     _check_convention(columns.boxes[~crowd], sizes[image][~crowd], path)
-    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes)
+    area = None if federated else _areas(file.annotations, columns.boxes)
+    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes, area)
 
 
 def _decoded(raw: bytes, federated: bool) -> _AnyFile:
@@ -186,6 +188,16 @@ def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
 
     ordered = sorted(images, key=attrgetter("id"))
     return np.array([(side(image.width), side(image.height)) for image in ordered], np.float64).reshape(-1, 2)
+
+
+def _areas(annotations: Sequence[_Annotation], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the annotated areas, the box's where none is stated that makes sense, (N,): they only sort by size."""
+
+    def stated(value: Any) -> float:
+        return float(value) if isinstance(value, int | float) and value > 0 else math.nan
+
+    annotated = np.fromiter((stated(annotation.area) for annotation in annotations), np.float64, len(boxes))
+    return np.where(np.isfinite(annotated), annotated, areas(boxes))
 
 
 def _check_convention(boxes: NDArray[np.float64], sizes: NDArray[np.float64], path: Path) -> None:

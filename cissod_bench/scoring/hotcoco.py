@@ -29,6 +29,35 @@ def score_coco(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[
     return _precision(hotcoco.COCOeval(gt, gt.load_res(_rows(found)), "bbox"), max_dets)
 
 
+def evaluate_coco(
+    truth: GroundTruth, found: Detections, area_ranges: Sequence[tuple[float, float]], limits: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision (T, R, K, A, M) and recall (T, K, A, M) by COCO's rules; -1 where there is no box.
+
+    Args:
+        truth: the boxes; sizes are their annotated areas.
+        found: all detections.
+        area_ranges: least and greatest area, px², A of them.
+        limits: detections that are kept of an image and class, M of them.
+    """
+    import hotcoco
+
+    images, classes = numbered_from_one(truth)
+    area = areas(truth.boxes) if truth.area is None else truth.area
+    crowd = truth.crowd.astype(np.int64)
+    gt = hotcoco.COCO.from_arrays(
+        images, classes, truth.image + 1, truth.channel + 1, truth.boxes, area=area, iscrowd=crowd
+    )
+    scorer: Any = hotcoco.COCOeval(gt, gt.load_res(_rows(found)), "bbox")
+    params = scorer.params
+    params.area_rng, params.area_rng_lbl = [list(pair) for pair in area_ranges], list(map(str, range(len(area_ranges))))
+    params.max_dets = list(limits)
+    scorer.evaluate()
+    scorer.accumulate()
+    precision, recall = (np.asarray(scorer.eval[name], np.float64) for name in ("precision", "recall"))
+    return precision, recall
+
+
 def score_lvis(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[np.float64]:
     """Return the precision array by LVIS's federated rules (see ``engines.Precision``)."""
     import hotcoco
