@@ -44,6 +44,7 @@ WINGS = (
     "exam",
     "reporting",
     "figures",
+    "looking",
     "rendering",
     "doctor",
     "advice",

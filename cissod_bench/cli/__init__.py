@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Train a method on a sub-task, score it and write its run folder.",
     "sweep": "Run methods x tasks x seeds as a queue that can be stopped, continued and shared.",
     "report": "Collect runs into the paper's tables, in the terminal and as files.",
+    "show": "Look at the boxes of a split before training, or at what a run saw.",
     "demo": "Toy task from nothing to a table: splits, training, scores, report.",
     "evaluate": "Score a predictions file against a split's classes.",
     "predict": "Detect on photographs with a trained run: COCO results and pictures.",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cissod_bench.cli.common import Output, global_options, pass_output, work_dir_option
+from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
 
 if TYPE_CHECKING:
+    from cissod_bench.looking.at_hand import Places
     from cissod_bench.records.run_folder import Run
     from cissod_bench.reporting.tables import Report
     from cissod_bench.splitting.manifest import Manifest
@@ -32,7 +33,9 @@ _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squee
 )
 @click.option("--all-tables", is_flag=True, help="Also the paper's Tables 1-3 for which nothing ran.")
 @click.option("--all", "all_rows", is_flag=True, help="Also the methods for which nothing ran, as rows of dashes.")
+@click.option("--pictures/--no-pictures", default=True, help="Whether predictions and images are looked at.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where files go.  [default: WORK-DIR/reports]")
+@data_root_option
 @work_dir_option
 @global_options
 @pass_output
@@ -44,15 +47,22 @@ def command(
     formats: str,
     all_tables: bool,
     all_rows: bool,
+    pictures: bool,
     out: Path | None,
+    data_root: Path,
     work_dir: Path,
 ) -> None:
-    """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them."""
+    """Collect runs into the paper's tables and figures: mean ± std over seeds, the paper's numbers beside them.
+
+    Where predictions, the validation file and images are at hand, the page also shows what detectors saw: pictures,
+    types of errors, confusions.
+    """
     from dataclasses import replace
 
-    from cissod_bench.catalogue import list_reports, load_report
+    from cissod_bench.catalogue import list_reports
     from cissod_bench.errors import DataFault
     from cissod_bench.files.whole_files import write_bytes
+    from cissod_bench.looking.at_hand import Places
     from cissod_bench.records.run_folder import find_runs
     from cissod_bench.rendering.formats import RENDERERS
     from cissod_bench.reporting.tables import draw_figures
@@ -65,7 +75,8 @@ def command(
             f"{place}: there is no run to report on.", remedy="cissod-bench run --method soft-teacher --task toy"
         )
     splits = _splits(output, work_dir)
-    reports = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda report: report.order)
+    places = Places(data_root, work_dir) if pictures else None
+    reports = sorted((_built(name, met, splits, places) for name in list_reports()), key=lambda report: report.order)
     if not all_rows:
         reports = [replace(report, tables=tuple(table.with_numbers() for table in report.tables)) for report in reports]
     if all_tables:
@@ -84,6 +95,18 @@ def command(
     for line in _told(folder, list(files), any(figure.files for report in reports for figure in report.figures)):
         output.tell(line)
     output.result(_value(reports, [folder / file for file in files]))
+
+
+def _built(name: str, runs: list[Run], splits: list[Manifest], places: Places | None) -> Report:
+    """Return a report; one that looks at predictions and images is told where they lie."""
+    from inspect import signature
+
+    from cissod_bench.catalogue import load_report
+
+    build = load_report(name)
+    more = {"places": places} if "places" in signature(build).parameters else {}
+    report: Report = build(runs, splits, **more)
+    return report
 
 
 def _told(folder: Path, files: list[str], drawn: bool) -> list[str]:

@@ -317,6 +317,38 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """Pictures that belong together.
+
+    Attributes:
+        title: above them.
+        drawings: from left to right; for the page alone.
+    """
+
+    title: str
+    drawings: tuple[Drawn, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of images with boxes, which only the page shows.
+
+    Attributes:
+        title: what they show.
+        scale: preset, profile and split seed in words.
+        caption: how they were chosen, and how to read them.
+        shelves: from top to bottom.
+        legend: (variable of the style sheet, whether the stroke is dashed, text) of every mark.
+    """
+
+    title: str
+    scale: str
+    caption: str
+    shelves: tuple[Shelf, ...]
+    legend: tuple[tuple[str, bool, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Tables and figures made by one file of ``reports/``.
 
@@ -330,6 +362,7 @@ class Report:
         order: its place among the reports, ascending; the paper's own come first.
         listings: tables of other numbers than scores, below the tables.
         blank: the paper's tables that nothing ran for, shown when they are asked for.
+        galleries: pictures, below the figures.
     """
 
     name: str
@@ -341,6 +374,7 @@ class Report:
     order: int = 100
     listings: tuple[Listing, ...] = ()
     blank: tuple[Table, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
 
     @property
     def numbers(self) -> list[pd.DataFrame]:

@@ -26,9 +26,7 @@ _RANGES = (
 )
 
 
-def by_size(
-    truth: GroundTruth, found: Detections, columns: Mapping[str, Sequence[int]]
-) -> dict[str, dict[str, AP]]:
+def by_size(truth: GroundTruth, found: Detections, columns: Mapping[str, Sequence[int]]) -> dict[str, dict[str, AP]]:
     """Return measure -> column -> points, 0-100; None where the column's classes have no box of that size.
 
     Args:

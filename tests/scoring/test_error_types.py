@@ -75,7 +75,8 @@ def test_only_the_best_of_several_errors_on_a_box_is_mended(tmp_path: Path) -> N
     assert errors.kinds == ["class", "location"]
     assert errors.gained["class"]["maj"] == 100.0
     assert errors.gained["location"]["maj"] == 0.0  # it goes, for a better one lies on its box
-    assert not errors.missed.any() and len(matching.found.scores) == 2
+    assert not errors.missed.any()
+    assert len(matching.found.scores) == 2
 
 
 def test_a_box_that_any_error_could_have_found_is_not_missed(tmp_path: Path) -> None:

@@ -1,0 +1,249 @@
+"""What detectors saw: pictures of found and missed boxes, types of errors, confusions, AP by size and by boxes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from cissod_bench import catalogue
+from cissod_bench.catalogue import Entry
+from cissod_bench.errors import DataFault
+from cissod_bench.figures.class_scatter import ScatterPanel, scatter_drawing
+from cissod_bench.figures.confusion import MOST_CLASSES, confusion_drawing
+from cissod_bench.figures.drawing import safe_stem
+from cissod_bench.looking.at_hand import AtHand, Photos, Places, photos_of, run_at_hand
+from cissod_bench.looking.choice import RULE
+from cissod_bench.looking.numbers import Watched, confusion_panel, error_listing, size_listing, taken_listing
+from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, picture_of
+from cissod_bench.looking.seen import Seen, Truths, look_at
+from cissod_bench.records.run_folder import Run
+from cissod_bench.reporting.averaging import departing, scale_words, scored_model
+from cissod_bench.reporting.groups import WORDS
+from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
+from cissod_bench.reporting.tables import Figure, Gallery, Listing, Report, Shelf, Splits
+from cissod_bench.scoring.points import AP
+
+FEATURED, IMAGES, ALONE, PAIRED = 3, 6, 9, 4
+"""Methods whose pictures are shown; images of each, where there are several and where there is one; boxes of a pair."""
+
+_PAIR = ("ours", "soft-teacher")
+_CONFUSED = (
+    "Of 100 boxes of the class at the left, how many were found as it (on the diagonal), taken for another class, or "
+    "missed; IoU of at least 0.5, all training seeds together. Each run shows its best-scored detections, as many as "
+    "there are boxes to find. Lines part the groups."
+)
+_SCATTER = (
+    "A mark per class: its boxes in D_l, and its AP in points, mean over n training seeds. Classes without a box in "
+    "D_l or without an AP have none."
+)
+_PICTURES = (
+    "Training seed {seed}. Each run shows its best-scored detections, as many as there are boxes to find in all scored "
+    "images. Which images are shown depends on no result: of three, two show a box of the {group}, {rule}."
+)
+_PAIRS = (
+    "Training seed {seed}. Boxes of the {group} that one run found and the other did not: {count} in all; shown are "
+    "the first, an image each, {rule}. Dashed: the box; solid: what was detected."
+)
+
+
+@dataclass
+class _Gathered:
+    """A report in the making."""
+
+    figures: list[Figure] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def build(
+    runs: Sequence[Run],
+    splits: Splits = (),
+    methods: Mapping[str, Entry] | None = None,
+    tasks: Mapping[str, Entry] | None = None,
+    places: Places | None = None,
+) -> Report:
+    """Return what the runs of every scale, task and split saw, as far as predictions and images are at hand.
+
+    Args:
+        runs: of any state; those that are done and no variants are read.
+        splits: manifests of the splits that were found, for the boxes in D_l.
+        methods: what the catalogue lists, for titles.
+        tasks: what the catalogue lists, for titles.
+        places: where data and splits lie; None looks at no prediction and no image.
+    """
+    methods = catalogue.list_methods() if methods is None else methods
+    tasks = catalogue.list_tasks() if tasks is None else tasks
+    gathered, truths = _Gathered(), Truths()
+    for on_split, title, _, end in scored_splits(runs, tasks):
+        _scatter(gathered, on_split, splits, methods, title + end)
+        if places is not None:
+            watched = list(_watched(on_split, methods, places, truths, gathered.notes, title + end))
+            _look(gathered, watched, methods, title + end)
+    return Report(
+        "looking",
+        "What detectors saw",
+        figures=tuple(gathered.figures),
+        notes=tuple(dict.fromkeys(gathered.notes)),
+        order=8,
+        listings=tuple(gathered.listings),
+        galleries=tuple(gathered.galleries),
+    )
+
+
+def _together(runs: Sequence[Run], methods: Mapping[str, Entry]) -> Iterator[tuple[str, str, list[Run]]]:
+    """Yield method, title and runs by training seed; a method that was run with several settings is numbered."""
+    choices: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        choices.setdefault(run.record.method, {}).setdefault(departing(run.record), []).append(run)
+    for method in sorted(choices, key=method_place):
+        for number, settings in enumerate(sorted(choices[method]), start=1):
+            mark = f" [{number}]" if len(choices[method]) > 1 else ""
+            seeds = sorted(choices[method][settings], key=lambda run: run.record.seed)
+            yield method, method_title(methods, method) + mark, seeds
+
+
+def _watched(
+    runs: Sequence[Run], methods: Mapping[str, Entry], places: Places, truths: Truths, notes: list[str], title: str
+) -> Iterator[Watched]:
+    """Yield the methods whose runs can be looked at; why others cannot is noted."""
+    hands: dict[Run, AtHand | None] = {run: run_at_hand(run, places) for run in runs}
+    reasons = Counter[str]()
+    for method, name, seeds in _together(runs, methods):
+        seen = []
+        for run in seeds:
+            try:
+                looked = look_at(run, hands, truths)
+            except DataFault as fault:
+                notes.append(f"Not looked at: a run of {title}. {fault.message}")
+                continue
+            if isinstance(looked, Seen):
+                seen.append(looked)
+            else:
+                reasons[looked] += 1
+        if seen:
+            yield Watched(method, name, tuple(seen))
+    for reason, count in reasons.items():
+        notes.append(
+            f"{title}: no types of errors, confusions and pictures of {count} of {len(runs)} runs, which {reason}."
+        )
+
+
+def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str) -> None:
+    """Add what the runs of one split at one scale saw."""
+    if not watched:
+        return
+    record = watched[0].seen[0].run.record
+    scale = scale_words(record)
+    make = (error_listing, taken_listing, size_listing)
+    gathered.listings += [listing(watched, title, scale) for listing in make]
+    featured = _featured(watched, methods)
+    if sum(map(len, record.groups.values())) <= MOST_CLASSES:
+        stem = safe_stem(f"confusion_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}")
+        drawing = confusion_drawing([confusion_panel(own) for own in featured], stem)
+        name = f"What every class was taken for: {title}"
+        gathered.figures.append(Figure(name, scale, _CONFUSED, pd.DataFrame(), drawing))
+    try:
+        _pictures(gathered, featured, watched, title, scale)
+    except DataFault as fault:
+        gathered.notes.append(f"{title}: no pictures. {fault.message}")
+
+
+def _featured(watched: Sequence[Watched], methods: Mapping[str, Entry]) -> list[Watched]:
+    """Return the methods that pictures are shown of: the paper's and its baseline first, competitors before others."""
+    ordered = sorted(
+        watched,
+        key=lambda own: (own.method not in _PAIR, not is_competitor(methods, own.method), method_place(own.method)),
+    )
+    return sorted(ordered[:FEATURED], key=lambda own: method_place(own.method))
+
+
+def _pictures(
+    gathered: _Gathered, featured: Sequence[Watched], watched: Sequence[Watched], title: str, scale: str
+) -> None:
+    """Add pictures of the featured methods, and of what one of the paper's method and its baseline found alone.
+
+    Raises:
+        DataFault: an image is missing or broken.
+    """
+    hand = featured[0].seen[0].hand
+    assert hand.val is not None
+    photos = photos_of(hand, hand.val, "val")
+    views = [_view(own, own.seen[0], photos) for own in featured]
+    views[0].photos.read(0)
+    places = chosen_images(views[0], IMAGES if len(views) > 1 else ALONE)
+    group = _rarest(featured[0])
+    if len(views) > 1:
+        shelves = [Shelf(views[0].names[place], tuple(picture_of(view, place) for view in views)) for place in places]
+    else:
+        shelves = [Shelf("", tuple(picture_of(views[0], place) for place in places))]
+    seeds = ", ".join(map(str, sorted({view.seen.run.record.seed for view in views})))
+    caption = _PICTURES.format(group=group, rule=RULE, seed=seeds)
+    gathered.galleries.append(Gallery(f"Scored images: {title}", scale, caption, tuple(shelves), legend()))
+    gathered.figures += _pairs(watched, photos, title, scale)
+
+
+def _view(watched: Watched, seen: Seen, photos: Photos) -> View:
+    return View(watched.title, seen, photos)
+
+
+def _rarest(watched: Watched) -> str:
+    group = list(watched.groups)[-1]
+    return WORDS.get(group, group)
+
+
+def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str) -> Iterator[Figure]:
+    """Yield what the paper's method found and its baseline did not, and the other way round; on their first seed."""
+    sides = [next((own for own in watched if own.method == method), None) for method in _PAIR]
+    if sides[0] is None or sides[1] is None:
+        return
+    seeds = [{seen.run.record.seed: seen for seen in side.seen} for side in sides if side is not None]
+    common = sorted(set(seeds[0]) & set(seeds[1]))
+    if not common:
+        return
+    views = [_view(side, own[common[0]], photos) for side, own in zip(sides, seeds, strict=True) if side is not None]
+    for finder, other in ((views[0], views[1]), (views[1], views[0])):
+        pair = Pair(finder, other)
+        record = finder.seen.run.record
+        stem = f"pair_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}_{record.method}"
+        caption = _PAIRS.format(group=_rarest(sides[0]), count=len(pair.rows), rule=RULE, seed=common[0])
+        for picture in pair.pictures(PAIRED):
+            picture.read()  # the fault of one that is missing, before any is drawn
+        drawing = pair.drawing(PAIRED, stem) if pair.rows else None
+        yield Figure(f"{pair.title}: {title}", scale, caption, pd.DataFrame(), drawing)
+
+
+def _scatter(
+    gathered: _Gathered, runs: Sequence[Run], splits: Splits, methods: Mapping[str, Entry], title: str
+) -> None:
+    """Add AP of every class against its boxes in D_l."""
+    record = runs[0].record
+    manifest = next((split for split in splits if split.split_sha256 == record.split_sha256), None)
+    if manifest is None:
+        draw = f"cissod-bench make-splits --task {record.task} --split-seed {record.split_seed}"
+        gathered.notes.append(f"{title}: no AP against boxes in D_l, for its split is not at hand ({draw} draws it).")
+        return
+    boxes = {name: counts.boxes for name, counts in manifest.per_class.items()}
+    panels, lines = [], []
+    for method, name, seeds in _together(runs, methods):
+        values = {own: _mean([run.record.per_class.get(scored_model(run.record), {}).get(own) for run in seeds])
+                  for own in boxes}  # fmt: skip
+        panels.append(ScatterPanel(f"{name} (n = {len(seeds)})", values))
+        group_of = manifest.group_of
+        lines += [
+            {"task": record.task, "split_sha256": record.split_sha256, "method": method, "title": name, "class": own,
+             "group": group_of[own], "boxes": boxes[own], "ap": value, "n": len(seeds)}
+            for own, value in values.items()
+        ]  # fmt: skip
+    stem = safe_stem(f"scatter_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}")
+    drawing = scatter_drawing(panels, record.groups, boxes, stem)
+    name = f"AP against boxes in D_l: {title}"
+    gathered.figures.append(Figure(name, scale_words(record), _SCATTER, pd.DataFrame(lines), drawing))
+
+
+def _mean(values: Sequence[AP]) -> AP:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
