@@ -111,17 +111,6 @@ class Photos:
     def __len__(self) -> int:
         return len(self.annotations.image_ids)
 
-    def row_of(self, image_id: int) -> int:
-        """Return the row of an image.
-
-        Raises:
-            KeyError: there is none of that id.
-        """
-        rows = np.flatnonzero(self.annotations.image_ids == image_id)
-        if not len(rows):
-            raise KeyError(image_id)
-        return int(rows[0])
-
     def name(self, row: int) -> str:
         """Return an image's name below its folder."""
         return self.annotations.file_names[row]
