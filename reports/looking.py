@@ -17,9 +17,10 @@ from cissod_bench.figures.drawing import safe_stem
 from cissod_bench.looking.at_hand import AtHand, Photos, Places, photos_of, run_at_hand
 from cissod_bench.looking.choice import RULE
 from cissod_bench.looking.numbers import Watched, confusion_panel, error_listing, size_listing, taken_listing
+from cissod_bench.looking.pseudo_pictures import pseudo_gallery
 from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, picture_of
 from cissod_bench.looking.seen import Seen, Truths, look_at
-from cissod_bench.records.run_folder import Run
+from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
 from cissod_bench.reporting.averaging import departing, scale_words, scored_model
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
@@ -183,7 +184,23 @@ def _pictures(
     seeds = ", ".join(map(str, sorted({view.seen.run.record.seed for view in views})))
     caption = _PICTURES.format(group=group, rule=RULE, seed=seeds)
     gathered.galleries.append(Gallery(f"Scored images: {title}", scale, caption, tuple(shelves), legend()))
+    for own in featured:
+        _pseudo_labels(gathered, own, title, scale)
     gathered.figures += _pairs(watched, photos, title, scale)
+
+
+def _pseudo_labels(gathered: _Gathered, watched: Watched, title: str, scale: str) -> None:
+    """Add the pseudo labels that the first run of a method used, or why they cannot be shown."""
+    seen = watched.seen[0]
+    try:
+        gallery = pseudo_gallery(seen.run, seen.hand, f"{watched.title}, {title}", scale)
+    except DataFault as fault:
+        gathered.notes.append(f"{title}: no pictures of the pseudo labels of {watched.title}. {fault.message}")
+        return
+    if gallery is not None:
+        gathered.galleries.append(gallery)
+    elif (seen.run.folder / PSEUDO_LABELS).is_file():
+        gathered.notes.append(f"{title}: a run of {watched.title} kept no pseudo labels to show ({PSEUDO_BOXES}).")
 
 
 def _view(watched: Watched, seen: Seen, photos: Photos) -> View:

@@ -28,6 +28,8 @@ Pixels = npt.NDArray[np.uint8]
 
 ROLES = ("most frequent", "rarest", "between")
 """Kinds of boxes that no model has looked at: by the part that their class's group plays (``reporting.groups``)."""
+PSEUDO_LABEL = "pseudo label"
+"""Kind of a pseudo label that no hidden box is known to judge by."""
 
 _LONGEST = 320  # pixels of a thumbnail's longer side
 _TALL, _WIDE = 1.75, 2.7  # inches: as large as a picture is on the page, so that those side by side are of one height
@@ -52,6 +54,7 @@ SIGNS: Mapping[str, Sign] = MappingProxyType(
         BACKGROUND: Sign(NAVY, "×"),
         POOR: Sign(BROWN, "~"),
         IGNORED: Sign(SOFT, "…"),
+        PSEUDO_LABEL: Sign(NAVY, ""),
         **{kind: Sign(mark.colour, "") for kind, mark in zip(ROLES, MARKS, strict=True)},
     }
 )

@@ -68,7 +68,7 @@ class View:
             title: above it; by default the method's with what became of the boxes.
         """
         boxes = (*self._annotated(place), *self._detected(place))
-        return self.drawn(place, boxes, title or f"{self.title}: {_told(boxes)}")
+        return self.drawn(place, boxes, title or f"{self.title}: {told(boxes)}")
 
     def drawn(self, place: int, boxes: Sequence[DrawnBox], title: str) -> Picture:
         """Return a scored image with some boxes."""
@@ -101,12 +101,12 @@ def _box(row: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, floa
     return x, y, width, height
 
 
-def _told(boxes: Sequence[DrawnBox]) -> str:
-    """Return what became of the boxes of an image, "2 found, 1 missed"."""
+def told(boxes: Sequence[DrawnBox]) -> str:
+    """Return what became of the boxes of an image in words, "2 found, 1 missed"."""
     counts = Counter(box.kind for box in boxes if box.score is None)
-    told = [f"{counts[kind]} {kind}" for kind in (FOUND, WRONG_CLASS, MISSED) if counts[kind]]
+    words = [f"{counts[kind]} {kind}" for kind in (FOUND, WRONG_CLASS, MISSED) if counts[kind]]
     false = sum(box.kind in (BACKGROUND, POOR) for box in boxes)
-    return ", ".join([*told, *([f"{false} false"] if false else [])]) or "nothing there"
+    return ", ".join([*words, *([f"{false} false"] if false else [])]) or "nothing there"
 
 
 def chosen_images(view: View, most: int) -> list[int]:

@@ -23,6 +23,7 @@ from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 RECORD = "run.json"
 LOG = "log.jsonl"
 PSEUDO_LABELS = "pseudo_labels.jsonl"
+PSEUDO_BOXES = "pseudo_boxes.jsonl"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.pth"
 BEST_CHECKPOINT = "checkpoint_best.pth"
@@ -32,7 +33,7 @@ STUDENT_PREDICTIONS = "predictions_student.json.gz"
 TRACKER = "tracker"
 TRACKER_NOTE = "tracker.json"
 RESULTS = (
-    *(RECORD, LOG, PSEUDO_LABELS, CHECKPOINT, BEST_CHECKPOINT, OLDER_CHECKPOINTS),
+    *(RECORD, LOG, PSEUDO_LABELS, PSEUDO_BOXES, CHECKPOINT, BEST_CHECKPOINT, OLDER_CHECKPOINTS),
     *(PREDICTIONS, STUDENT_PREDICTIONS, TRACKER_NOTE),
 )
 """What a run leaves and a new start removes: names, or patterns of names."""

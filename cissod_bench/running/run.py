@@ -15,7 +15,7 @@ from cissod_bench import distributed
 from cissod_bench.backbones.pretrained import tell_backbone
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted
-from cissod_bench.files.whole_files import write_json
+from cissod_bench.files.whole_files import append, write_json
 from cissod_bench.loading.sources import Source
 from cissod_bench.records import log
 from cissod_bench.records import run_folder as runs
@@ -162,6 +162,7 @@ class _Work:
         def report(line: PseudoLabelLine) -> None:
             self._report(line)
             if line.group == "all":
+                self._keep(training)
                 self.tracker.pseudo_labels(training.dataset.sources[1], line.iteration)
 
         training = prepare(self.plan, device, scored, log=self._log, report=report, stop=self.stop, warn=self.warn)
@@ -185,6 +186,12 @@ class _Work:
             log.append(self.plan.folder / runs.PSEUDO_LABELS, line.written())
             self.tracker.catch_up()
 
+    def _keep(self, training: Training) -> None:
+        """Write the pseudo labels of a few images in the generation that ended."""
+        if self.writes and training.statistics is not None:
+            lines = b"".join(line.written() for line in training.statistics.ended)
+            append(self.plan.folder / runs.PSEUDO_BOXES, lines)
+
     def _open(self, training: Training) -> None:
         """Let the method look for what it needs, and note what the run is made of."""
         record, parts, labelled = self.record, training.detector.parts, training.dataset.sources[0]
@@ -203,7 +210,7 @@ class _Work:
             preflight.check_drawn(training, self.plan.manifest.counts["labelled"], self.warn)
             training.save()  # iteration 0: a run that dies early continues like any other
         if self.writes:
-            for name in (runs.LOG, runs.PSEUDO_LABELS):
+            for name in (runs.LOG, runs.PSEUDO_LABELS, runs.PSEUDO_BOXES):
                 log.rewind(self.plan.folder / name, training.position.iteration)
         self.tracker.begin()
         training.detector.observer = self.tracker.observing(training.detector.observer)

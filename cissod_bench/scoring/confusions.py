@@ -38,16 +38,18 @@ class Outcomes:
     taken_for: Ints
 
 
-def outcomes(matching: Matching, kinds: list[str]) -> Outcomes:
+def outcomes(matching: Matching, kinds: list[str], *, everything: bool = False) -> Outcomes:
     """Return what became of every box and shown detection.
 
     Args:
         matching: of all detections, best score first: the first ones find what they would find alone.
         kinds: of the detections (``error_types.Errors.kinds``).
+        everything: show all detections, as of pseudo labels, which training used whatever their number.
     """
     truth, found = matching.truth, matching.found
     counting = np.cumsum(~matching.ignored)  # a detection on a crowd region takes no place
     shown = int(np.searchsorted(counting, int((~truth.crowd).sum()), side="right"))
+    shown = len(found.scores) if everything else shown
     taken_for = np.full(len(truth.image), -1, np.int64)
     for row in reversed(range(shown)):  # the best-scored is written last
         if matching.other.iou[row] >= FITS:

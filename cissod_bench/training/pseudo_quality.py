@@ -15,8 +15,10 @@ from torch import Tensor
 
 from cissod_bench import distributed
 from cissod_bench.contract.parts import Detections
+from cissod_bench.records.pseudo_box_lines import PseudoBoxLine
 from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.training.judging import HiddenBoxes, Looks, judge
+from cissod_bench.training.kept_looks import KeptLooks
 
 _BLOCK = 256  # iterations whose detections stay where they are, on a GPU without being waited for
 
@@ -28,6 +30,9 @@ class PseudoLabelStatistics:
         groups: group -> names of its classes.
         classes: names of the n foreground classes in channel order.
         hidden: returns the hidden boxes; called once, on rank 0, when they are first needed.
+
+    Attributes:
+        ended: the pseudo labels of a few images in the generation that ended last, on rank 0.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class PseudoLabelStatistics:
         self._fresh: list[tuple[list[Detections], Tensor]] = []
         self._looks: list[Looks] = []
         self.theta: Tensor | None = None
+        self.classes, self._kept = tuple(classes), KeptLooks()
+        self.ended: list[PseudoBoxLine] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -88,6 +95,7 @@ class PseudoLabelStatistics:
             if distributed.rank() > 0:
                 break
             self.images += len(looks.images)
+            self._kept.take(looks)
             hidden = self.hidden
             if hidden is not None:
                 self.counts += judge(looks, hidden, self.counts.shape[1])
@@ -105,14 +113,15 @@ class PseudoLabelStatistics:
     def state(self) -> dict[str, Any]:
         """Return the running generation's counters, for a checkpoint; a collective call, rank 0's counts."""
         self._count()
-        return {"images": self.images, "counts": torch.from_numpy(self.counts.copy())}
+        return {"images": self.images, "counts": torch.from_numpy(self.counts.copy()), "kept": self._kept.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned; an older checkpoint's is empty."""
-        self._fresh, self._looks = [], []
+        self._fresh, self._looks, self._kept = [], [], KeptLooks()
         self._reset()
         if state and distributed.rank() == 0:
             self.images, self.counts = state["images"], state["counts"].numpy().copy()
+            self._kept.load(state.get("kept", []))  # checkpoints of earlier versions have none
 
     def end_generation(self, generation: int, iteration: int, numbers: Mapping[str, Any]) -> list[PseudoLabelLine]:
         """Return a line for "all" and for every group, and begin anew; a collective call, rank 0's lines count.
@@ -132,6 +141,7 @@ class PseudoLabelStatistics:
             PseudoLabelLine.of({"group": group, **self._judged(channels), **_of_channels(numbers, channels)})
             for group, channels in groups
         ]
+        self.ended = self._kept.lines(generation, iteration, self.classes)
         self._reset()
         return lines
 

@@ -22,6 +22,7 @@ from cissod_bench.looking.choice import drawn_order, first_of_each
 from cissod_bench.looking.scenes import View, chosen_images
 from cissod_bench.looking.seen import Seen, Truths, look_at
 from cissod_bench.looking.split_pictures import chosen_rows, split_report
+from cissod_bench.records.pseudo_box_lines import PseudoBoxLine
 from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering import page
 from cissod_bench.rendering.page import render_html
@@ -203,3 +204,47 @@ def test_a_photograph_in_the_page_is_a_jpeg_of_a_thumbnails_size() -> None:
     assert picture_drawing(made).page().count("data:image/jpeg;base64,") == 1
     assert "image/png" not in picture_drawing(made).page()
     assert set(row_drawing("r", [made] * 3, "row").files("png")) == {"row.png", "row_column.png"}
+
+
+def pseudo(image: int, generation: int, *labels: tuple[str, tuple[float, float, float, float]]) -> bytes:
+    names, boxes = [name for name, _ in labels], [box for _, box in labels]
+    line = PseudoBoxLine(
+        generation=generation, iteration=10 * generation, image=image, boxes=boxes, classes=names,
+        scores=[0.9] * len(labels),
+    )  # fmt: skip
+    return line.written()
+
+
+def test_pseudo_labels_stand_beside_hidden_boxes_generation_by_generation(place: Looked) -> None:
+    run = place.run("ours", OURS)
+    on_sheep = (10.0, 10.0, 30.0, 30.0)
+    lines = [
+        pseudo(101, 1),
+        pseudo(102, 1, ("dog", on_sheep)),
+        pseudo(102, 2, ("sheep", on_sheep), ("sheep", on_sheep)),
+    ]
+    (run.folder / "pseudo_boxes.jsonl").write_bytes(b"".join(lines))
+    made = report(place, run)
+    gallery = made.galleries[1]
+    assert gallery.title == "Pseudo labels: Ours, My task"
+    assert [shelf.title for shelf in gallery.shelves] == ["102.png", "101.png"]  # in the most generations first
+    html = render_html([made], [run])
+    for words in ("Generation 1: 1 wrong class", "Generation 2: 1 found, 1 false", "Generation 1: 1 missed"):
+        assert words in html
+
+
+def test_where_hidden_boxes_are_not_known_pseudo_labels_are_shown_unjudged(place: Looked) -> None:
+    run = place.run("ours", OURS)
+    (run.folder / "pseudo_boxes.jsonl").write_bytes(pseudo(102, 1, ("dog", (1.0, 1.0, 9.0, 9.0))))
+    (place.split / "hidden.json").unlink()
+    gallery = report(place, run).galleries[1]
+    assert "the hidden boxes are not known" in gallery.caption
+    assert "dog: pseudo label, detected" in gallery.shelves[0].drawings[0].page()
+
+
+def test_a_run_that_kept_no_pseudo_labels_says_so(place: Looked) -> None:
+    run = place.run("ours", OURS)
+    (run.folder / "pseudo_labels.jsonl").write_text("", encoding="utf-8")
+    assert "kept no pseudo labels to show" in " ".join(report(place, run).notes)
+    (run.folder / "pseudo_boxes.jsonl").write_bytes(pseudo(999, 1))
+    assert "none of the images" in " ".join(report(place, run).notes)

@@ -225,6 +225,8 @@ def test_an_interrupted_run_leaves_every_line_once_in_its_folder(
     expected = (whole.folder / runs.PSEUDO_LABELS).read_bytes()
     assert len(expected.splitlines()) == 12
     assert json.loads(expected.splitlines()[-1])["group"] == "min"
+    kept = (whole.folder / runs.PSEUDO_BOXES).read_bytes()
+    assert [json.loads(text)["generation"] for text in kept.splitlines()][:1] == [1]
     plan = tiny_plan(tmp_path / "half", "ours", *SETTINGS)
     asked: list[int] = []
 
@@ -240,6 +242,7 @@ def test_an_interrupted_run_leaves_every_line_once_in_its_folder(
         stream.write(b'{"generation": 3, "iteration": 6, "group": "all"}\n{"generation": 3, "itera')
     execute(plan, restart=False, say=lambda text: None, quiet=True)
     assert (plan.folder / runs.PSEUDO_LABELS).read_bytes() == expected
+    assert (plan.folder / runs.PSEUDO_BOXES).read_bytes() == kept
     execute(plan, restart=True, say=lambda text: None, quiet=True)
     assert (plan.folder / runs.PSEUDO_LABELS).read_bytes() == expected
 
@@ -270,7 +273,8 @@ distributed.broadcast(state) if rank == 0 else None
 for at in range(20, 40, 2):
     statistics.observe(found[at + rank : at + rank + 1], torch.full((3,), 0.6))
 lines = [line.written() for line in statistics.end_generation(1, 9, {{}})]
-torch.save({{"lines": json.dumps(lines), "reads": len(reads)}}, Path({folder!r}) / f"rank{{rank}}.pth")
+kept = [line.written().decode() for line in statistics.ended]
+torch.save({{"lines": json.dumps(lines), "reads": len(reads), "kept": kept}}, Path({folder!r}) / f"rank{{rank}}.pth")
 distributed.stop()
 """
 
@@ -284,6 +288,8 @@ def test_two_processes_with_half_the_images_each_report_what_one_does(tmp_path: 
     whole = PseudoLabelStatistics(GROUPS, CLASSES, lambda: hidden)
     whole.observe(found, torch.full((3,), 0.6))
     assert json.loads(one["lines"]) == [line.written() for line in whole.end_generation(1, 9, {})]
+    assert one["kept"] == [line.written().decode() for line in whole.ended]
+    assert len(one["kept"]) == 12  # an image has one line, however often it was seen
     assert json.loads(other["lines"]) == []
     assert other["reads"] == 0  # the hidden boxes lie in one process only
 
