@@ -32,7 +32,7 @@ class KeptLooks:
 
         Of several looks at an image the one with the most pseudo labels stays, whatever the order they come in.
         """
-        codes = mix(looks.images)
+        codes = mix(looks.images.astype(np.uint64))
         for place in np.argsort(codes, kind="stable").tolist():
             image, code = int(looks.images[place]), int(codes[place])
             if image not in self._looks and len(self._looks) >= KEPT and code >= self._last():
@@ -67,7 +67,7 @@ class KeptLooks:
                 image=image,
                 boxes=[(x, y, width, height) for x, y, width, height in sides.tolist()],
                 classes=[classes[label] for label in labels.tolist()],
-                scores=scores.astype(np.float64).round(4).tolist(),
+                scores=[round(score, 4) for score in scores.astype(np.float64).tolist()],
             )
             lines.append(line)
         self._looks = {}
@@ -75,7 +75,7 @@ class KeptLooks:
 
 
 def _code(image: int) -> int:
-    return int(mix(np.asarray([image], np.int64))[0])
+    return int(mix(np.asarray([image], np.int64).astype(np.uint64))[0])
 
 
 def _order(look: tuple[np.ndarray[Any, Any], ...]) -> tuple[int, bytes]:
