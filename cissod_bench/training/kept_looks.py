@@ -67,7 +67,7 @@ class KeptLooks:
                 image=image,
                 boxes=[(x, y, width, height) for x, y, width, height in sides.tolist()],
                 classes=[classes[label] for label in labels.tolist()],
-                scores=[round(score, 4) for score in scores.astype(np.float64).tolist()],
+                scores=[round(float(score), 4) for score in scores],
             )
             lines.append(line)
         self._looks = {}
