@@ -51,7 +51,7 @@ def _draw(panels: Sequence[ConfusionPanel], width: float) -> Figure:
     from matplotlib.figure import Figure
 
     names = panels[0].names
-    across = min(len(panels), max(1, int(width / (0.4 * (len(names) + 2)))), 3)
+    across = min(len(panels), max(1, int(width / (0.36 * (len(names) + 2)))), 3)
     labels = min(_LETTER * max(map(len, (*names, "missed"))) + 0.08, _LABELS)
     wide = min((width - across * labels - (across - 1) * _GAP) / across, 0.55 * (len(names) + 1))
     tall = max(_LINE, wide / (len(names) + 1) * 0.55) * len(names)

@@ -32,9 +32,10 @@ PSEUDO_LABEL = "pseudo label"
 """Kind of a pseudo label that no hidden box is known to judge by."""
 
 _LONGEST = 320  # pixels of a thumbnail's longer side
-_TALL, _WIDE = 1.75, 2.7  # inches: as large as a picture is on the page, so that those side by side are of one height
+_TALL, _WIDE = 1.6, 2.25  # inches: as large as a picture is on the page, so that those side by side are of one height
 _HEAD = 0.19  # inches for the title above
 _SIZE, _LETTER = 6.0, 0.66  # of a label: points, and the width of a bold letter by its size, on average
+_LINE, _TRIES = 8.4, 5  # points that a label is high; how often it gives way to another one
 _DASHES = (0, (3.2, 1.8))
 
 
@@ -174,10 +175,11 @@ def draw_picture(axes: Axes, picture: Picture, points: float) -> None:
         title, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=min(size, 6.5), color=INK, parse_math=False
     )
     for box in picture.boxes:
-        _outline(axes, box)
-    for box in picture.boxes:
+        _outline(axes, picture, box)
+    taken: list[tuple[float, float, float]] = []
+    for box in reversed(picture.boxes):
         if not box.quiet:
-            _label(axes, picture, box, points)
+            _label(axes, picture, box, points, taken)
 
 
 def thumbnail(pixels: Pixels, longest: int = _LONGEST) -> Pixels:
@@ -192,11 +194,15 @@ def thumbnail(pixels: Pixels, longest: int = _LONGEST) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _outline(axes: Axes, box: DrawnBox) -> None:
+def _outline(axes: Axes, picture: Picture, box: DrawnBox) -> None:
     """Draw a box: a light line below the coloured one keeps both apart from any ground."""
     from matplotlib.patches import Rectangle
 
-    x, y, width, height = box.box
+    x, y = max(box.box[0], 0.0), max(box.box[1], 0.0)
+    width, height = (
+        min(start + side, float(end)) - low
+        for start, side, end, low in zip(box.box[:2], box.box[2:], (picture.width, picture.height), (x, y), strict=True)
+    )
     style = _DASHES if box.dashed else "-"
     for colour, line, width_of_line in ((WHITE, "-", 2.2), (SIGNS[box.kind].colour, style, 1.2)):
         patch = Rectangle(
@@ -207,17 +213,29 @@ def _outline(axes: Axes, box: DrawnBox) -> None:
     show(patch, box.tip)
 
 
-def _label(axes: Axes, picture: Picture, box: DrawnBox, points: float) -> None:
-    """Write what a box is: a dashed one's at its lower left corner, that of others at the upper left one."""
+def _label(axes: Axes, picture: Picture, box: DrawnBox, points: float, taken: list[tuple[float, float, float]]) -> None:
+    """Write what a box is: a dashed one's at its lower left corner, that of others at the upper left one.
+
+    Args:
+        axes: of the picture.
+        picture: that it is in.
+        box: what is named.
+        points: width of the picture on the page.
+        taken: left, top and right end of the labels that are there, points; a label that would lie on one gives way.
+    """
+    scale, wide = points / picture.width, len(box.label) * _LETTER * _SIZE + 4
     x, y, _, height = box.box
-    above = not box.dashed
-    takes = (len(box.label) * _LETTER * _SIZE + 4) / points * picture.width
-    place = (max(min(x, picture.width - takes), 0.0), y if above else y + height)
-    place = (place[0], min(max(place[1], 0.0), float(picture.height)))
-    if not all(map(math.isfinite, place)):
+    if not all(map(math.isfinite, box.box)):
         return
+    left = max(min(scale * x, points - wide), 0.0)
+    top = scale * (min(max(y + height, 0.0), picture.height) if box.dashed else max(y, 0.0)) - _LINE * box.dashed
+    for _ in range(_TRIES):
+        if not any(abs(top - other) < _LINE and left < end and begin < left + wide for begin, other, end in taken):
+            break
+        top += -_LINE if box.dashed else _LINE
+    taken.append((left, top, left + wide))
     axes.annotate(
-        printable(box.label), place, (1.6, -1.6 if above else 1.6), "data", "offset points", parse_math=False,
-        fontsize=_SIZE, va="top" if above else "bottom", color=SIGNS[box.kind].colour, weight="bold",
+        printable(box.label), (left / scale, top / scale), (1.6, -1.6), "data", "offset points", parse_math=False,
+        fontsize=_SIZE, va="top", color=SIGNS[box.kind].colour, weight="bold",
         bbox={"facecolor": WHITE, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
     )  # fmt: skip
