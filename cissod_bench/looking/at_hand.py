@@ -138,7 +138,7 @@ class Photos:
             raise DataFault(
                 f"{data.path}: no image folder of the role {role!r} is known.", remedy="cissod-bench make-splits"
             )
-        path = safe_path(self.hand.root / images[role], self.name(row))
+        path = safe_path(self.hand.root / images[role], self.name(row), self.hand.root)
         return read_image(path, *self.size(row), self.hand.readings[role])
 
 
