@@ -55,6 +55,8 @@ def _gallery(hand: AtHand, path: Path | None, role: str, title: str, caption: st
     if path is None:
         named = hand.manifest.val.path if role == "val" else "the file"
         raise DataFault(f"{named} is not at hand.", remedy="cissod-bench make-splits, or name the --data-root")
+    if path.name == HIDDEN and not hand.manifest.hidden_known:
+        raise DataFault("Their boxes are not known.", remedy="cissod-bench splits show")
     photos = photos_of(hand, path, role)
     chosen = chosen_rows(photos, most)
     if not chosen:

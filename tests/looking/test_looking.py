@@ -152,6 +152,12 @@ def test_a_split_is_shown_before_training_with_boxes_of_every_class(place: Looke
     assert [note.split(":")[0] for note in made.notes] == ["Unlabelled images (D_u)"]
 
 
+def test_boxes_that_nobody_gave_are_said_to_be_unknown(tmp_path: Path) -> None:
+    place = looked(tmp_path, hidden_boxes="unknown")
+    made = split_report(split_at_hand(place.split, place.places))
+    assert made.notes == ("Unlabelled images (D_u): not shown. Their boxes are not known.",)
+
+
 def test_the_class_with_fewest_boxes_is_shown_first(place: Looked) -> None:
     hand = split_at_hand(place.split, place.places)
     photos = photos_of(hand, place.split / "labelled.json", "train")
@@ -188,6 +194,18 @@ def test_annotated_boxes_are_dashed_beside_detections_and_solid_alone() -> None:
     assert "stroke-dasharray" in drawn(DrawnBox((1, 1, 9, 9), MISSED, "dog"))
     assert "stroke-dasharray" not in drawn(DrawnBox((1, 1, 9, 9), FOUND, "dog", 0.9))
     assert "stroke-dasharray" not in drawn(DrawnBox((1, 1, 9, 9), ROLES[1], "dog"))
+
+
+def test_labels_give_way_to_each_other_and_boxes_end_with_their_image() -> None:
+    page = drawn(DrawnBox((1, 1, 90, 90), FOUND, "dog", 0.9), DrawnBox((2, 2, 9, 9), FOUND, "cat", 0.8))
+    root = ElementTree.fromstring(page)
+    *_, upper, lower = (float(text.attrib["y"]) for text in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert abs(upper - lower) > 8
+    wide = float(root.attrib["viewBox"].split()[2])
+    lines = [
+        path.attrib["d"] for path in root.iter("{http://www.w3.org/2000/svg}path") if "stroke:" in path.get("style", "")
+    ]
+    assert max(float(x) for line in lines for x in re.findall(r"[ML]([\d.]+) ", line)) <= wide + 0.01
 
 
 def test_names_of_classes_cannot_break_the_page() -> None:
