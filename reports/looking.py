@@ -22,9 +22,10 @@ from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, pictu
 from cissod_bench.looking.seen import Seen, Truths, look_at
 from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
 from cissod_bench.reporting.averaging import departing, scale_words, scored_model
+from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
-from cissod_bench.reporting.tables import Figure, Gallery, Listing, Report, Shelf, Splits
+from cissod_bench.reporting.tables import Figure, Listing, Report, Splits
 from cissod_bench.scoring.points import AP
 
 FEATURED, IMAGES, ALONE, PAIRED = 3, 6, 9, 4

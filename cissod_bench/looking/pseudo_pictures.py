@@ -13,7 +13,7 @@ from cissod_bench.looking.at_hand import AtHand, Photos, photos_of
 from cissod_bench.looking.scenes import legend, told
 from cissod_bench.records.pseudo_box_lines import PseudoBoxLine, read_pseudo_boxes
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.tables import Gallery, Shelf
+from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.scoring.boxes import Detections, GroundTruth
 from cissod_bench.scoring.confusions import FOUND, outcomes
 from cissod_bench.scoring.error_types import IGNORED, error_types

@@ -12,8 +12,9 @@ from cissod_bench.figures.pictures import ROLES, SIGNS, DrawnBox, Picture, pictu
 from cissod_bench.figures.style import VARIABLES
 from cissod_bench.looking.at_hand import AtHand, Photos, photos_of
 from cissod_bench.looking.choice import RULE, drawn_order, first_of_each
+from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.reporting.groups import WORDS, roles
-from cissod_bench.reporting.tables import Gallery, Report, Shelf
+from cissod_bench.reporting.tables import Report
 from cissod_bench.scoring.error_types import IGNORED
 from cissod_bench.splitting.data_files import HIDDEN, LABELLED
 

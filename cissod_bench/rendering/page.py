@@ -17,8 +17,9 @@ from cissod_bench.records.record import PHASES
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import method_words, scored_model
 from cissod_bench.reporting.departures import departures
+from cissod_bench.reporting.galleries import Drawn
 from cissod_bench.reporting.paper_tables import CITATION
-from cissod_bench.reporting.tables import DASH, Drawn, Report
+from cissod_bench.reporting.tables import DASH, Report
 from cissod_bench.scoring.points import AP
 
 HEADING = "Class-imbalanced semi-supervised object detection"

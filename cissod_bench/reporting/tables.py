@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import pandas as pd
 
 from cissod_bench.records.run_folder import Run
+from cissod_bench.reporting.galleries import Drawn, Gallery
 from cissod_bench.scoring.points import AP
 from cissod_bench.splitting.manifest import Manifest
 
@@ -146,20 +146,6 @@ class ScoreCell:
     def printed(self) -> str:
         """The paper's number as text, a dash where it has none."""
         return DASH if self.paper is None else f"{self.paper:.1f}"
-
-
-class Drawn(Protocol):
-    """What draws a figure when it is asked to."""
-
-    @property
-    def stem(self) -> str:
-        """What its files for print are called, without place and ending; "" where it is for the page alone."""
-
-    def page(self) -> str:
-        """Return it as an SVG element that is safe to embed."""
-
-    def files(self, kind: str) -> Mapping[str, bytes]:
-        """Return it for print in one format, file name -> bytes."""
 
 
 @dataclass(frozen=True)
@@ -314,38 +300,6 @@ class Listing:
     data: pd.DataFrame
     labels: int = 1
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Pictures that belong together.
-
-    Attributes:
-        title: above them.
-        drawings: from left to right; for the page alone.
-    """
-
-    title: str
-    drawings: tuple[Drawn, ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures of images with boxes, which only the page shows.
-
-    Attributes:
-        title: what they show.
-        scale: preset, profile and split seed in words.
-        caption: how they were chosen, and how to read them.
-        shelves: from top to bottom.
-        legend: (variable of the style sheet, whether the stroke is dashed, text) of every mark.
-    """
-
-    title: str
-    scale: str
-    caption: str
-    shelves: tuple[Shelf, ...]
-    legend: tuple[tuple[str, bool, str], ...] = ()
 
 
 @dataclass(frozen=True)
