@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tiny_files import TINY_TASK
 from cissod_bench import cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, before it is imported: tests run in a process a core
+gc.disable()  # until all is imported, which stays
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         seconds[item.path] += 5000 if item.get_closest_marker("slow") else 50  # thousandths; what "slow" says
     items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Let no search for garbage look at imports and tests again: a million objects, half a second each time."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

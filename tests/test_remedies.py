@@ -17,12 +17,17 @@ from cissod_bench.errors import BenchError, UsageFault, unknown_name
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("cissod_bench", "splits", "baselines", "method", "reports")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, BenchError)}
 # Mistakes of ours, what is caught where it is raised, verdicts of the exam, and click's own, which name --help.
 OURS = {"ValueError", "TypeError", "AssertionError", "OSError", "DecodeError", "ValidationError", "BrokenRecordError"}
 OURS |= {"Broken", "SystemExit", "BadParameter", "Exit"}
 GROUPS = {"splits", "data", "runs"}
+
+
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """The syntax tree of every file, which only the process of pytest that runs these tests needs."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
 def name_of(call: ast.expr) -> str:
@@ -34,7 +39,7 @@ def name_of(call: ast.expr) -> str:
 def makers() -> dict[str, bool]:
     """Functions that return a fault -> whether each call of it must give a remedy."""
     found = {}
-    for tree in TREES.values():
+    for tree in trees().values():
         for one in ast.walk(tree):
             if isinstance(one, ast.FunctionDef) and isinstance(one.returns, ast.Name) and one.returns.id in KINDS:
                 names = [arg.arg for arg in one.args.kwonlyargs]
@@ -46,8 +51,8 @@ def makers() -> dict[str, bool]:
 def remedies(path: Path) -> Iterator[tuple[int, str, ast.expr | None]]:
     """Yield line, kind and remedy of every fault that a file makes, None where there is no remedy."""
     needs = {**makers(), **dict.fromkeys(KINDS, True)}
-    raised = {one.exc for one in ast.walk(TREES[path]) if isinstance(one, ast.Raise)}
-    for one in ast.walk(TREES[path]):
+    raised = {one.exc for one in ast.walk(trees()[path]) if isinstance(one, ast.Raise)}
+    for one in ast.walk(trees()[path]):
         if not isinstance(one, ast.Call):
             continue
         by_type = one in raised and isinstance(one.func, ast.Call) and name_of(one.func.func) == "type"
@@ -76,7 +81,7 @@ def test_nothing_else_is_raised_than_faults_and_mistakes_of_ours() -> None:
     known = {*KINDS, *makers(), *OURS}
     odd = [
         f"{path.relative_to(ROOT)}:{one.lineno}: {ast.unparse(one.exc)[:60]}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for one in ast.walk(tree)
         if isinstance(one, ast.Raise)
         and isinstance(one.exc, ast.Call)
@@ -109,12 +114,12 @@ def remedy_texts() -> tuple[tuple[str, str], ...]:
     """File and text of every string in a remedy, also of the names that remedies are made of."""
     names: set[str] = set()
     found: list[tuple[str, str]] = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for word in (word for one in ast.walk(tree) if isinstance(one, ast.Call) for word in one.keywords):
             if word.arg == "remedy":
                 found += [(path.name, text) for text in texts(word.value)]
                 names |= {one.id for one in ast.walk(word.value) if isinstance(one, ast.Name)}
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for one in ast.walk(tree):
             if isinstance(one, ast.Assign) and any(isinstance(to, ast.Name) and to.id in names for to in one.targets):
                 found += [(path.name, text) for text in texts(one.value)]
@@ -171,7 +176,7 @@ def has(shown: str, option: str) -> bool:
 def test_every_command_that_a_text_of_the_code_names_exists(helps: dict[tuple[str, ...], str]) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}: {fault}: {text[:90]!r}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for text in texts(tree)
         for words in commands_in(text)
         if (fault := fault_of(words, helps))

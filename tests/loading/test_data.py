@@ -131,6 +131,7 @@ print(json.dumps(measured))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux to measure shared memory")
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("kind", "least", "most"), [("columns", -10, 12), ("lists", 15, 1000)])
 def test_workers_share_columns_and_would_copy_lists(tmp_path: Path, kind: str, least: float, most: float) -> None:
     """Over 500 batches of 4 images, the garbage collector running in their midst; the benchmark does it over 10,000.

@@ -49,7 +49,8 @@ def graph_in_files(folder: Path) -> Iterator[None]:
 def check_full_step(folder: Path) -> None:
     """Make the step with Sec. 4.2's detector from random weights, on 1 + 1 images to fit a small machine.
 
-    The labelled image has the size of the paper, the views of the unlabelled one the least that the preset draws.
+    The labelled image has the size of the paper, the views of the unlabelled one the least that the preset draws: those
+    of a square photo.
     """
     settings = replace(preset("full", task_iterations=180_000), pretrained="", warmup_iterations=0)
     torch.manual_seed(0)
@@ -59,7 +60,7 @@ def check_full_step(folder: Path) -> None:
     frozen = [n for n, p in detector.student.named_parameters() if not p.requires_grad]
     assert any("layer1" in name for name in frozen)
     assert not any("layer2.0.conv1" in name for name in frozen)
-    large, small = {"height": 800, "width": 1333}, {"height": settings.short_side[0], "width": 667}
+    large, small = {"height": 800, "width": 1333}, {"height": settings.short_side[0], "width": settings.short_side[0]}
     batch = {"sup": [view(0, 3, **large)], "weak": [view(1, **small)], "strong": [view(1, **small)]}
     watched = {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"}
     before = {name: p.clone() for name, p in detector.student.named_parameters() if p.requires_grad and name in watched}
