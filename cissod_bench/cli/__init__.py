@@ -24,7 +24,7 @@ COMMANDS = {
     "evaluate": "Score a predictions file against a split's classes.",
     "predict": "Detect on photographs with a trained run: COCO results and pictures.",
     "runs": "List, clean, pack and unpack runs.",
-    "splits": "List, show, verify, compare, plot and import splits.",
+    "splits": "List, show, verify, compare, plot, import and export splits.",
     "data": "Check annotation files and images of the sub-tasks; convert labels.",
     "tasks": "List the sub-tasks.",
     "methods": "List the methods.",

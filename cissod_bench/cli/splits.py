@@ -9,15 +9,19 @@ from typing import Any
 import click
 
 from cissod_bench.cli.common import F, Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.splits_export import export_command
 from cissod_bench.errors import DataFault, UsageFault
 
 _NONE = "cissod-bench make-splits draws the splits of every task whose files are there"
 
 
-@click.group("splits", short_help="List, show, verify, compare, plot and import splits.")
+@click.group("splits", short_help="List, show, verify, compare, plot, import and export splits.")
 @global_options
 def command() -> None:
-    """List, show, verify, compare, plot and import splits. make-splits draws them."""
+    """List, show, verify, compare, plot, import and export splits. make-splits draws them."""
+
+
+command.add_command(export_command)
 
 
 def split_seed_option(help_text: str) -> Callable[[F], F]:
