@@ -103,3 +103,8 @@ def load_report(name: str) -> Callable[..., Any]:
         raise unknown_name("report", name, reports)
     module: ModuleType = importlib.import_module(reports[command_name(name)])
     return cast("Callable[..., Any]", module.build)
+
+
+def load_formulas(name: str) -> ModuleType:
+    """Return a module of equations that stands beside the methods, such as "gbr"."""
+    return importlib.import_module(f"cissod_bench.catalogue.method.{name}")

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from commands import Called
 from PIL import Image
-from used_runs import used_run
+from tiny import CHANGES
+from used_runs import SHORT, used_run
 
+import cissod_bench
 from cissod_bench.contract.parts import Detections
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.orientation import AS_STORED, TAG, Reading
@@ -208,3 +210,25 @@ def test_a_run_whose_split_is_gone_or_another_is_refused(plan: Plan, tmp_path: P
 
     with pytest.raises(UsageFault, match="holds a run of the method"):
         load_run(plan.folder, plan.task, load_method("ours"), **places)
+
+
+def test_from_python_a_run_is_found_used_and_reported(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = plan.folder.parents[6]
+    places: dict[str, Any] = {"data_root": root / "data", "work_dir": root / "work"}
+    settings = dict(change.split("=", 1) for change in (*CHANGES, *SHORT))
+    task = root / "data" / "tiny.toml"
+    run = cissod_bench.train(task, "soft-teacher", preset="smoke", settings=settings, **places)  # it is there already
+    assert (run.folder, run.record.status, set(run.ap)) == (plan.folder, "done", {"all", "maj", "min"})
+    found = cissod_bench.predict(run.folder, plan.images["val"], tmp_path / "found", **places)
+    saved, again = (read(path) for path in (plan.folder / runs.PREDICTIONS, tmp_path / "found" / "detections.json.gz"))
+    assert (found.images, len(again)) == (6, len(saved))
+    files = cissod_bench.report(root / "work" / "runs", tmp_path / "tables", formats=["md"], work_dir=root / "work")
+    assert files
+    assert all(file.is_file() and file.is_relative_to(tmp_path / "tables") for file in files)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UsageFault, match="no report format 'pptx'"):
+        cissod_bench.report(root / "work" / "runs", formats=["pptx"])
+    with pytest.raises(DataFault, match="there is no run to report on"):
+        cissod_bench.report(tmp_path / "found")
