@@ -135,6 +135,7 @@ def train(
     split_seed: int = 0,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    name: str = "",
     data_root: Place = "data",
     work_dir: Place = "work",
     restart: bool = False,
@@ -153,6 +154,7 @@ def train(
         split_seed: seed of the draw.
         seed: seed of the training.
         settings: changes, such as ``{"iterations": 500}``; ``cissod-bench presets`` lists all.
+        name: of the run, part of its folder; "" takes the settings that differ from the preset's.
         data_root: where data sets lie; only read.
         work_dir: where splits and runs are written.
         restart: forget what an earlier start of the run left.
@@ -182,7 +184,8 @@ def train(
         profile=profile,
         split_seed=split_seed,
         seed=seed,
-        changes=[f"{name}={value}" for name, value in (settings or {}).items()],
+        changes=[f"{key}={value}" for key, value in (settings or {}).items()],
+        name=name,
         command=("run", "--task", str(task), "--method", str(method)),
     )
     distributed.start(pick_device())
@@ -262,7 +265,7 @@ def report(
     formats: Collection[str] = ("html",),
     work_dir: Place = "work",
 ) -> list[Path]:
-    """Write the tables of all runs below a folder and return the files; as ``cissod-bench report``.
+    """Write the tables of all runs below a folder, with the methods that ran, and return the files; as ``cissod-bench report``.
 
     Args:
         runs: any folder above run folders, such as ``results`` of a checkout.
@@ -274,6 +277,8 @@ def report(
         DataFault: there is no run.
         UsageFault: there is no such format.
     """
+    from dataclasses import replace
+
     from cissod_bench.catalogue import list_reports, load_report
     from cissod_bench.errors import DataFault, unknown_name
     from cissod_bench.files.whole_files import write_bytes
@@ -289,7 +294,8 @@ def report(
     if not met:
         raise DataFault(f"{runs}: there is no run to report on.", remedy="name a folder above run folders")
     splits = [split.manifest for split in find_splits(Path(work_dir)) if split.manifest is not None]
-    reports = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda made: made.order)
+    made = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda one: one.order)
+    reports = [replace(one, tables=tuple(table.with_numbers() for table in one.tables)) for one in made]
     written = []
     folder = Path(out) if out is not None else Path(work_dir) / "reports"
     for name in formats:
