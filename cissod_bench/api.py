@@ -265,7 +265,9 @@ def report(
     formats: Collection[str] = ("html",),
     work_dir: Place = "work",
 ) -> list[Path]:
-    """Write the tables of all runs below a folder, with the methods that ran, and return the files; as ``cissod-bench report``.
+    """Write the tables of all runs below a folder and return the files; as ``cissod-bench report``.
+
+    A table shows the methods that ran.
 
     Args:
         runs: any folder above run folders, such as ``results`` of a checkout.

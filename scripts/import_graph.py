@@ -47,11 +47,8 @@ WINGS = (
     "looking",
     "rendering",
     "doctor",
-<<<<<<< HEAD
     "advice",
-=======
     "api",
->>>>>>> f3ad405 (import cissod_bench offers draw_split, load_split, score, train, predict, report and the formulas, imported when used)
     "cli",
 )
 """Ground floor first: a wing (a package, or a module on the ground floor) imports from those before it and itself."""
