@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,7 +20,7 @@ from cissod_bench.looking.choice import RULE
 from cissod_bench.looking.numbers import Watched, confusion_panel, error_listing, size_listing, taken_listing
 from cissod_bench.looking.pseudo_pictures import pseudo_gallery
 from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, picture_of
-from cissod_bench.looking.seen import Seen, Truths, look_at
+from cissod_bench.looking.seen import Seen, Truths, look_at, predictions_of
 from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
 from cissod_bench.reporting.averaging import departing, scale_words, scored_model
 from cissod_bench.reporting.galleries import Gallery, Shelf
@@ -112,7 +113,7 @@ def _watched(
     runs: Sequence[Run], methods: Mapping[str, Entry], places: Places, truths: Truths, notes: list[str], title: str
 ) -> Iterator[Watched]:
     """Yield the methods whose runs can be looked at; why others cannot is noted."""
-    hands: dict[Run, AtHand | None] = {run: run_at_hand(run, places) for run in runs}
+    hands = _hands(runs, places)
     reasons = Counter[str]()
     for method, name, seeds in _together(runs, methods):
         seen = []
@@ -132,6 +133,21 @@ def _watched(
         notes.append(
             f"{title}: no types of errors, confusions and pictures of {count} of {len(runs)} runs, which {reason}."
         )
+
+
+def _hands(runs: Sequence[Run], places: Places) -> dict[Run, AtHand | None]:
+    """Return run -> what there is of its split, which is looked for once; None for runs that have no predictions."""
+    known: dict[tuple[str, str], AtHand | None] = {}
+    hands: dict[Run, AtHand | None] = {}
+    for run in runs:
+        if predictions_of(run) is None:
+            hands[run] = None
+            continue
+        key = run.record.split_sha256, str(sorted(run.record.exif.items()))
+        if known.get(key) is None:
+            known[key] = run_at_hand(run, places)
+        hands[run] = known[key]
+    return hands
 
 
 def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str) -> None:
@@ -185,16 +201,17 @@ def _pictures(
     seeds = ", ".join(map(str, sorted({view.seen.run.record.seed for view in views})))
     caption = _PICTURES.format(group=group, rule=RULE, seed=seeds)
     gathered.galleries.append(Gallery(f"Scored images: {title}", scale, caption, tuple(shelves), legend()))
+    read: dict[Path, Photos] = {}
     for own in featured:
-        _pseudo_labels(gathered, own, title, scale)
+        _pseudo_labels(gathered, own, read, title, scale)
     gathered.figures += _pairs(watched, photos, title, scale)
 
 
-def _pseudo_labels(gathered: _Gathered, watched: Watched, title: str, scale: str) -> None:
+def _pseudo_labels(gathered: _Gathered, watched: Watched, read: dict[Path, Photos], title: str, scale: str) -> None:
     """Add the pseudo labels that the first run of a method used, or why they cannot be shown."""
     seen = watched.seen[0]
     try:
-        gallery = pseudo_gallery(seen.run, seen.hand, f"{watched.title}, {title}", scale)
+        gallery = pseudo_gallery(seen.run, seen.hand, read, f"{watched.title}, {title}", scale)
     except DataFault as fault:
         gathered.notes.append(f"{title}: no pictures of the pseudo labels of {watched.title}. {fault.message}")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -30,12 +31,13 @@ CAPTION = (
 )
 
 
-def pseudo_gallery(run: Run, hand: AtHand, title: str, scale: str) -> Gallery | None:
+def pseudo_gallery(run: Run, hand: AtHand, read: dict[Path, Photos], title: str, scale: str) -> Gallery | None:
     """Return a run's pseudo labels over generations; None where it kept none.
 
     Args:
         run: the run.
         hand: its split.
+        read: the files of splits that were read before, which takes long where they are large; one more is put there.
         title: of method and task.
         scale: in words.
 
@@ -49,7 +51,7 @@ def pseudo_gallery(run: Run, hand: AtHand, title: str, scale: str) -> Gallery | 
     path = hidden or unlabelled
     if path is None:
         raise DataFault(f"{hand.folder / HIDDEN} is not at hand.", remedy="cissod-bench make-splits")
-    photos = photos_of(hand, path, "train")
+    photos = read[path] = read.get(path) or photos_of(hand, path, "train")
     judged = hidden is not None and len(photos.annotations.boxes) > 0
     generations = _spread(sorted({line.generation for line in lines}), GENERATIONS)
     of_image: dict[int, dict[int, PseudoBoxLine]] = {}
