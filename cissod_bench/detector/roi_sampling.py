@@ -1,16 +1,18 @@
-"""Which proposals of a whole batch the RoI head learns from, in place of mmdet's image by image.
+"""Which proposals of a whole batch the RoI head learns from, and what, in place of mmdet's image by image.
 
-Boxes, their order and the random draws are mmdet's (``tests/detector/test_roi_sampling.py``). A GPU is waited for twice
-a batch.
+Boxes, their order and the random draws are mmdet's, and so are the targets, up to rounding
+(``tests/detector/test_roi_sampling.py``). A GPU is waited for twice a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -23,6 +25,8 @@ from cissod_bench.detector.rpn_losses import (
     known_sampler,
     padded,
 )
+
+Targets: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -92,6 +96,58 @@ def _of_batch(head: Any, proposals: Sequence[Tensor], samples: Sequence[DetDataS
     numbers = [[count[kind] for count in counts] for kind in (0, 1, 0, 0)]
     split = zip(*(torch.split(column, own) for column, own in zip(columns, numbers, strict=True)), strict=True)
     return [Sampled(*of_image) for of_image in split]
+
+
+def foreground_rows(sampled: Sequence[Any], device: torch.device) -> Tensor:
+    """Return where the foreground stands among all RoIs, int64: first in every image, so no RoI is looked at.
+
+    Args:
+        sampled: of every image, see `sampled_rois`.
+        device: where the answer is to be.
+    """
+    rows, begin = [torch.arange(0)], 0
+    for of_image in sampled:
+        rows.append(torch.arange(begin, begin + len(of_image.pos_priors)))
+        begin += len(of_image.pos_priors) + len(of_image.neg_priors)
+    return torch.cat(rows).to(device, non_blocking=True)
+
+
+def targets_of(head: Any, sampled: Sequence[Any]) -> Targets:
+    """Return what sampled RoIs should be, each image's foreground first.
+
+    A method's own box head works as mmdet calls it.
+
+    Args:
+        head: mmdet's RoI head.
+        sampled: of every image, see `sampled_rois`.
+
+    Returns:
+        Labels int64 (R,), n for the background, their weights (R,), box targets (R, 4) and box weights (R, 4).
+    """
+    if not batched_targets(head.bbox_head):
+        targets: Targets = head.bbox_head.get_targets(list(sampled), head.train_cfg)
+        return targets
+    priors, boxes, of_boxes = (
+        torch.cat([getattr(of_image, name) for of_image in sampled])
+        for name in ("pos_priors", "pos_gt_bboxes", "pos_gt_labels")
+    )
+    number = sum(len(of_image.pos_priors) + len(of_image.neg_priors) for of_image in sampled)
+    rows, weight = foreground_rows(sampled, priors.device), head.train_cfg.pos_weight
+    labels = of_boxes.new_full((number,), head.bbox_head.num_classes).index_copy_(0, rows, of_boxes)
+    weights, wanted, counted = priors.new_ones(number), priors.new_zeros(number, 4), priors.new_zeros(number, 4)
+    if weight > 0:
+        weights[rows] = weight
+    if len(rows):
+        wanted.index_copy_(0, rows, head.bbox_head.bbox_coder.encode(priors, boxes))
+        counted.index_fill_(0, rows, 1.0)
+    return labels, weights, wanted, counted
+
+
+def batched_targets(head: Any) -> bool:
+    """Tell whether the targets of a whole batch at once are those of mmdet's box head."""
+    kind = type(head)
+    theirs = kind.get_targets is BBoxHead.get_targets and kind._get_targets_single is BBoxHead._get_targets_single
+    return bool(theirs and type(head.bbox_coder) is DeltaXYWHBBoxCoder and not head.reg_decoded_bbox)
 
 
 def _given(boxes: Sequence[Tensor], filled: Tensor) -> Tensor:

@@ -22,12 +22,11 @@ from cissod_bench.detector.formulas import nms_per_class
 from cissod_bench.detector.precision import pooled
 from cissod_bench.detector.preparing import prepared
 from cissod_bench.detector.proposals import proposals_of
-from cissod_bench.detector.roi_sampling import sampled_rois
+from cissod_bench.detector.roi_sampling import Targets, foreground_rows, sampled_rois, targets_of
 from cissod_bench.detector.rpn_losses import rpn_losses
 from cissod_bench.detector.teacher_pass import Compared, Found
 
 Losses = dict[str, Tensor]
-Targets = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -45,12 +44,8 @@ class RoIs:
     shared: Tensor
 
     def foreground(self) -> Tensor:
-        """Return the rows of the foreground, int64: mmdet puts it first in every image, so no RoI is looked at."""
-        rows, begin = [torch.arange(0)], 0
-        for of_image in self.sampled:
-            rows.append(torch.arange(begin, begin + len(of_image.pos_priors)))
-            begin += len(of_image.pos_priors) + len(of_image.neg_priors)
-        return torch.cat(rows).to(self.rois.device, non_blocking=True)
+        """Return the rows of the foreground, int64; see `foreground_rows`."""
+        return foreground_rows(self.sampled, self.rois.device)
 
 
 @dataclass
@@ -134,9 +129,7 @@ class TwoModels(nn.Module):
 
     def _targets(self, sampled: Sequence[Any]) -> Targets:
         """Return labels (R,), label weights (R,), box targets (R, 4) and box weights (R, 4)."""
-        head = self.student.roi_head
-        targets: Targets = head.bbox_head.get_targets(sampled, head.train_cfg)
-        return targets
+        return targets_of(self.student.roi_head, sampled)
 
     def _shared(self, model: Any, features: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return RoIs (R, 5) and the output of the head's last shared layer (R, D); ``boxes`` are of every image."""

@@ -15,7 +15,13 @@ from torch import Tensor
 from cissod_bench.detector import roi_sampling
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
-from cissod_bench.detector.roi_sampling import Sampled, batched_sampling, sampled_rois
+from cissod_bench.detector.roi_sampling import (
+    Sampled,
+    batched_sampling,
+    batched_targets,
+    sampled_rois,
+    targets_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +80,38 @@ def test_rois_targets_and_draws_of_a_batch_are_mmdets(
     for one, other in zip(ours, mmdets, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("pos_weight", [-1, 2.0])
+@pytest.mark.parametrize("numbers", [(3, 0, 7, 1), (0, 0), (5,)])
+def test_targets_of_a_batch_are_mmdets_and_encoded_at_once(
+    head: Any, numbers: tuple[int, ...], pos_weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    monkeypatch.setitem(head.train_cfg, "pos_weight", pos_weight)
+    sampled = sampled_rois(head, [boxes(30) for _ in numbers], images(numbers, (0,) * len(numbers)))
+    calls, encode = list[int](), head.bbox_head.bbox_coder.encode
+
+    def counted(priors: Tensor, truths: Tensor) -> Any:
+        calls.append(len(priors))
+        return encode(priors, truths)
+
+    monkeypatch.setattr(head.bbox_head.bbox_coder, "encode", counted)
+    assert batched_targets(head.bbox_head)
+    ours = targets_of(head, sampled)
+    assert len(calls) == any(numbers)
+    monkeypatch.setattr(roi_sampling, "batched_targets", lambda head: False)
+    for one, other in zip(ours, targets_of(head, sampled), strict=True):
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_a_box_head_that_learns_from_decoded_boxes_is_left_to_mmdet(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head.bbox_head, "reg_decoded_bbox", True)
+    assert not batched_targets(head.bbox_head)
+    sampled = sampled_rois(head, [boxes(9)], images((2,), (0,)))
+    foreground = sampled[0].pos_gt_bboxes
+    assert torch.equal(targets_of(head, sampled)[2][: len(foreground)], foreground)
 
 
 def test_another_sampler_is_left_to_mmdet(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
