@@ -41,8 +41,9 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             _press(pressed)
 
     numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
-        numbers.append(signal.SIGHUP)
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) == signal.SIG_DFL:  # nohup ignores it
+        numbers.append(hang_up)
     try:
         before = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:  # not the main thread: nothing to catch

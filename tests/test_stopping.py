@@ -147,3 +147,11 @@ def test_ctrl_c_in_a_terminal_reaches_run_and_workers_and_the_run_stops_with_a_c
     assert checkpoint.read(log.parent / runs.CHECKPOINT)["iteration"] == int(done) >= 3
     assert json.loads((log.parent / runs.RECORD).read_text())["status"] == "interrupted"
     assert list(log.parent.glob(".*.tmp")) == []
+
+
+def test_a_stop_is_listened_for_where_there_is_no_signal_of_a_closed_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
+    with stop_signals() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGTERM)
+        assert asked()

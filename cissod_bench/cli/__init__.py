@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from cissod_bench import __version__
 from cissod_bench.cli.common import Output, global_options
 from cissod_bench.errors import BenchError, unknown_name
 
+SIGPIPE = 13  # POSIX's number; Windows has no such signal
 COMMANDS = {
     "make-splits": "Draw the labelled and unlabelled annotation files of the sub-tasks.",
     "run": "Train a method on a sub-task, score it and write its run folder.",
@@ -88,7 +88,7 @@ def entry() -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + SIGPIPE)
     except Exception as error:
         output.unexpected(error)
         sys.exit(1)

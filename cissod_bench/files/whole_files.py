@@ -67,7 +67,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     # Not tempfile.mkstemp: its files are private to the user, ours are as any other new file.
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with open(hidden, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+        # Lines end alike on every system, so that the same content has the same hash.
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+        with open(hidden, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -53,7 +53,7 @@ def no_worker_left() -> Iterator[None]:
 @contextmanager
 def _deaths_untold() -> Iterator[None]:
     """Keep torch's handler from raising an error of its own, in place of the one told, at workers that are killed."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         yield
         return
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -38,7 +38,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
         UsageFault: the switch of those operators says what there is not.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
     return {
         "device": name,
         "type": device.type,
