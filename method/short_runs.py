@@ -77,7 +77,8 @@ def _slope(p: float, gamma: float) -> float:
 def focal_threshold(theta: float, gamma: float, iterations: int) -> float:
     """Return the threshold on scores that a threshold theta on probabilities becomes: .9 is .774 for gamma = 1.
 
-    In a run of T >= 180 000 it is theta, as in the paper; in between it moves in proportion to T.
+    In a run of T >= 180 000 it is theta, as in the paper; in between it moves in proportion to T. A threshold of .5 or
+    less is kept: it would rise, which no detector needs.
 
     Args:
         theta: in [0, 1].
@@ -85,7 +86,7 @@ def focal_threshold(theta: float, gamma: float, iterations: int) -> float:
         iterations: T.
     """
     share = share_of_paper(iterations)
-    if gamma == 0 or share == 1 or not 0 < theta < 1:
+    if gamma == 0 or share == 1 or not 0.5 < theta < 1:
         return theta
     score = float(brentq(lambda s: probability_of(s, gamma) - theta, 1e-9, 1 - 1e-9))
     return share * theta + (1 - share) * score
