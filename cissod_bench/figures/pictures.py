@@ -32,7 +32,7 @@ PSEUDO_LABEL = "pseudo label"
 """Kind of a pseudo label that no hidden box is known to judge by."""
 
 _LONGEST = 320  # pixels of a thumbnail's longer side
-_TALL, _WIDE = 1.6, 2.25  # inches: as large as a picture is on the page, so that those side by side are of one height
+_TALL, _WIDE = 1.6, 2.15  # inches: as large as a picture is on the page, so that those side by side are of one height
 _HEAD = 0.19  # inches for the title above
 _SIZE, _LETTER = 6.0, 0.66  # of a label: points, and the width of a bold letter by its size, on average
 _LINE, _TRIES = 8.4, 5  # points that a label is high; how often it gives way to another one
