@@ -22,7 +22,7 @@ from cissod_bench.looking.pseudo_pictures import pseudo_gallery
 from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, picture_of
 from cissod_bench.looking.seen import Seen, Truths, look_at, predictions_of
 from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
-from cissod_bench.reporting.averaging import departing, scale_words, scored_model
+from cissod_bench.reporting.averaging import marks, scale_words, scored_model
 from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
@@ -98,15 +98,14 @@ def build(
 
 
 def _together(runs: Sequence[Run], methods: Mapping[str, Entry]) -> Iterator[tuple[str, str, list[Run]]]:
-    """Yield method, title and runs by training seed; a method that was run with several settings is numbered."""
-    choices: dict[str, dict[str, list[Run]]] = {}
+    """Yield method, title and runs by training seed; what tells runs of one method apart stands behind its title."""
+    told = marks(runs)
+    choices: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        choices.setdefault(run.record.method, {}).setdefault(departing(run.record), []).append(run)
-    for method in sorted(choices, key=method_place):
-        for number, settings in enumerate(sorted(choices[method]), start=1):
-            mark = f" [{number}]" if len(choices[method]) > 1 else ""
-            seeds = sorted(choices[method][settings], key=lambda run: run.record.seed)
-            yield method, method_title(methods, method) + mark, seeds
+        choices.setdefault((run.record.method, told[run]), []).append(run)
+    for method, mark in sorted(choices, key=lambda key: (method_place(key[0]), key[1])):
+        title = method_title(methods, method) + (f" [{mark}]" if mark else "")
+        yield method, title, sorted(choices[method, mark], key=lambda run: run.record.seed)
 
 
 def _watched(

@@ -233,6 +233,7 @@ def test_report_writes_the_formats_asked_for_where_it_is_told(call: Call, tmp_pa
     answer = call("report", "--runs", "elsewhere", "--format", "csv,md", "--out", "there")
     assert answer.code == 0
     names = {"comparison.csv", "comparison_figures.csv", "comparison.md", "runs.csv"}
+    names |= {"looking.md"}  # says that the run keeps no predictions to look at
     assert {path.name for path in (tmp_path / "there").iterdir()} == names
     assert "12.5" not in answer.out
 
