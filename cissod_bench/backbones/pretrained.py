@@ -145,6 +145,9 @@ def tell_backbone(record: RunRecord, known: dict[str, Any], say: Callable[[str],
     record.backbone = known
     if not known:
         return
+    if "classes" in known:
+        names = f": {', '.join(known['classes'])}" if known["classes"] else ""
+        say(f"Begins as the detector of {known['file']}, which knows {len(known['classes'])} of the classes{names}.")
     if known["kind"] != "caffe":
         record.departures["backbone_kind"] = ["caffe", known["kind"]]
     if known["kind"] == "timm":

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--preset",
     "preset_name",
-    metavar="full|photo|mini|smoke",
-    help="Scale.  [default: full; mini for toy tasks, photo for photographs]",
+    metavar="full|fine-tune|photo|mini|smoke",
+    help="Scale.  [default: full; mini for toy tasks, photo for photographs and own data]",
 )
 @click.option(
     "--profile",

@@ -69,8 +69,8 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
 @click.option(
     "--preset",
     "preset_name",
-    metavar="full|photo|mini|smoke",
-    help="Scale.  [default: full; mini for toy tasks, photo for photographs]",
+    metavar="full|fine-tune|photo|mini|smoke",
+    help="Scale.  [default: full; mini for toy tasks, photo for photographs and own data]",
 )
 @click.option("--profile", default="default", show_default=True, metavar="default|paper|official", help="Constants.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")

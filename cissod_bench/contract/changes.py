@@ -90,10 +90,20 @@ def _check_base_channels(settings: Settings) -> None:
         raise _fault("base_channels", "a multiple of 8 for group norm", settings.base_channels)
 
 
+def _check_pretrained_part(settings: Settings) -> None:
+    """Refuse to take a detector where no weights are named."""
+    if settings.pretrained_part == "detector" and not settings.pretrained:
+        raise UsageFault(
+            "Setting 'pretrained_part' is 'detector', and 'pretrained' names no file of one.",
+            remedy="--set pretrained=FILE names a checkpoint of mmdet's Faster R-CNN",
+        )
+
+
 _RULES: tuple[Callable[[Settings], None], ...] = (
     _check_generations,
     _check_short_side,
     _check_strides,
     _check_base_channels,
+    _check_pretrained_part,
     check_frozen_layers,
 )

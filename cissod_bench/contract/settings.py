@@ -104,6 +104,13 @@ class Settings:
             "frozen stage"
         ),
     ] = "open-mmlab://detectron2/resnet50_caffe"
+    pretrained_part: Annotated[
+        Literal["backbone", "detector"],
+        Meta(
+            description="what is taken of those weights: the backbone, or all of a Faster R-CNN of mmdet, classes by "
+            "name where both know them"
+        ),
+    ] = "backbone"
     pretrained_kind: Annotated[
         Literal["auto", "caffe", "torchvision", "scratch"],
         Meta(description="how that backbone sees images; with auto the file tells"),

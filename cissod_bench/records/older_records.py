@@ -20,6 +20,7 @@ LACKING: Mapping[str, Any] = MappingProxyType(
     {
         **{"teacher_proposals": "test", "pretrained_kind": "auto", "backbone": "resnet", "shared_boxes": False},
         **{"eval_every": 0, "eval_images": 0, "keep_checkpoints": 0, "best_by": "all", "tracker": "none"},
+        **{"pretrained_part": "backbone"},
     }
 )
 # Setting -> its value as older records call it -> as it is called now. "full" was mmdet's views.

@@ -76,7 +76,7 @@ def run_folder(
         split_seed: seed of the draw, >= 0.
         method: the method's name.
         variant: the method's variant, "" for the method as it stands.
-        preset: scale of the training ("full", "photo", "mini", "smoke").
+        preset: scale of the training ("full", "fine-tune", "photo", "mini", "smoke").
         profile: where its constants come from ("default", "paper", "official").
         seed: seed of the training, >= 0.
         name: as in `RunRecord`.

@@ -20,7 +20,7 @@ from cissod_bench.contract.settings import FULL
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 from cissod_bench.records.run_folder import Run
 
-_PRESETS = ("full", "photo", "mini", "smoke")
+_PRESETS = ("full", "fine-tune", "photo", "mini", "smoke")
 _PROFILES = ("default", "paper", "official")
 # As a record holds them: a setting that a record of an older version lacks had this value all the same.
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(json.loads(json.dumps(asdict(FULL))))

@@ -14,6 +14,7 @@ from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.annotations.same_files import Listed, check_files, keyed
 from cissod_bench.backbones.pretrained import Backbone, backbone_of
 from cissod_bench.backbones.timm_weights import TimmWeights
+from cissod_bench.backbones.whole_detectors import begin_from, read_detector
 from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
 from cissod_bench.contract.parts import Parts
 from cissod_bench.contract.stages import spans, unlabelled_from
@@ -211,6 +212,11 @@ def _detector(
     model = faster_rcnn(plan.settings, len(plan.classes), ignore_iof=IGNORE_IOF if ignores else -1.0, kind=kind)
     detector = SemiSupervisedDetector(model, parts, plan.settings, plan.groups, plan.classes)
     detector.backbone_record = {} if backbone is None else backbone.record()
+    if plan.settings.pretrained_part == "detector":
+        whole = read_detector(plan.settings.pretrained)
+        known = begin_from(detector.student, whole, plan.classes)
+        detector.copy_student()
+        detector.backbone_record["classes"] = list(known)
     return detector
 
 

@@ -65,7 +65,8 @@ class Task:
         draw_defaults: values of DrawOptions that differ from its defaults, e.g. {"labelled_percent": 5.0}.
         prepare: writes ``inputs`` and ``images`` below the folder it is given; only for tasks that need no download.
         conversion: makes ``inputs`` and ``images`` below the work folder of data in another format.
-        preset: scale of a run where none is named; "" is ``mini`` for a task that draws its images and ``full`` else.
+        preset: scale of a run where none is named; "" is ``mini`` for a task that draws its images, ``photo``
+            for one that a user's file describes, and ``full`` else.
         official: role -> where the file officially comes from, for the message when it is missing.
         name: filled in by the catalogue from the file's name.
         file: the TOML or Python file that describes it, as the user named it; "" for a task of the catalogue.
@@ -117,4 +118,4 @@ class Task:
     @property
     def usual_preset(self) -> str:
         """The scale of a run where none is named."""
-        return self.preset or ("mini" if self.is_toy else "full")
+        return self.preset or ("mini" if self.is_toy else "photo" if self.file else "full")

@@ -44,7 +44,7 @@ def test_paper_says_what_the_text_leaves_open_and_default_leaves_nothing_out() -
     assert json.loads(call("presets", "default", "--json").stdout)["differs"] == {}
 
 
-@pytest.mark.parametrize("name", ["full", "photo", "mini", "smoke"])
+@pytest.mark.parametrize("name", ["full", "fine-tune", "photo", "mini", "smoke"])
 def test_a_preset_says_where_every_run_differs_from_soft_teachers_release(name: str) -> None:
     shown = squeezed(call("presets", name).stdout)
     assert all(squeezed(words) in shown for words in fidelity.NOT_SOFT_TEACHERS.values())
@@ -54,7 +54,7 @@ def test_a_preset_says_where_every_run_differs_from_soft_teachers_release(name: 
 
 def test_the_list_counts_the_points_of_each() -> None:
     rows = {row["name"]: row for row in json.loads(call("presets", "--json").stdout)}
-    assert list(rows) == ["full", "photo", "mini", "smoke", "default", "paper", "official"]
+    assert list(rows) == ["full", "fine-tune", "photo", "mini", "smoke", "default", "paper", "official"]
     assert "nothing else" not in json.dumps(rows)
     assert len(rows["official"]["differs"]) == len(fidelity.NOT_REPRODUCED)
     assert f"{len(fidelity.NOT_REPRODUCED)} points" in call("presets").stdout

@@ -21,7 +21,7 @@ EVERY = replace(MINI, iterations=10, eval_every=4)
 
 def test_full_is_evaluated_each_20_000_iterations_and_small_presets_at_the_end_alone() -> None:
     assert {name: settings.eval_every for name, settings in PRESETS.items()} == {
-        **dict.fromkeys(("photo", "mini", "smoke"), 0),
+        **dict.fromkeys(("fine-tune", "photo", "mini", "smoke"), 0),
         "full": 20_000,
     }
 
