@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from cissod_bench.contract.method import Method, RunFacts
 from cissod_bench.contract.parts import Context, Copies, Parts, group_means
 from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.contract.stock import Stock
 
 # The loss has no released code; later papers restate it with these values, its best ones: LVIS mask AP is 14.2, 25.4,
 # 25.7, 24.8, 23.6 with s = 10, 20, 30, 40, 50, and 24.1 without margins.
@@ -143,6 +144,14 @@ class CategoryAwareMargins(Parts):
         """Put the cosine classifier in the place of the linear one."""
         head: Any = model.get_submodule("roi_head.bbox_head")
         head.fc_cls = CosineClassifier(head.fc_cls.in_features, self.num_classes + 1)
+
+    def stock(self, detector: Stock) -> Stock:
+        """Return the detector with mmdet's NormedLinear in the place of the cosine classifier; it has a bias, of 0."""
+        prefix, head = "roi_head.bbox_head.fc_cls", detector.box_head
+        head["cls_predictor_cfg"] = {"type": "NormedLinear", "temperature": SCALE, "eps": EPSILON**2}
+        weight = detector.state[f"{prefix}.weight"]
+        detector.state[f"{prefix}.bias"] = weight.new_zeros(len(weight))
+        return detector
 
     @staticmethod
     def _norms(context: Context) -> Tensor:

@@ -33,15 +33,19 @@ from cissod_bench.contract.method import Method, RunFacts
 from cissod_bench.contract.parts import Context, Copies, LabelledImages, Parts
 from cissod_bench.contract.repeat_factors import labelled_copies
 from cissod_bench.contract.stages import Stage
+from cissod_bench.contract.stock import Stock
+from cissod_bench.errors import UsageFault
 from cissod_bench.files.hashing import mix
 
 from . import pcb
+from .decoupled import decoupled
 
 BASE, TUNING = 0, 1  # numbers of the stages
 RPN_SHARES = (0.0, 0.0)  # lambda of the RPN, a stage; these and the next two lines are DeFRCN's values
 ROI_SHARES = (0.75, 0.01)  # lambda of the RoI head
 DROPOUT = 0.8  # of the classifier's input while tuning
 CLASSIFIER_SPREAD, REGRESSOR_SPREAD = 0.01, 0.001  # standard deviations of fresh rows, as of Faster R-CNN's own
+NO_CHANCE = -1e4  # a logit whose share of a softmax is 0
 SHOTS = 10  # images a class of the few-shot protocol
 BACKGROUND = "\0background"  # the classifier's last row among names of classes; no class is called this
 
@@ -269,6 +273,24 @@ class DeFRCN(Parts):
         classifier = model.roi_head.bbox_head.fc_cls
         classifier.dropout = nn.Dropout(0.0)
         classifier.register_forward_pre_hook(_drop)
+
+    def stock(self, detector: Stock) -> Stock:
+        """Return the detector with its decoupling layers in the weights beside them; see `decoupled`.
+
+        Raises:
+            UsageFault: the variant ``pcb``, or a decoupling layer that cannot be undone.
+        """
+        if self.choice.calibrated:
+            raise UsageFault(
+                "The variant pcb of DeFRCN changes scores by another network and by D_l, which mmdet knows nothing of.",
+                remedy="predict with cissod-bench predict, or export a run without --variant pcb",
+            )
+        decoupled(detector.state)
+        if self.stage == BASE:  # classes that are not base are left out of the softmax
+            own = ~self.known.cpu()
+            detector.state["roi_head.bbox_head.fc_cls.weight"][own] = 0.0
+            detector.state["roi_head.bbox_head.fc_cls.bias"][own] = NO_CHANCE
+        return detector
 
     def stages(self) -> Sequence[Stage]:
         """Return the two stages: T / 3 on the base classes, 2 T / 3 on all."""

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from cissod_bench.contract.method import Method, RunFacts
 from cissod_bench.contract.parts import Context, Copies, Parts, group_means
 from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.contract.stock import Stock
 
 # Tan et al., Sec. 4.2, for LVIS; no others are published for MS-COCO.
 GAMMA = 12.0
@@ -204,6 +205,12 @@ class EqualisationLoss(Parts):
     def activation(self, logits: Tensor) -> Tensor:
         """Return the scores of inference and of pseudo labels, shape (R, K)."""
         return scores(logits)
+
+    def stock(self, detector: Stock) -> Stock:
+        """Return the detector with a plugin that gives these scores; mmdet's own EQLV2Loss leaves them a softmax."""
+        detector.box_head["loss_cls"] = {"type": "SigmoidScores", "num_classes": self.num_classes}
+        detector.plugins.append("sigmoid_scores")
+        return detector
 
     def copies(self, context: Context) -> Copies:
         """Return RFS's copies of D_l."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "Toy task from nothing to a table: splits, training, scores, report.",
     "evaluate": "Score a predictions file against a split's classes.",
     "predict": "Detect on photographs with a trained run: COCO results and pictures.",
+    "export": "Write a run's detector for other programs: mmdet, ONNX, TorchScript, safetensors.",
     "runs": "List, clean, pack and unpack runs.",
     "splits": "List, show, verify, compare, plot, import and export splits.",
     "data": "Check annotation files and images of the sub-tasks; convert labels.",

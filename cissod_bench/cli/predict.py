@@ -36,7 +36,7 @@ task_option = click.option(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Where to write.  [default: predictions/TASK/METHOD-seedS/IMAGES in --work-dir]",
+    help="Where to write.  [default: predictions/TASK/RUN/IMAGES in --work-dir]",
 )
 @click.option("--pictures", is_flag=True, help="Also draw the boxes into copies of the images.")
 @click.option(
@@ -84,6 +84,9 @@ def command(
     written. Files with other suffixes than those of images are passed over. Photographs are turned as their EXIF
     orientation says, unless the run's own images were not.
     """
+    from cissod_bench.extras import require_training
+
+    require_training("predict")
     from cissod_bench.using.photographs import Skipped, photographs
     from cissod_bench.using.predicting import THRESHOLDS, Prediction, limits_of, thresholds_record
 
@@ -96,9 +99,7 @@ def command(
     run = loaded(folder, checkpoint, task_name, method, data_root, work_dir)
     picked = _picked(run, model, data_root, work_dir) if threshold == "per-class" else None
     images = photographs(place, run.reading, skip)
-    target = out or work_dir / "predictions" / run.record.task / f"{run.record.method}-seed{run.record.seed}" / _name(
-        place
-    )
+    target = out or work_dir / "predictions" / run.record.task / folder_name(folder) / _name(place)
     from cissod_bench.files.whole_files import make_folder, write_json
     from cissod_bench.running.progress import Bar
 
@@ -112,7 +113,14 @@ def command(
 
 
 def loaded(
-    folder: Path, checkpoint: str, task: str | None, method: str | None, data_root: Path, work_dir: Path
+    folder: Path,
+    checkpoint: str,
+    task: str | None,
+    method: str | None,
+    data_root: Path,
+    work_dir: Path,
+    *,
+    on_cpu: bool = False,
 ) -> LoadedRun:
     """Return a run with its detector, on the GPU where there is one.
 
@@ -123,6 +131,7 @@ def loaded(
         method: likewise.
         data_root: where data sets lie.
         work_dir: where the split lies, unless it lies beside the run.
+        on_cpu: take the CPU all the same.
     """
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
@@ -139,7 +148,7 @@ def loaded(
         name=checkpoint,
         data_root=data_root,
         work_dir=work_dir,
-        device=pick_device(),
+        device=None if on_cpu else pick_device(),
     )
 
 
@@ -191,6 +200,11 @@ def _picked(run: LoadedRun, model: str, data_root: Path, work_dir: Path) -> tupl
             remedy="pass the --data-root that the run was started with, or give one --threshold for all classes",
         )
     return pick_thresholds(val, saved, metric=run.plan.task.metric), val
+
+
+def folder_name(folder: Path) -> str:
+    """Return a name for what is made of a run: method, scale and seed, as its folders say them."""
+    return "-".join(folder.resolve().parts[-3:]).strip("/")
 
 
 def _name(place: str) -> str:

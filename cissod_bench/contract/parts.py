@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from cissod_bench import distributed
 from cissod_bench.contract.stages import ONE_STAGE, Stage
+from cissod_bench.contract.stock import Stock
+from cissod_bench.errors import UsageFault
 from cissod_bench.messages import sendable
 
 Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
@@ -175,6 +177,27 @@ class Parts(nn.Module):
 
         Modules added here are the student's, so that the teacher averages their parameters.
         """
+
+    def stock(self, detector: Stock) -> Stock:
+        """Return a trained detector in the words of stock mmdet, for ``cissod-bench export``; it may be changed.
+
+        A method that replaces `model_config`, `change_model`, `activation` or `final_scores` has to say what that is
+        there; what acts in training alone need not be told.
+
+        Args:
+            detector: settings as they were before the method changed them, and the weights as trained.
+
+        Raises:
+            UsageFault: the method does not say it.
+        """
+        changed = ("model_config", "change_model", "activation", "final_scores")
+        own = [name for name in changed if getattr(type(self), name) is not getattr(Parts, name)]
+        if own:
+            raise UsageFault(
+                f"{type(self).__name__} replaces {', '.join(own)}, and does not say what that is in a stock detector.",
+                remedy="add `stock` to the method's parts (cissod_bench/contract/parts.py says how)",
+            )
+        return detector
 
     def departures(self) -> dict[str, list[Any]]:
         """Return the method's constants that are not the paper's: name -> [the paper's value, the value used]."""

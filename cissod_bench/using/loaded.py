@@ -121,6 +121,7 @@ def recorded_plan(
         val=root / manifest.val.path,
         images={role: root / path for role, path in task.images.items()},
         folder=folder,
+        data_root=data_root,
     )
 
 

@@ -91,19 +91,24 @@ def listed(place: str) -> tuple[Path, list[Path]]:
 _REMEDY = "name a folder with images, or a pattern in quotes such as 'photos/*.jpg'"
 
 
-def photographs(place: str, reading: Reading, skip: Callable[[Skipped], None] = lambda image: None) -> Photographs:
+def photographs(
+    place: str, reading: Reading, skip: Callable[[Skipped], None] = lambda image: None, *, most: int | None = None
+) -> Photographs:
     """Return the images of a place with their sizes, of which headers alone are read.
 
     Args:
         place: as for `listed`.
         reading: how they are turned.
         skip: takes those that are left out.
+        most: how many of the first images are taken; None takes all.
 
     Raises:
         DataFault: there is no image that can be read.
     """
     folder, files = listed(place)
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    others = len(files) - len(images)
+    images = images[:most]
     names, sizes, skipped = list[str](), list[tuple[int, int]](), list[Skipped]()
     for file in images:
         name = file.relative_to(folder).as_posix()
@@ -119,7 +124,7 @@ def photographs(place: str, reading: Reading, skip: Callable[[Skipped], None] = 
     if not names:
         told = f"none of the {len(images)} images can be read" if images else "there is no image"
         raise DataFault(f"{place}: {told}.", remedy=_REMEDY)
-    return Photographs(folder, _source(folder, names, sizes, reading), tuple(skipped), len(files) - len(images))
+    return Photographs(folder, _source(folder, names, sizes, reading), tuple(skipped), others)
 
 
 def _source(folder: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]], reading: Reading) -> Source:

@@ -74,7 +74,9 @@ def test_it_needs_neither_the_images_nor_the_files_of_the_training(
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert told["images"] == 1
-    assert Path(told["dir"]) == tmp_path / "work" / "predictions" / "tiny" / "soft-teacher-seed0" / "photos"
+    named = "-".join(plan.folder.parts[-3:])
+    assert named.startswith("soft-teacher-smoke-default")
+    assert Path(told["dir"]) == tmp_path / "work" / "predictions" / "tiny" / named / "photos"
 
 
 def test_broken_images_are_named_and_left_out_or_refused(
