@@ -54,12 +54,37 @@ _PAIRS = (
 
 @dataclass
 class _Gathered:
-    """A report in the making."""
+    """A report in the making.
+
+    Attributes:
+        figures, listings, galleries, notes: of the report.
+        runs: that were to be looked at.
+        reasons: why some cannot be -> of how many.
+        lacking: task and split seed of the splits that are not at hand, and the task's title.
+    """
 
     figures: list[Figure] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    runs: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    lacking: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Return the notes, in one sentence each what is missing of many runs and splits."""
+        notes = list(self.notes)
+        for reason, count in self.reasons.items():
+            what = "types of errors, confusions and pictures"
+            notes.append(f"No {what} of {count} of {self.runs} runs, which {reason}.")
+        if self.lacking:
+            task, seed = next(iter(self.lacking))
+            named = "; ".join(f"{title}, seed {number}" for (_, number), title in self.lacking.items())
+            notes.append(
+                f"No AP against boxes in D_l of splits that are not at hand ({named}). One is drawn by: "
+                f"cissod-bench make-splits --task {task} --split-seed {seed}"
+            )
+        return tuple(dict.fromkeys(notes))
 
 
 def build(
@@ -84,13 +109,13 @@ def build(
     for on_split, title, _, end in scored_splits(runs, tasks):
         _scatter(gathered, on_split, splits, methods, title + end)
         if places is not None:
-            watched = list(_watched(on_split, methods, places, truths, gathered.notes, title + end))
+            watched = list(_watched(gathered, on_split, methods, places, truths, title + end))
             _look(gathered, watched, methods, title + end)
     return Report(
         "looking",
         "What detectors saw",
         figures=tuple(gathered.figures),
-        notes=tuple(dict.fromkeys(gathered.notes)),
+        notes=gathered.all_notes(),
         order=8,
         listings=tuple(gathered.listings),
         galleries=tuple(gathered.galleries),
@@ -109,29 +134,30 @@ def _together(runs: Sequence[Run], methods: Mapping[str, Entry]) -> Iterator[tup
 
 
 def _watched(
-    runs: Sequence[Run], methods: Mapping[str, Entry], places: Places, truths: Truths, notes: list[str], title: str
+    gathered: _Gathered,
+    runs: Sequence[Run],
+    methods: Mapping[str, Entry],
+    places: Places,
+    truths: Truths,
+    title: str,
 ) -> Iterator[Watched]:
     """Yield the methods whose runs can be looked at; why others cannot is noted."""
     hands = _hands(runs, places)
-    reasons = Counter[str]()
+    gathered.runs += len(runs)
     for method, name, seeds in _together(runs, methods):
         seen = []
         for run in seeds:
             try:
                 looked = look_at(run, hands, truths)
             except DataFault as fault:
-                notes.append(f"Not looked at: a run of {title}. {fault.message}")
+                gathered.notes.append(f"Not looked at: a run of {title}. {fault.message}")
                 continue
             if isinstance(looked, Seen):
                 seen.append(looked)
             else:
-                reasons[looked] += 1
+                gathered.reasons[looked] += 1
         if seen:
             yield Watched(method, name, tuple(seen))
-    for reason, count in reasons.items():
-        notes.append(
-            f"{title}: no types of errors, confusions and pictures of {count} of {len(runs)} runs, which {reason}."
-        )
 
 
 def _hands(runs: Sequence[Run], places: Places) -> dict[Run, AtHand | None]:
@@ -257,8 +283,7 @@ def _scatter(
     record = runs[0].record
     manifest = next((split for split in splits if split.split_sha256 == record.split_sha256), None)
     if manifest is None:
-        draw = f"cissod-bench make-splits --task {record.task} --split-seed {record.split_seed}"
-        gathered.notes.append(f"{title}: no AP against boxes in D_l, for its split is not at hand ({draw} draws it).")
+        gathered.lacking[record.task, record.split_seed] = title
         return
     boxes = {name: counts.boxes for name, counts in manifest.per_class.items()}
     panels, lines = [], []

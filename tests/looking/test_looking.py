@@ -96,7 +96,7 @@ def test_a_pair_shows_what_one_found_and_the_other_did_not(place: Looked) -> Non
 def test_what_is_missing_is_said_with_its_reason(place: Looked) -> None:
     kept, other = place.run("ours", None), place.run("soft-teacher", SOFT_TEACHER, split_sha256="ef" * 32)
     notes = " ".join(report(place, kept, other).notes)
-    assert "1 of 1 runs, which keep no predictions" in notes
+    assert "1 of 2 runs, which keep no predictions" in notes
     assert "split that is not at hand" in notes
     (place.data / "val.json").unlink()
     assert "validation file val.json is not at hand" in " ".join(report(place, place.run("ours", OURS)).notes)
