@@ -53,8 +53,8 @@ def description(manifest: Manifest) -> str:
     origin = "imported" if manifest.imported else "drawn"
     hidden = f", in which {manifest.boxes.hidden:,} boxes are hidden" if manifest.hidden_known else ""
     return (
-        f"{manifest.title}: a split for class-imbalanced semi-supervised object detection, {origin} by cissod-bench "
-        f"with split seed {manifest.split_seed}. {labelled:,} labelled images with {manifest.boxes.labelled:,} boxes "
+        f"{manifest.title}: a split for class-imbalanced semi-supervised object detection, {origin} with split seed "
+        f"{manifest.split_seed} by cissod-bench. {labelled:,} labelled images with {manifest.boxes.labelled:,} boxes "
         f"and {unlabelled:,} unlabelled images{hidden}; {len(manifest.classes)} classes in the groups {groups}. "
         f"The sha256 of the split is {manifest.split_sha256}."
     )
