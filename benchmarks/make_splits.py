@@ -280,8 +280,12 @@ def compare(name: str, root: Path, work: Path, repeats: int) -> None:
 
 
 def categories_of(name: str) -> list[dict[str, Any]]:
-    """Return the category records of a data set; only those names are real that split 1 asks for."""
-    real = dict(zip(IDS["coco"][::3], load_task(TASKS["coco"]).minority, strict=False)) if name == "coco" else {}
+    """Return the category records of a data set; MS-COCO's names are the real ones, which its splits ask for."""
+    real: dict[int, str] = {}
+    if name == "coco":
+        from mmdet.datasets import CocoDataset
+
+        real = dict(zip(IDS["coco"], CocoDataset.METAINFO["classes"], strict=True))
     return [{"id": kind, "name": real.get(kind, f"class {kind}"), "frequency": "f"} for kind in IDS[name]]
 
 

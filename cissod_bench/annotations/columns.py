@@ -129,21 +129,25 @@ class Columns:
 
     Attributes:
         found: whether the file has the array.
+        records: whether the records themselves will be wanted.
         tally: what was normalised (``lenient.WORDS``) -> in how many records.
+
+    Args:
+        records: whether the records themselves will be wanted: where they stand.
     """
 
     decoder: RecordDecoder[Any]
     fields: ClassVar[dict[str, Any]]
     """Field of a record -> NumPy type of its column."""
 
-    def __init__(self) -> None:
-        self.found = False
+    def __init__(self, records: bool = True) -> None:
+        self.found, self.records = False, records
         self.tally: Counter[str] = Counter()
         self._odd: dict[
             int, npt.NDArray[np.bool_]
         ] = {}  # first record of a piece -> which of the piece's are not plain
         self._count = 0
-        kinds = {**self.fields, "offsets": np.int64, "lengths": np.int32}
+        kinds = {**self.fields, **({"offsets": np.int64, "lengths": np.int32} if records else {})}
         self._columns = {name: Column(kind) for name, kind in kinds.items()}
 
     def read(self, file: JsonFile, member: Member) -> None:
@@ -162,14 +166,17 @@ class Columns:
 
     def _add_piece(self, file: JsonFile, piece: Piece[Any], expected: int) -> None:
         for name, kind in self.fields.items():
+            if name not in self._columns:
+                continue
             values = map(attrgetter(name), piece.records)
             self._columns[name].add(np.fromiter(values, kind, len(piece.records)), expected)
         if isinstance(piece.records, Meant):
             self._mark(piece, piece.records.changed)
             self.tally.update(piece.records.tally)
-        starts, lengths = record_spans(piece.text, len(piece.records))
-        self._columns["offsets"].add(piece.offset + starts, expected)
-        self._columns["lengths"].add(lengths, expected)
+        if self.records:
+            starts, lengths = record_spans(piece.text, len(piece.records))
+            self._columns["offsets"].add(piece.offset + starts, expected)
+            self._columns["lengths"].add(lengths, expected)
 
     def _mark(self, piece: Piece[Any], changed: Iterable[int]) -> None:
         marks = self._odd.setdefault(piece.first, np.zeros(len(piece.records), np.bool_))
@@ -193,7 +200,9 @@ class Columns:
         return self._columns.pop(name).whole()
 
     def spans(self) -> Spans:
-        """Return where the records stand."""
+        """Return where the records stand; of none if they are not wanted."""
+        if not self.records:
+            return Spans(np.empty(0, np.int64), np.empty(0, np.int32))
         return Spans(self.take("offsets"), self.take("lengths"))
 
 
@@ -211,6 +220,7 @@ class ImageColumns(Columns):
         swapped: files whose width and height are to be exchanged.
         doubtful: further files whose width and height may be exchanged, and stay.
         folder: where images lie that name no root; None leaves names as they are.
+        records: as for `Columns`.
     """
 
     fields: ClassVar[dict[str, Any]] = {"id": np.int64, "width": np.int32, "height": np.int32}
@@ -221,8 +231,9 @@ class ImageColumns(Columns):
         swapped: Collection[str] = (),
         doubtful: Collection[str] = (),
         folder: ImageFolder | None = None,
+        records: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(records)
         self._below = NamesBelow(folder) if folder is not None and naming != "coco_url" else None
         self.decoder = _IMAGES[naming]
         self.file_names: list[str] = []
@@ -286,7 +297,10 @@ def _file_names(records: Sequence[Any], naming: Naming) -> list[str]:
 
 
 class BoxColumns(Columns):
-    """Columns id, image_id, category_id and iscrowd of the annotations, and bbox: x, y, width, height, (N, 4)."""
+    """Columns id, image_id, category_id and iscrowd of the annotations, and bbox: x, y, width, height, (N, 4).
+
+    Without records there are no ids either.
+    """
 
     decoder = RecordDecoder(BoxRecord, ids=("id", "image_id"), numbers=("category_id", "iscrowd"))
     fields: ClassVar[dict[str, Any]] = {
@@ -296,8 +310,10 @@ class BoxColumns(Columns):
         "iscrowd": np.bool_,
     }
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, records: bool = True) -> None:
+        super().__init__(records)
+        if not records:
+            del self._columns["id"]
         self._columns["bbox"] = Column(np.float64, 4)
 
     def _add_piece(self, file: JsonFile, piece: Piece[BoxRecord], expected: int) -> None:

@@ -134,6 +134,7 @@ def read_annotations(
     folder: ImageFolder | None = None,
     classes_of: Annotations | None = None,
     progress: Progress | None = None,
+    records: bool = True,
 ) -> Annotations:
     """Read and check an annotation file, ``.json`` or gzipped, of any size.
 
@@ -147,22 +148,24 @@ def read_annotations(
             None leaves names as they are, as in the files of a split.
         classes_of: given, the file may be a list of images without boxes, and without classes: it has this one's.
         progress: called every few megabytes.
+        records: without them neither the file's hash is counted, nor are ids of boxes and places of records kept, nor
+            the policy's lists: for the files of a split, whose hashes are known to be right.
 
     Raises:
         DataFault: the file is missing, cut off, no JSON, lacks a key, has a field of the wrong type, an id twice, a box
             of an unknown image or class, an unsafe file name, or corner pairs where [x, y, width, height] belong. The
             message names the file and the place. Nothing is left open.
     """
-    file = JsonFile(path, progress=progress)
+    file = JsonFile(path, progress=progress, hashed=records)
     try:
-        return _read(file, ImageColumns(naming, swapped, doubtful, folder), classes_of)
+        images = ImageColumns(naming, swapped, doubtful, folder, records)
+        return _read(file, images, BoxColumns(records), classes_of)
     except BaseException:
         file.close()
         raise
 
 
-def _read(file: JsonFile, images: ImageColumns, classes_of: Annotations | None) -> Annotations:
-    boxes = BoxColumns()
+def _read(file: JsonFile, images: ImageColumns, boxes: BoxColumns, classes_of: Annotations | None) -> Annotations:
     texts: dict[str, bytes] = {}
     for member in file.members():
         if member.key == "images":
@@ -239,17 +242,14 @@ def _joined(
     image_ids, widths, heights = images.take("id"), images.take("width"), images.take("height")
     _check_unique(file, "images", image_ids)
     odd_boxes = boxes.odd()
-    box_ids, crowd, corners, spans = boxes.take("id"), boxes.take("iscrowd"), boxes.take("bbox"), boxes.spans()
-    _check_unique(file, "annotations", box_ids)
+    crowd, corners, spans = boxes.take("iscrowd"), boxes.take("bbox"), boxes.spans()
+    box_ids = boxes.take("id") if boxes.records else None
+    if box_ids is not None:
+        _check_unique(file, "annotations", box_ids)
     box_image = _rows_of(file, "image_id", boxes.take("image_id"), image_ids, np.int32)
     box_class = _rows_of(file, "category_id", boxes.take("category_id"), np.array(classes.ids), np.int16)
     verdict = _judge(file, corners, crowd, *_sides(widths, heights, images.doubtful), box_image)
-    policy = BoxPolicy(
-        degenerate=tuple(box_ids[verdict.degenerate].tolist()),
-        outside=tuple(box_ids[verdict.outside].tolist()),
-        clipped=tuple(box_ids[verdict.clipped].tolist()),
-        crowd=int(crowd.sum()),
-    )
+    policy = BoxPolicy() if box_ids is None else _policy(box_ids, verdict, crowd)
     dropped = verdict.degenerate | verdict.outside
     keep = ~dropped if dropped.any() else slice(None)  # a slice copies nothing
     return Annotations(
@@ -263,13 +263,13 @@ def _joined(
         image_root=images.take("root"),
         file_names=images.file_names,
         image_spans=images.spans(),
-        box_ids=box_ids[keep],
+        box_ids=np.empty(0, np.int64) if box_ids is None else box_ids[keep],
         box_image=box_image[keep],
         box_class=box_class[keep],
         boxes=corners[keep],
         crowd=crowd[keep],
         clipped=verdict.clipped[keep],
-        box_spans=spans.only(keep),
+        box_spans=spans if box_ids is None else spans.only(keep),
         category_ids=classes.ids,
         classes=classes.names,
         categories=classes.records,
@@ -278,6 +278,16 @@ def _joined(
         odd_images=images.odd(),
         odd_boxes=None if odd_boxes is None else odd_boxes[keep],
         normalised=dict(sorted((images.tally + boxes.tally).items())),
+    )
+
+
+def _policy(box_ids: Ints, verdict: Judged, crowd: Bools) -> BoxPolicy:
+    """Return the ids of the boxes that something became of."""
+    return BoxPolicy(
+        degenerate=tuple(box_ids[verdict.degenerate].tolist()),
+        outside=tuple(box_ids[verdict.outside].tolist()),
+        clipped=tuple(box_ids[verdict.clipped].tolist()),
+        crowd=int(crowd.sum()),
     )
 
 

@@ -82,17 +82,18 @@ class JsonFile:
     Args:
         path: a ``.json`` or gzipped file; which of them is told from its first bytes.
         progress: called while arrays are read.
+        hashed: whether its hash will be asked for.
 
     Raises:
         DataFault: it is missing, empty, a broken gzip stream, starts with a byte order mark or holds no JSON object.
     """
 
-    def __init__(self, path: Path, *, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, *, progress: Progress | None = None, hashed: bool = True) -> None:
         self.path, self._progress = path, progress
         self._hasher = ThreadPoolExecutor(1)
         try:
             with _opened(path) as stream:
-                self._sha256 = self._hasher.submit(file_sha256, path)
+                self._sha256 = self._hasher.submit(file_sha256, path) if hashed else None
                 packed = is_gzipped(stream.read(2))
                 stream.seek(0)
                 with _unpacked(path, stream) if packed else stream as source:
@@ -121,8 +122,8 @@ class JsonFile:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file as it lies on disk, packed or not; counted in a thread beside the parsing."""
-        return self._sha256.result()
+        """Hash of the file as it lies on disk, packed or not, counted in a thread beside the parsing; "" if unasked."""
+        return "" if self._sha256 is None else self._sha256.result()
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop) of the JSON text."""

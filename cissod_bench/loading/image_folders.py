@@ -37,20 +37,35 @@ def places_of(annotations: Annotations, folders: Mapping[str, Path], role: str) 
     return places[annotations.image_root] if len(places) else np.zeros(len(annotations.image_ids), np.int8)
 
 
-def check_folders(annotations: Annotations, folders: Sequence[Path], image_folder: npt.NDArray[np.int8]) -> None:
+def parents_of(names: Sequence[str], image_folder: npt.NDArray[np.int8]) -> tuple[tuple[int, str, int], ...]:
+    """Return the folders that images lie in, as (place of the image folder, path below it, images in it).
+
+    Args:
+        names: of the images below their folders.
+        image_folder: place of each one's folder, shape (M,).
+    """
+    parents = (name.rpartition("/")[0] for name in names)
+    counts = Counter(zip(image_folder.tolist(), parents, strict=True))
+    return tuple((place, parent, count) for (place, parent), count in counts.items())
+
+
+def check_folders(path: Path, folders: Sequence[Path], parents: Sequence[tuple[int, str, int]]) -> None:
     """Refuse images in a folder that is not there: without one of its archives a data set looks whole from above.
+
+    Args:
+        path: the annotation file, for the message.
+        folders: the image folders.
+        parents: as `parents_of` gives them.
 
     Raises:
         DataFault: there is one; names the first.
     """
-    parents = (name.rpartition("/")[0] for name in annotations.file_names)
-    images = Counter(zip(image_folder.tolist(), parents, strict=True))
-    missing = {folders[place] / parent: count for (place, parent), count in images.items()}
+    missing = {folders[place] / parent: count for place, parent, count in parents}
     missing = {folder: count for folder, count in missing.items() if not folder.is_dir()}
     if missing:
         folder, count = next(iter(missing.items()))
         others = f" (and {len(missing) - 1} more folders)" if len(missing) > 1 else ""
         raise DataFault(
-            f"The image folder {folder} is missing{others}; {annotations.path} has {count} images in it.",
+            f"The image folder {folder} is missing{others}; {path} has {count} images in it.",
             remedy="unpack the images of all archives, or pass the folder that holds them as --data-root",
         )

@@ -110,7 +110,7 @@ class ViewsDataset(Dataset[dict[str, Any]]):
             "img_path": str(source.image_ids[index]),
             "img_shape": image.shape[:2],
             "ori_shape": image.shape[:2],
-            "gt_bboxes": HorizontalBoxes(source.boxes[rows]),
+            "gt_bboxes": HorizontalBoxes(source.boxes[rows].copy()),
             "gt_bboxes_labels": source.labels[rows].copy(),
             "gt_ignore_flags": source.ignored[rows].copy(),
         }

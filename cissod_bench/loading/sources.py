@@ -14,7 +14,14 @@ from cissod_bench.annotations.reading import Annotations
 from cissod_bench.contract.parts import Promoted
 from cissod_bench.files.images import read_image, safe_path
 from cissod_bench.files.orientation import AS_STORED, Reading
-from cissod_bench.loading.image_folders import check_folders, places_of
+from cissod_bench.loading.image_folders import check_folders, parents_of, places_of
+
+COLUMNS = (
+    *("names", "name_ends", "image_folder", "image_ids", "sizes"),
+    *("box_ends", "boxes", "labels", "ignored"),
+)
+"""Fields of a `Source` that are a row an image, a box or a letter of a name."""
+_BLOCK = 1 << 16  # boxes at once: copies of 25 million take gigabytes
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Source:
     """The images of one annotation file with their boxes, as arrays (a worker's fork copies none of them).
 
     Attributes:
-        names: file names, joined; image i's is ``names[name_ends[i - 1]:name_ends[i]]`` in UTF-8.
+        names: file names, joined, bytes or uint8; image i's is ``names[name_ends[i - 1]:name_ends[i]]`` in UTF-8.
         name_ends: shape (I,).
         folders: the image folders of the task, the same for all sources of a run.
         image_folder: place in ``folders`` of the one each image lies in, shape (I,).
@@ -34,9 +41,10 @@ class Source:
         ignored: crowd boxes and ignore regions, shape (B,).
         readings: how the images of each of ``folders`` are turned; as they are stored where it is empty.
         within: the data root, in which links may leave an image's folder; None keeps them in it.
+        parents: (place in ``folders``, folder below it, images in it), as ``image_folders.parents_of`` gives them.
     """
 
-    names: bytes
+    names: bytes | npt.NDArray[np.uint8]
     name_ends: npt.NDArray[np.int64]
     folders: tuple[Path, ...]
     image_folder: npt.NDArray[np.int8]
@@ -48,6 +56,7 @@ class Source:
     ignored: npt.NDArray[np.bool_]
     readings: tuple[Reading, ...] = ()
     within: Path | None = None
+    parents: tuple[tuple[int, str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -55,7 +64,16 @@ class Source:
     def name(self, index: int) -> str:
         """Return the name of an image below its folder."""
         begin = int(self.name_ends[index - 1]) if index else 0
-        return self.names[begin : int(self.name_ends[index])].decode("utf-8")
+        return bytes(self.names[begin : int(self.name_ends[index])]).decode("utf-8")
+
+    def names_of(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Return the names of some images; of many that follow each other in a third of the time."""
+        if len(rows) < 2 or rows[-1] - rows[0] + 1 != len(rows) or (np.diff(rows) != 1).any():
+            return [self.name(row) for row in rows.tolist()]
+        begin = int(self.name_ends[rows[0] - 1]) if rows[0] else 0
+        stops = (self.name_ends[rows] - begin).tolist()
+        text = bytes(self.names[begin : begin + stops[-1]])
+        return [text[start:stop].decode("utf-8") for start, stop in zip([0, *stops], stops, strict=False)]
 
     def file(self, index: int) -> Path:
         """Return the path of an image, inside its folder or the data root."""
@@ -132,12 +150,13 @@ class Source:
         columns = ("image_folder", "image_ids", "sizes", "boxes", "labels", "ignored")
         joined: dict[str, Any] = {c: np.concatenate([getattr(self, c), getattr(other, c)]) for c in columns}
         return Source(
-            names=self.names + other.names,
+            names=bytes(self.names) + bytes(other.names),
             name_ends=np.concatenate([self.name_ends, other.name_ends + len(self.names)]),
             box_ends=np.concatenate([self.box_ends, other.box_ends + len(self.boxes)]),
             folders=self.folders,
             readings=self.readings,
             within=self.within,
+            parents=self.parents + other.parents,
             **joined,
         )
 
@@ -164,25 +183,40 @@ def source_of(
     Raises:
         DataFault: a record names a role that has no folder, or a folder that images lie in is missing.
     """
-    image_folder = places_of(annotations, folders, role)
+    image_folder, places = places_of(annotations, folders, role), tuple(folders.values())
+    source = columns_of(annotations, image_folder)
     if at_hand:
-        check_folders(annotations, tuple(folders.values()), image_folder)
+        check_folders(annotations.path, places, source.parents)
+    turned = tuple(readings[name] for name in folders) if readings else ()
+    return replace(source, folders=places, readings=turned, within=within)
+
+
+def columns_of(annotations: Annotations, image_folder: npt.NDArray[np.int8]) -> Source:
+    """Return images and boxes of an annotation file; where the images lie is not looked at.
+
+    Args:
+        annotations: as read; boxes come in the order of their images.
+        image_folder: place of each image's folder, shape (M,).
+    """
     names = [name.encode("utf-8") for name in annotations.file_names]
-    order = np.argsort(annotations.box_image, kind="stable")
-    counts = np.bincount(annotations.box_image, minlength=len(names))
-    boxes = annotations.boxes[order]
-    boxes[:, 2:] += boxes[:, :2]
+    images = annotations.box_image
+    order = None if (images[1:] >= images[:-1]).all() else np.argsort(images, kind="stable")
+    boxes = np.empty((len(images), 4), np.float32)
+    for start in range(0, len(images), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        corners = annotations.boxes[block if order is None else order[block]]
+        boxes[block, :2], boxes[block, 2:] = corners[:, :2], corners[:, :2] + corners[:, 2:]
+    every = slice(None) if order is None else order
     return Source(
         names=b"".join(names),
         name_ends=np.cumsum([len(n) for n in names], dtype=np.int64),
-        folders=tuple(folders.values()),
+        folders=(),
         image_folder=image_folder,
         image_ids=np.asarray(annotations.image_ids, np.int64),
         sizes=np.stack([annotations.widths, annotations.heights], axis=1).astype(np.int32),
-        box_ends=np.cumsum(counts, dtype=np.int64),
-        boxes=boxes.astype(np.float32),
-        labels=annotations.box_class[order].astype(np.int64),
-        ignored=annotations.crowd[order].astype(np.bool_),
-        readings=tuple(readings[name] for name in folders) if readings else (),
-        within=within,
+        box_ends=np.cumsum(np.bincount(images, minlength=len(names)), dtype=np.int64),
+        boxes=boxes,
+        labels=annotations.box_class[every].astype(np.int64),
+        ignored=annotations.crowd[every].astype(np.bool_),
+        parents=parents_of(annotations.file_names, image_folder),
     )

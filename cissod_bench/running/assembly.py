@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from cissod_bench.detector.precision import check_mixed
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault
 from cissod_bench.files.hashing import mix
+from cissod_bench.loading.image_folders import check_folders
 from cissod_bench.loading.loaders import ViewsDataset
 from cissod_bench.loading.sampler import TwoSourceSampler
+from cissod_bench.loading.shared_columns import key_of, read_ahead, shared_source
 from cissod_bench.loading.sources import Source, source_of
 from cissod_bench.records import run_folder as runs
 from cissod_bench.running.agreement import check_alike
 from cissod_bench.running.plan import Plan, images_an_iteration, variant_fields
 from cissod_bench.running.turned import put_right
-from cissod_bench.splitting.data_files import LABELLED, UNLABELLED
-from cissod_bench.training.judging import read_hidden
+from cissod_bench.splitting.data_files import HIDDEN, LABELLED, UNLABELLED
+from cissod_bench.training.judging import hidden_source, read_hidden
 from cissod_bench.training.loop import Training
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
@@ -59,21 +62,46 @@ def sources(plan: Plan, scored: Source | None = None, *, at_hand: bool = True) -
     Raises:
         DataFault: an image file stands in two records of D_l, D_u and the scored images.
     """
-    labelled, unlabelled = (_part(plan, name, at_hand) for name in ("labelled.json", "unlabelled.json"))
+    if plan.method.images in USES_UNLABELLED and distributed.rank() == 0:
+        path, sha256 = plan.split / HIDDEN, plan.manifest.files.get(HIDDEN, "")
+        read_ahead(path, partial(hidden_source, path, plan.classes, plan.naming, sha256))
+    labelled, unlabelled = _parts(plan, at_hand)
     if at_hand:
         check_apart(plan, labelled, unlabelled, scored)
     unlabelled = unlabelled.without_boxes()
     if plan.method.images == "oracle":
-        labelled = labelled + _part(plan, "hidden.json", at_hand)
+        labelled = labelled + _part(plan, HIDDEN, at_hand)
     if plan.method.images == "promoted":
         labelled = labelled + unlabelled
     return labelled, unlabelled
 
 
-def _part(plan: Plan, name: str, at_hand: bool) -> Source:
-    with read_annotations(plan.split / name, naming=plan.naming, doubtful=plan.task.swapped) as file:
-        source = source_of(file, plan.images, "train", plan.readings, within=plan.data_root, at_hand=at_hand)
-        return put_right(source, plan.task.swapped) if at_hand else source
+def _parts(plan: Plan, at_hand: bool = True) -> tuple[Source, Source]:
+    """Return D_l and D_u, D_u with what boxes its file has.
+
+    Ranks begin with different files: the columns of large ones are written once, by whoever comes first, so the ranks
+    of a machine share the reading.
+    """
+    both = [LABELLED, UNLABELLED]
+    turn = distributed.rank() % 2
+    read = {name: _part(plan, name, at_hand) for name in both[turn:] + both[:turn]}
+    return read[LABELLED], read[UNLABELLED]
+
+
+def _part(plan: Plan, name: str, at_hand: bool = True) -> Source:
+    path, swapped, folders = plan.split / name, plan.task.swapped, tuple(plan.images.values())
+
+    def read() -> Source:
+        with read_annotations(path, naming=plan.naming, doubtful=swapped, records=False) as file:
+            return source_of(file, plan.images, "train", at_hand=False)
+
+    key = key_of("part", plan.manifest.files[name], plan.naming, sorted(swapped), tuple(plan.images))
+    readings = tuple(plan.readings.values())
+    source = replace(shared_source(path, key, read), folders=folders, readings=readings, within=plan.data_root)
+    if not at_hand:
+        return source
+    check_folders(path, folders, source.parents)
+    return put_right(source, swapped)
 
 
 def check_apart(plan: Plan, labelled: Source, unlabelled: Source, scored: Source | None) -> None:
@@ -101,7 +129,7 @@ def _listed(source: Source, path: Path, *, scored: bool = False) -> Listed:
             ids=source.image_ids,
             places=source.image_folder,
             folders=source.folders,
-            names=lambda rows: [source.name(row) for row in rows.tolist()],
+            names=source.names_of,
             scored=scored,
         )
     )
@@ -235,5 +263,6 @@ def statistics(plan: Plan) -> PseudoLabelStatistics | None:
     """Return what judges the run's pseudo labels, None where there are none."""
     if plan.method.images not in USES_UNLABELLED:
         return None
-    hidden = partial(read_hidden, plan.split / "hidden.json", plan.classes, plan.naming)
+    path, sha256 = plan.split / HIDDEN, plan.manifest.files.get(HIDDEN, "")
+    hidden = partial(read_hidden, path, plan.classes, plan.naming, sha256)
     return PseudoLabelStatistics(plan.groups, plan.classes, hidden)

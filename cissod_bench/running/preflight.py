@@ -19,7 +19,8 @@ from cissod_bench.training.loop import Training
 
 MOST_LEFT_OUT = 0.5  # of D_u: with more missing, the images were not unpacked or lie elsewhere
 _THREADS = 8  # reading a header is waiting for a disk
-_PIECE = 4096
+_PIECE = 256
+_TOGETHER = 64  # images that a thread is handed at once: handing one over takes as long as looking at it
 
 Say = Callable[[str], None]
 
@@ -92,15 +93,17 @@ def _broken(source: Source, rows: Sequence[int]) -> list[tuple[int, DataFault]]:
 
 
 def _of_this_rank(source: Source, rows: Sequence[int]) -> Iterator[tuple[int, DataFault]]:
-    def look(row: int) -> DataFault | None:
-        try:
-            check_header(source.file(row), *source.size(row), source.reading(row))
-        except DataFault as fault:
-            return fault
-        return None
+    def look(some: Sequence[int]) -> list[tuple[int, DataFault]]:
+        faults = []
+        for row in some:
+            try:
+                check_header(source.file(row), *source.size(row), source.reading(row))
+            except DataFault as fault:
+                faults.append((row, fault))
+        return faults
 
+    pieces = (rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER))
     with ThreadPoolExecutor(_THREADS) as pool:
-        every = iter(rows)
-        while piece := list(islice(every, _PIECE)):  # not all at once: a million futures would fill the memory
-            faults = zip(piece, pool.map(look, piece), strict=True)
-            yield from ((row, fault) for row, fault in faults if fault is not None)
+        while some := list(islice(pieces, _PIECE)):  # not all at once: their futures would fill the memory
+            for faults in pool.map(look, some):
+                yield from faults

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.errors import DataFault
+from cissod_bench.loading.shared_columns import key_of, shared_source
+from cissod_bench.loading.sources import Source, columns_of
 from cissod_bench.messages import sendable
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -55,15 +57,27 @@ class HiddenBoxes:
         images: ids in rising order, int64, shape (I,).
         ends: image i's boxes are rows ``ends[i - 1]:ends[i]``, int64, shape (I,).
         boxes: xyxy in pixels, shape (B, 4).
-        labels: channels, int16, shape (B,).
+        labels: channels, whole numbers, shape (B,).
         crowd: regions with any number of objects, bool, shape (B,).
     """
 
     images: Ints
     ends: Ints
     boxes: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int16]
+    labels: npt.NDArray[np.signedinteger[Any]]
     crowd: Bools
+
+    @classmethod
+    def of(cls, source: Source) -> HiddenBoxes:
+        """Return the boxes of a source; its columns are copied only where its ids do not rise."""
+        ids, ends, rows = source.image_ids, source.box_ends, None
+        if not (ids[1:] > ids[:-1]).all():
+            order, counts = np.argsort(ids, kind="stable"), np.diff(ends, prepend=0)
+            rows = _ranges((ends - counts)[order], counts[order])
+            ids, ends = ids[order], np.cumsum(counts[order], dtype=np.int64)
+        columns: Any = (source.boxes, source.labels, source.ignored)
+        boxes, labels, crowd = columns if rows is None else (column[rows] for column in columns)
+        return cls(images=ids, ends=ends, boxes=boxes, labels=labels, crowd=crowd)
 
     def rows_of(self, images: Ints) -> tuple[Ints, Ints]:
         """Return first row and number of the boxes of some images; one that the file does not name has none."""
@@ -72,37 +86,48 @@ class HiddenBoxes:
         return self.ends[place] - counts, np.where(self.images[place] == images, counts, 0)
 
 
-def read_hidden(path: Path, classes: Sequence[str], naming: Naming = "file_name") -> HiddenBoxes | None:
+def read_hidden(
+    path: Path, classes: Sequence[str], naming: Naming = "file_name", sha256: str = ""
+) -> HiddenBoxes | None:
     """Return the boxes of D_u, or None where there are none; with a warning if the file is not sound.
 
     Args:
         path: ``hidden.json`` of the split; imported splits may have none, or one without boxes.
         classes: of the split, in channel order.
         naming: of the split's images.
+        sha256: of the file, where it is known: then the columns of a large one are shared.
     """
     if not path.exists() or not path.stat().st_size:
         return None
     try:
-        with read_annotations(path, naming=naming) as file:
-            if file.classes != tuple(classes):
-                remedy = "import the split again with a --hidden that has the classes of --labelled"
-                raise DataFault(f"{path} has other classes than the split.", remedy=remedy)
-            if not len(file.boxes):
-                return None
-            rank = np.argsort(np.argsort(file.image_ids, kind="stable"))[file.box_image]
-            order = np.argsort(rank, kind="stable")
-            boxes = file.boxes[order].astype(np.float32)
-            boxes[:, 2:] += boxes[:, :2]
-            return HiddenBoxes(
-                images=np.sort(file.image_ids),
-                ends=np.cumsum(np.bincount(rank, minlength=len(file.image_ids)), dtype=np.int64),
-                boxes=boxes,
-                labels=file.box_class[order].astype(np.int16),
-                crowd=file.crowd[order],
-            )
+        source = hidden_source(path, classes, naming, sha256)
     except DataFault as fault:  # an analysis must not end a training of days
         warnings.warn(f"Pseudo labels are not judged. {fault}", stacklevel=2)
         return None
+    return HiddenBoxes.of(source) if len(source.boxes) else None
+
+
+def hidden_source(path: Path, classes: Sequence[str], naming: Naming, sha256: str = "") -> Source:
+    """Return images and boxes of D_u as columns; those of a large file are shared with the other processes.
+
+    Args:
+        path: ``hidden.json`` of the split.
+        classes: of the split, in channel order.
+        naming: of the split's images.
+        sha256: of the file; "" where it is not known, and nothing is shared.
+
+    Raises:
+        DataFault: the file is not sound or has other classes.
+    """
+
+    def read() -> Source:
+        with read_annotations(path, naming=naming, records=False) as file:
+            if file.classes != tuple(classes):
+                remedy = "import the split again with a --hidden that has the classes of --labelled"
+                raise DataFault(f"{path} has other classes than the split.", remedy=remedy)
+            return columns_of(file, np.zeros(len(file.image_ids), np.int8))
+
+    return shared_source(path, key_of("hidden", sha256, naming, tuple(classes)), read) if sha256 else read()
 
 
 def _ranges(begins: Ints, counts: Ints) -> Ints:
