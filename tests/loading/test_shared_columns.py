@@ -129,9 +129,9 @@ def test_ranks_begin_with_different_files_and_have_the_same_at_the_end(
     order: list[str] = []
     part = assembly._part
 
-    def noted(plan: Plan, name: str) -> Source:
+    def noted(plan: Plan, name: str, at_hand: bool) -> Source:
         order.append(name)
-        return part(plan, name)
+        return part(plan, name, at_hand)
 
     monkeypatch.setattr(assembly, "_part", noted)
     monkeypatch.setattr("cissod_bench.distributed.rank", lambda: rank)
