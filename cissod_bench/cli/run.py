@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 )
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
+@click.option(
+    "--backbone",
+    default="",
+    metavar="NAME[=FILE]",
+    help="resnet18 to resnet101 or timm:NAME, with weights of a file; norm and mean follow.  [default: the preset's]",
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
 @click.option(
     "--name", default="", metavar="NAME", help="Part of the run's folder.  [default: the settings that were changed]"
@@ -72,6 +78,7 @@ def command(
     *,
     task_name: str,
     method_name: str,
+    backbone: str,
     resume: bool,
     yes: bool,
     dry_run: bool,
@@ -88,6 +95,7 @@ def command(
 
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
     """
+    from cissod_bench.backbones.named import named_backbone
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.cost_lines import cost_of_plan
@@ -106,6 +114,7 @@ def command(
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank > 0:  # one rank speaks for all
         output.verbosity, output.silent = -1, True
+    options["changes"] = (*named_backbone(backbone), *options["changes"])
     wanted = wanted_of(launcher, gpus, nodes, partition, time, more)
     processes = world if world > 1 or launcher == "none" else process_count(gpus) * nodes
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):

@@ -38,7 +38,7 @@ def drawn(image: Pixels, found: Detections, classes: Sequence[str]) -> Pixels:
     """
     canvas = image.copy()
     scale = max(min(image.shape[:2]) / 1000, 0.35)
-    thickness = max(1, round(2 * scale))
+    thickness = max(1, round(4 * scale))
     columns = (found.boxes.tolist(), found.labels.tolist(), found.scores.tolist())
     for box, label, score in reversed(list(zip(*columns, strict=True))):
         left, top, right, bottom = (round(value) for value in box)
