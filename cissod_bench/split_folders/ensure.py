@@ -86,9 +86,14 @@ def input_path(task: Task, role: str, root: Path) -> Path:
     """Return the annotation file of a role, or the one with ".gz" behind its name.
 
     Raises:
-        DataFault: neither is there; the message says where it officially comes from.
+        DataFault: neither is there; the message says where it officially comes from. Or it is of another format.
     """
     path = root / task.inputs[role]
+    if path.is_dir() or path.suffix in (".yaml", ".yml"):
+        raise DataFault(
+            f"Task {task.named!r}: {path} is no COCO file, and what a split is drawn from or scored on must be one.",
+            remedy=f"cissod-bench data convert {role}={path} --out annotations, then name annotations/{role}.json there",
+        )
     if path.is_file():
         return path
     packed = path.with_name(path.name + ".gz")

@@ -109,3 +109,30 @@ def test_images_may_be_named_for_all_parts_and_for_one(tmp_path: Path, call: Cal
         call("data", "convert", f"a={labels}", f"b={labels}", *options, "--out", tmp_path / "c", "--json").out
     )
     assert [facts["parts"][part]["images"] for part in "ab"] == [str(tmp_path), f"{tmp_path}/photos"]
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+def test_a_task_that_is_drawn_from_another_format_is_told_to_convert_it_first(
+    tmp_path: Path, call: Call, kind: str
+) -> None:
+    shown = photos(40)
+    source = {"yolo": write_yolo, "voc": write_voc}[kind](tmp_path, shown)
+    images = {"yolo": "images/train", "voc": "JPEGImages"}[kind]
+    (tmp_path / "held").mkdir()
+    write_images(tmp_path / "held", [Photo("v", (("puffin", BOX), ("seal", BOX), ("boat", BOX)))])
+    write_coco(tmp_path / "val.json", [Photo("v", (("puffin", BOX), ("seal", BOX), ("boat", BOX)))])
+
+    def drawn(annotations: str) -> Any:
+        head = ('title = "H"', 'minority = ["puffin"]', "min_instances = 3", "labelled_percent = 30")
+        train = ("[train]", f'annotations = "{annotations}"', f'images = "{images}"')
+        lines = (*head, *train, "[val]", 'annotations = "val.json"', 'images = "held"')
+        (tmp_path / "harbour.toml").write_text("\n".join(lines))
+        places = ("--data-root", tmp_path, "--work-dir", tmp_path / "work")
+        return call("make-splits", "--task", tmp_path / "harbour.toml", *places)
+
+    done = drawn(source.relative_to(tmp_path).as_posix())
+    assert done.code == 3
+    assert "is no COCO file" in done.err
+    assert f"cissod-bench data convert train={source} --out annotations" in done.err
+    assert call("data", "convert", f"train={source}", "--out", tmp_path / "annotations").code == 0
+    assert drawn("annotations/train.json").code == 0
