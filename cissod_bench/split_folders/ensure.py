@@ -92,7 +92,7 @@ def input_path(task: Task, role: str, root: Path) -> Path:
     if path.is_dir() or path.suffix in (".yaml", ".yml"):
         raise DataFault(
             f"Task {task.named!r}: {path} is no COCO file, and what a split is drawn from or scored on must be one.",
-            remedy=f"cissod-bench data convert {role}={path} --out annotations, then name annotations/{role}.json there",
+            remedy=f"cissod-bench data convert {role}={path} --out annotations, then name the file it writes",
         )
     if path.is_file():
         return path
