@@ -148,7 +148,12 @@ def test_options_of_the_other_scenario_are_refused(root: Path, options: dict[str
 
 @pytest.mark.slow
 def test_the_toy_long_tail_has_one_tail_in_d_l_and_d_u(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # An image's noise is drawn last and moves no box; half of the drawing's time is spared.
+    def not_painted(pixels: Any, placed: Any, dice: toy_images.Dice) -> None:
+        dice.many(21)  # four colours, and clouds of 3 x 3
+        dice.number()
+
+    # What a shape looks like moves no box, if as many numbers are drawn; most of the drawing's time is spared.
+    monkeypatch.setattr(toy_images, "paint", not_painted)
     monkeypatch.setattr(toy_images, "with_noise", lambda pixels, dice: pixels.astype(np.uint8))
     task = load_task("toy-longtail")
     manifest = ensure_split(task, tmp_path, tmp_path, draw_options(task)).manifest

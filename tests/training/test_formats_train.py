@@ -6,6 +6,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from formats import write_coco, write_lvis, write_objects365
 from tiny import CHANGES
 
 from cissod_bench.catalogue import list_methods, load_method, load_task
+from cissod_bench.contract import presets
 from cissod_bench.contract.method import USES_UNLABELLED
 from cissod_bench.files.images import read_image
 from cissod_bench.running.assembly import scored_images, sources
@@ -31,6 +33,12 @@ SURE = {"lvis": 0.001, "coco-o365": 0.003}
 THRESHOLDS = ("score_floor", "initial_threshold", "rpn_threshold", "theta")
 # A few iterations of a detector of a few thousand weights.
 QUICK = (*CHANGES, "iterations=6", "generations=2", "checkpoint_every=3", "proposals_test=50,10")
+
+
+@pytest.fixture(autouse=True)
+def short_smoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let preset smoke have 8 iterations instead of 20: what is asked here is whether the data can be trained on."""
+    monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "smoke": replace(presets.SMOKE, iterations=8)})
 
 
 @pytest.fixture(scope="module")
