@@ -167,6 +167,16 @@ def test_every_stated_requirement_is_pinned() -> None:
         assert all(stated.specifier.contains(version) for version in versions), text
 
 
+def test_no_requirement_lets_opencv_5_in_with_which_training_breaks() -> None:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    stated = {one.name: one.specifier for one in map(requirements.Requirement, lines) if "opencv" in one.name}
+    assert stated.keys() == {"opencv-python", "opencv-python-headless"}  # mmcv asks for the former in any version
+    assert not any(specifier.contains("5.0.0.93") for specifier in stated.values())
+
+
 def test_every_imported_package_is_a_stated_requirement() -> None:
     tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     requirements = pytest.importorskip("packaging.requirements")
