@@ -122,9 +122,8 @@ def write_annotations(path: Path, name: str, categories: list[dict[str, Any]], *
     half = path.with_name(path.name + ".half")
     with half.open("w", encoding="ascii") as out:
         out.write('{"info": {"description": "made for measurements"}, "licenses": [], "images": [')
-        write_records(
-            out, layout.image, ({key: values[rows] for key, values in columns.items()} for rows in blocks(images))
-        )
+        image = layout.image.replace("train2017", "val2017") if part else layout.image
+        write_records(out, image, ({key: values[rows] for key, values in columns.items()} for rows in blocks(images)))
         out.write('], "annotations": [')
         write_records(out, layout.box, box_columns(layout, columns, kinds, boxes, dice))
         out.write('], "categories": ' + json.dumps(categories) + "}")
