@@ -201,3 +201,9 @@ def test_a_word_that_a_key_does_not_know_is_answered_with_those_it_knows(key: st
     path.write_text(f'{key} = "yes"\n{kept}\n', encoding="utf-8")
     with pytest.raises(UsageFault, match=f"{key}: .*; it must be one of {words[key]}"):
         find_task(str(path))
+
+
+def test_own_data_takes_photo_where_no_preset_is_named(tiny_coco: Path) -> None:
+    assert find_task(str(tiny_coco / "tiny.toml")).usual_preset == "photo"
+    assert find_task("coco-split1").usual_preset == "full"
+    assert find_task("toy").usual_preset == "mini"
