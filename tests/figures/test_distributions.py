@@ -376,7 +376,7 @@ def test_the_command_draws_the_splits_it_finds_beside_the_runs(
     assert answer.code == 0, answer.err
     made = {path.relative_to(work / "reports").as_posix() for path in (work / "reports").rglob("*")}
     assert made >= {"figures/distributions.png", "figures/distributions_column.svg", "distributions_figures.csv"}
-    assert "Written: 4 files of figures below" in answer.out
+    assert "Written: 8 files of figures below" in answer.out  # two figures, each in two widths and two formats
     assert "Figures for print: --format svg,png" in call("report", "--work-dir", work).out
     frame = distribution_frame([drawn_from])
     boxes = {part: own.set_index("class")["boxes"] for part, own in frame.groupby("part")}
