@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -228,6 +229,12 @@ def test_tests_share_what_lies_in_support_alone() -> None:
 )
 def test_an_import_of_a_module_of_tests_is_noticed(line: str) -> None:
     assert len(imports_of_tests(ast.parse(line))) == 1
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by these names, and a compiled file of one would be taken for the other."""
+    names = Counter(path.name for path in TESTS if path.name.startswith("test_"))
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_folders_of_tests_are_named_as_the_wings() -> None:

@@ -8,7 +8,9 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Generic, NoReturn, TypeVar
 
 from cissod_bench.catalogue.declarations import declaration, place_of, tree_of, words_of
@@ -19,6 +21,14 @@ T = TypeVar("T")
 ENDING = ".py"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """What a file may be called whose name becomes that of a folder."""
+
+
+class _Anew(SourceFileLoader):
+    """Compiles a file each time: a compiled copy is told from its source by second and size alone."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return what the file says now; no compiled file is read or written."""
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Declared(Generic[T]):
         self.expression(path)
         path = path.resolve()  # one module however the file is named, and frames that are found by its name
         module_name = f"cissod_bench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-        spec = importlib.util.spec_from_file_location(module_name, path)
+        spec = importlib.util.spec_from_file_location(module_name, path, loader=_Anew(module_name, str(path)))
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

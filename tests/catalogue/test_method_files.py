@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,17 @@ def test_a_file_is_read_anew_each_time_and_two_of_one_name_are_two(tmp_path: Pat
     assert first.parts is not second.parts
     one.write_text(one.read_text().replace('title="Own"', 'title="New"'))
     assert find_method(str(one)).title == "New"
+
+
+def test_a_change_of_equal_length_in_the_same_second_is_seen_where_python_keeps_compiled_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = files.written(tmp_path, "idea")
+    for title in ("Own", "New"):
+        file.write_text(file.read_text().replace('title="Own"', f'title="{title}"'))
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        assert find_method(str(file)).title == title
 
 
 def test_classes_of_the_file_can_be_looked_up_by_their_module(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,8 @@ def test_a_checkpoint_of_other_settings_or_another_split_is_refused(tmp_path: Pa
         )
         if what == "split":
             other.identity = {**other.identity, "split": "0" * 64}
+        else:  # whose folder has another name
+            shutil.copy(training.file, other.file)
         with pytest.raises(UsageFault, match=f"with another {what}"):
             other.resume()
 

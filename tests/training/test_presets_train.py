@@ -97,7 +97,7 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(
     other = call(*run_words(tmp_path, tiny_coco, *sets, "--set", "theta=0.4"))
     assert other.code == 2
     assert "holds a run with other settings (theta)" in other.err
-    assert "another --work-dir" in other.err
+    assert "or pass another --name" in other.err
 
 
 @pytest.mark.slow
