@@ -28,7 +28,6 @@ Place: TypeAlias = str | Path
 
 FORMULAS = ("gbr", "gbt", "crs")
 """Modules of the paper's equations: weights per class, thresholds per class, copies of images."""
-_DRAWN = ("png", "svg")
 
 
 @dataclass(frozen=True)
@@ -234,20 +233,15 @@ def predict(
         DataFault: run, split or checkpoint are missing or broken, or no image can be read.
     """
     require_training("predict")
-    from cissod_bench.catalogue.method_files import find_method
-    from cissod_bench.catalogue.task_files import find_task
-    from cissod_bench.records.run_folder import read_record
     from cissod_bench.running.assembly import pick_device
-    from cissod_bench.running.rescoring import word_of
-    from cissod_bench.using.loaded import load_run
+    from cissod_bench.using.loaded import load_named_run
     from cissod_bench.using.photographs import photographs
     from cissod_bench.using.predicting import Prediction, limits_of
 
-    record = read_record(Path(run))
-    loaded = load_run(
+    loaded = load_named_run(
         Path(run),
-        find_task(str(task or word_of(record.command, "--task") or record.task)),
-        find_method(str(method or word_of(record.command, "--method") or record.method)),
+        task=str(task) if task else None,
+        method=str(method) if method else None,
         name=checkpoint,
         data_root=Path(data_root),
         work_dir=Path(work_dir),
@@ -285,29 +279,23 @@ def report(
     from cissod_bench.errors import DataFault, unknown_name
     from cissod_bench.files.whole_files import write_bytes
     from cissod_bench.records.run_folder import find_runs
-    from cissod_bench.rendering.formats import RENDERERS
-    from cissod_bench.reporting.tables import draw_figures
+    from cissod_bench.rendering.formats import DRAWN, RENDERERS, render_files
     from cissod_bench.split_folders.listing import find_splits
 
     for name in formats:
-        if name not in (*RENDERERS, *_DRAWN):
-            raise unknown_name("report format", name, (*RENDERERS, *_DRAWN))
+        if name not in (*RENDERERS, *DRAWN):
+            raise unknown_name("report format", name, (*RENDERERS, *DRAWN))
     met = find_runs(Path(runs))
     if not met:
         raise DataFault(f"{runs}: there is no run to report on.", remedy="name a folder above run folders")
     splits = [split.manifest for split in find_splits(Path(work_dir)) if split.manifest is not None]
     made = sorted((load_report(name)(met, splits) for name in list_reports()), key=lambda one: one.order)
     reports = [replace(one, tables=tuple(table.with_numbers() for table in one.tables)) for one in made]
-    written = []
     folder = Path(out) if out is not None else Path(work_dir) / "reports"
-    for name in formats:
-        files = draw_figures(reports, name) if name in _DRAWN else {}
-        if name in RENDERERS:
-            files = {**files, **{file: text.encode() for file, text in RENDERERS[name](reports, met).items()}}
-        for file, data in files.items():
-            write_bytes(folder / file, data)
-            written.append(folder / file)
-    return written
+    files = render_files(reports, met, formats)
+    for file, data in files.items():
+        write_bytes(folder / file, data)
+    return [folder / file for file in files]
 
 
 def formulas(name: str) -> ModuleType:

@@ -175,8 +175,10 @@ class Ours(Parts):
 
     def departures(self) -> dict[str, list[Any]]:
         """Return the constants that are not the paper's."""
-        theta = [self.stated_theta, self.choice.theta]
-        return {**departures(self.profile), **({"theta": theta} if theta[0] != theta[1] else {})}
+        found = departures(self.profile)
+        if self.choice.theta != self.stated_theta:
+            found["theta"] = [self.stated_theta, self.choice.theta]
+        return found
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context

@@ -26,23 +26,15 @@ def evaluate_run(
         data_root: where data sets lie.
         work_dir: where the split lies.
     """
-    from cissod_bench.catalogue.method_files import find_method
-    from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.extras import require_training
     from cissod_bench.records.run_folder import read_record
-    from cissod_bench.running.rescoring import checkpoint_of, plan_of, rescore, word_of
+    from cissod_bench.running.rescoring import checkpoint_of, named_parts, plan_of, rescore
 
     require_training("evaluate --run")
     record = read_record(folder)
     file = checkpoint_of(folder, name)
-    plan = plan_of(
-        record,
-        folder,
-        find_task(task or word_of(record.command, "--task") or record.task),
-        find_method(method or word_of(record.command, "--method") or record.method),
-        data_root=data_root,
-        work_dir=work_dir,
-    )
+    its_task, its_method = named_parts(record, task, method)
+    plan = plan_of(record, folder, its_task, its_method, data_root=data_root, work_dir=work_dir)
     iteration, scores = rescore(plan, record, file, say=output.say, quiet=output.verbosity < 0)
     value: dict[str, Any] = {"checkpoint": str(file), "iteration": iteration, "note": _note(record, name)}
     for model, own in scores.items():

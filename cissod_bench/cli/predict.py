@@ -133,18 +133,13 @@ def loaded(
         work_dir: where the split lies, unless it lies beside the run.
         on_cpu: take the CPU all the same.
     """
-    from cissod_bench.catalogue.method_files import find_method
-    from cissod_bench.catalogue.task_files import find_task
-    from cissod_bench.records.run_folder import read_record
     from cissod_bench.running.assembly import pick_device
-    from cissod_bench.running.rescoring import word_of
-    from cissod_bench.using.loaded import load_run
+    from cissod_bench.using.loaded import load_named_run
 
-    record = read_record(folder)
-    return load_run(
+    return load_named_run(
         folder,
-        find_task(task or word_of(record.command, "--task") or record.task),
-        find_method(method or word_of(record.command, "--method") or record.method),
+        task=task,
+        method=method,
         name=checkpoint,
         data_root=data_root,
         work_dir=work_dir,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cissod_bench.splitting.manifest import Manifest
 
 FORMATS = ("rich", "md", "latex", "csv", "html", "png", "svg")
-DRAWN = ("png", "svg")
 _PIPE_WIDTH = 160  # where there is no terminal to ask, no table has to be squeezed
 
 
@@ -64,8 +63,7 @@ def command(
     from cissod_bench.files.whole_files import write_bytes
     from cissod_bench.looking.at_hand import Places
     from cissod_bench.records.run_folder import find_runs
-    from cissod_bench.rendering.formats import RENDERERS
-    from cissod_bench.reporting.tables import draw_figures
+    from cissod_bench.rendering.formats import render_files
 
     chosen = _formats(formats)
     place = runs or work_dir / "runs"
@@ -81,12 +79,7 @@ def command(
         reports = [replace(report, tables=tuple(table.with_numbers() for table in report.tables)) for report in reports]
     if all_tables:
         reports = [replace(report, tables=report.tables + report.blank, blank=()) for report in reports]
-    files: dict[str, bytes] = {}
-    for name in chosen:
-        files |= draw_figures(reports, name) if name in DRAWN else {}
-        files |= (
-            {file: text.encode() for file, text in RENDERERS[name](reports, met).items()} if name in RENDERERS else {}
-        )
+    files = render_files(reports, met, chosen)
     folder = out or work_dir / "reports"
     for file, data in files.items():
         write_bytes(folder / file, data)

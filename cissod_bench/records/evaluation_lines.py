@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cissod_bench.errors import DataFault
+from cissod_bench.records.line_files import lines_of
 from cissod_bench.records.run_folder import LOG
 from cissod_bench.scoring.points import AP
 
@@ -63,17 +63,8 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     Raises:
         DataFault: the log cannot be read.
     """
-    try:
-        texts = (folder / LOG).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DataFault(
-            f"{folder / LOG}: cannot be read ({error.strerror}).",
-            remedy="make the file readable, or take the run's folder out of what --runs names",
-        ) from None
     evaluations: dict[int, Evaluation] = {}
-    for text in texts:
+    for text in lines_of(folder / LOG):
         if f'"{_MARK}"'.encode() not in text:
             continue
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from cissod_bench.errors import DataFault
+from cissod_bench.records.line_files import lines_of
 from cissod_bench.records.run_folder import PSEUDO_BOXES
 
 
@@ -41,22 +42,14 @@ def read_pseudo_boxes(folder: Path) -> list[PseudoBoxLine]:
         DataFault: a line is no JSON or breaks the layout; names the file and the line.
     """
     path = folder / PSEUDO_BOXES
-    try:
-        texts = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        remedy = "make the file readable, or take the run's folder out of what --runs names"
-        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
     lines: dict[tuple[int, int], PseudoBoxLine] = {}
-    for number, text in enumerate(texts, start=1):
+    remedy = "remove that line, or move the file away: the report leaves out what it lacks"
+    for number, text in enumerate(lines_of(path), start=1):
         try:
             line = msgspec.json.decode(text, type=PseudoBoxLine)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            remedy = "remove that line, or move the file away: the report leaves out what it lacks"
             raise DataFault(f"{path}, line {number}: {error}.", remedy=remedy) from None
         if not len(line.boxes) == len(line.classes) == len(line.scores):
-            remedy = "remove that line, or move the file away: the report leaves out what it lacks"
             raise DataFault(f"{path}, line {number}: boxes, classes and scores differ in number.", remedy=remedy)
         lines[line.generation, line.image] = line
     return list(lines.values())

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from cissod_bench.errors import DataFault
+from cissod_bench.records.line_files import lines_of
 from cissod_bench.records.run_folder import PSEUDO_LABELS
 
 QUANTITIES = (
@@ -86,15 +87,8 @@ def read_lines(folder: Path) -> list[PseudoLabelLine]:
         DataFault: a line is no JSON or breaks the layout; names the file and the line.
     """
     path = folder / PSEUDO_LABELS
-    try:
-        texts = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        remedy = "make the file readable, or take the run's folder out of what --runs names"
-        raise DataFault(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from None
     lines: dict[tuple[int, str], PseudoLabelLine] = {}
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(lines_of(path), start=1):
         if not text.strip():
             continue
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,7 +12,10 @@ from cissod_bench.rendering.csv_files import render_csv
 from cissod_bench.rendering.latex import render_latex
 from cissod_bench.rendering.markdown import render_markdown
 from cissod_bench.rendering.page import render_html
-from cissod_bench.reporting.tables import Files, Report
+from cissod_bench.reporting.tables import Files, Report, draw_figures
+
+DRAWN = ("png", "svg")
+"""Formats of figures for print."""
 
 
 def notes_once(reports: Sequence[Report]) -> list[Report]:
@@ -44,3 +47,20 @@ RENDERERS: Mapping[str, Callable[[Sequence[Report], Sequence[Run]], Files]] = {
     "html": _html,
 }
 """Format -> what writes its files. The terminal's table ("rich") is printed and makes none."""
+
+
+def render_files(reports: Sequence[Report], runs: Sequence[Run], formats: Collection[str]) -> dict[str, bytes]:
+    """Return the files of some formats, name -> content.
+
+    Args:
+        reports: what they show.
+        runs: that the reports were made of.
+        formats: of `RENDERERS` and `DRAWN`; others make no file.
+    """
+    files: dict[str, bytes] = {}
+    for name in formats:
+        if name in DRAWN:
+            files |= draw_figures(reports, name)
+        elif name in RENDERERS:
+            files |= {file: text.encode() for file, text in RENDERERS[name](reports, runs).items()}
+    return files

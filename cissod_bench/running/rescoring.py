@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
+from cissod_bench.catalogue import method_files, task_files
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, UsageFault
@@ -65,6 +66,33 @@ def checkpoint_of(folder: Path, name: str) -> Path:
     )
 
 
+def named_parts(record: RunRecord, task: str | None, method: str | None) -> tuple[Task, Method]:
+    """Return the task and the method of a run.
+
+    Args:
+        record: of the run.
+        task: a name or file; None takes that of the run's own command.
+        method: likewise.
+
+    Raises:
+        UsageFault: there is no such task or method.
+    """
+    return (
+        task_files.find_task(task or word_of(record.command, "--task") or record.task),
+        method_files.find_method(method or word_of(record.command, "--method") or record.method),
+    )
+
+
+def recorded_settings(record: RunRecord, base: Settings) -> Settings:
+    """Return the settings of a run; what its record does not name, because it is older, is the preset's.
+
+    Args:
+        record: of the run.
+        base: of its preset, today.
+    """
+    return msgspec.convert({**asdict(base), **record.settings}, Settings)
+
+
 def check_named(record: RunRecord, folder: Path, task: Task, method: Method) -> None:
     """Refuse a task or a method that is not the run's.
 
@@ -108,8 +136,7 @@ def plan_of(record: RunRecord, folder: Path, task: Task, method: Method, *, data
             f"{folder} holds a run on another draw of the split than {plan.split}.",
             remedy="pass the --work-dir and --data-root that the run was started with",
         )
-    settings = {**asdict(plan.settings), **record.settings}
-    return replace(plan, folder=folder, settings=msgspec.convert(settings, Settings))
+    return replace(plan, folder=folder, settings=recorded_settings(record, plan.settings))
 
 
 def rescore(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
 from cissod_bench.annotations.reading import read_annotations
@@ -24,7 +23,7 @@ from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import read_record
 from cissod_bench.running.assembly import facts_of, sources
 from cissod_bench.running.plan import Plan
-from cissod_bench.running.rescoring import check_named, checkpoint_of
+from cissod_bench.running.rescoring import check_named, checkpoint_of, named_parts, recorded_settings
 from cissod_bench.split_folders.ensure import task_data_root
 from cissod_bench.splitting.data_files import LABELLED
 from cissod_bench.splitting.manifest import read_manifest, split_folder
@@ -106,7 +105,6 @@ def recorded_plan(
             "(cissod-bench runs unpack)",
         )
     root = task_data_root(task, data_root, work)
-    settings = {**asdict(resolved(task, record.preset)), **record.settings}
     return Plan(
         task=task,
         method=method,
@@ -115,7 +113,7 @@ def recorded_plan(
         profile=record.profile,
         split_seed=record.split_seed,
         seed=record.seed,
-        settings=msgspec.convert(settings, Settings),
+        settings=recorded_settings(record, resolved(task, record.preset)),
         split=split,
         manifest=manifest,
         val=root / manifest.val.path,
@@ -166,6 +164,35 @@ def load_run(
     with read_annotations(plan.split / LABELLED, naming=plan.naming) as file_of_split:
         ids = file_of_split.category_ids
     return LoadedRun(plan, record, file, int(state["iteration"]), detector, model, ids)
+
+
+def load_named_run(
+    folder: Path,
+    *,
+    task: str | None,
+    method: str | None,
+    name: str = "last",
+    data_root: Path,
+    work_dir: Path,
+    device: torch.device | None = None,
+) -> LoadedRun:
+    """Return a run with its detector, its task and method found by name.
+
+    Args:
+        folder: of the run.
+        task: a name or file; None takes that of the run's own command.
+        method: likewise.
+        name: as for `load_run`, and so are the rest.
+        data_root: where data sets would lie.
+        work_dir: where the split lies, unless it lies beside the run.
+        device: of the detector; None is the CPU.
+
+    Raises:
+        UsageFault: task, method or checkpoint are not those of the run.
+        DataFault: record, checkpoint or split are missing or not sound.
+    """
+    its_task, its_method = named_parts(read_record(folder), task, method)
+    return load_run(folder, its_task, its_method, name=name, data_root=data_root, work_dir=work_dir, device=device)
 
 
 def built_from(settings: Settings, classes: Sequence[str], backbone: dict[str, Any]) -> dict[str, Any]:

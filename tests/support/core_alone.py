@@ -14,21 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shapes import copy_shapes
+from tiny_files import TINY_TASK
 
-TASK = """
-title = "Tiny shapes"
-minority = ["heart", "arrow"]
-labelled_percent = 20
-min_instances = 3
-
-[train]
-annotations = "tiny/annotations/train.json"
-images = "tiny/images/train"
-
-[val]
-annotations = "tiny/annotations/val.json"
-images = "tiny/images/val"
-"""
 NOT_EVERYWHERE = """
 import os, shutil, signal, sys
 
@@ -113,7 +100,7 @@ def somebodys_data(folder: Path) -> Path:
     root = folder / "data"
     weights = {"circle": 2.0, "square": 1.5, "heart": 1.0, "arrow": 0.8}
     copy_shapes(root / "tiny", {"train": 40, "val": 10}, weights, seed=7)
-    (root / "tiny.toml").write_text(TASK, encoding="utf-8")
+    (root / "tiny.toml").write_text(TINY_TASK, encoding="utf-8")
     truth = json.loads((root / "tiny/annotations/val.json").read_text(encoding="utf-8"))
     random = np.random.default_rng(0)
     keys = ("image_id", "category_id", "bbox")
