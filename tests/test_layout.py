@@ -16,12 +16,14 @@ import pytest
 from import_graph import WINGS, circles, import_graph, upward
 
 from cissod_bench import catalogue
+from cissod_bench.cli import COMMANDS
 from cissod_bench.errors import UsageFault
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("splits", "baselines", "method", "reports")
 CATALOGUE = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 CORE = sorted((ROOT / "cissod_bench").rglob("*.py"))
+CLI = sorted((ROOT / "cissod_bench" / "cli").glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = ("torch", "mmdet", "mmcv", "mmengine", "pandas", "matplotlib")
 CHEAP_COMMANDS = (["--help"], ["tasks"], ["methods"], ["make-splits", "--help"], ["report", "--help"])
@@ -205,6 +207,25 @@ def test_an_import_that_runs_upward_or_in_a_circle_is_noticed(line: str, tmp_pat
     graph = import_graph(tmp_path)
     assert [text.partition(":")[0].partition(",")[0] for text in upward(graph)] == ["odd", "files.images"]
     assert circles(graph) == [["cli.run", "files.images"]]
+
+
+def commands_imported(tree: ast.AST) -> list[str]:
+    """Return what a module of the command line takes from the module of a command: what is shared has its own."""
+    commands = {command.replace("-", "_") for command in COMMANDS}
+    found = [re.match(r"cissod_bench\.cli\.(\w+)\.", module) for _, module, _ in imports(tree)]
+    return [match[1] for match in found if match and match[1] in commands]
+
+
+def test_commands_take_nothing_from_the_modules_of_other_commands() -> None:
+    wrong = {name(path): found for path in CLI if (found := commands_imported(parse(path)))}
+    assert wrong == {}, "move what is shared to a module of its own"
+
+
+def test_an_import_from_the_module_of_a_command_is_noticed() -> None:
+    assert commands_imported(ast.parse("def f():\n    from cissod_bench.cli.make_splits import summary")) == [
+        "make_splits"
+    ]
+    assert commands_imported(ast.parse("from cissod_bench.cli.trained_run import loaded")) == []
 
 
 def imports_of_tests(tree: ast.AST) -> list[str]:

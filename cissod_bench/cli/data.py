@@ -61,7 +61,7 @@ def check(
     """
     from cissod_bench.catalogue import list_tasks, load_task
     from cissod_bench.catalogue.task_files import find_task
-    from cissod_bench.cli.make_splits import shown_progress
+    from cissod_bench.cli.file_progress import shown_progress
     from cissod_bench.split_folders.data_check import DataCheck, Depth
 
     if sample is not None and not deep:

@@ -36,7 +36,7 @@ def convert_command(output: Output, *, sources: tuple[str, ...], folders: tuple[
     them, difficult objects of PASCAL VOC ignore regions. Images stay where they are.
     """
     from cissod_bench.annotations.conversion import convert, named_sources
-    from cissod_bench.cli.make_splits import shown_progress
+    from cissod_bench.cli.file_progress import shown_progress
 
     named = named_sources(sources)
     images = _folders(folders, list(named))

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
-from cissod_bench.cli.predict import checkpoint_option, folder_name, loaded, method_option, run_option, task_option
+from cissod_bench.cli.trained_run import (
+    checkpoint_option,
+    folder_name,
+    loaded,
+    method_option,
+    model_option,
+    run_option,
+    task_option,
+)
 from cissod_bench.errors import DataFault, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -41,9 +49,7 @@ _LOOKED_AT = 8  # images on which an export is compared, if none are named
     type=click.Path(path_type=Path),
     help="Where to write.  [default: exports/TASK/RUN/FORMAT in --work-dir]",
 )
-@click.option(
-    "--model", type=click.Choice(["teacher", "student"]), default="teacher", show_default=True, help="Which detector."
-)
+@model_option
 @checkpoint_option
 @method_option
 @task_option

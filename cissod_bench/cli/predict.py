@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
+from cissod_bench.cli.trained_run import (
+    checkpoint_option,
+    folder_name,
+    loaded,
+    method_option,
+    model_option,
+    run_option,
+    task_option,
+)
 from cissod_bench.errors import DataFault, UsageFault
 
 if TYPE_CHECKING:
     from cissod_bench.scoring.score_thresholds import ClassThreshold
     from cissod_bench.using.loaded import LoadedRun
     from cissod_bench.using.predicting import Predicted
-
-run_option = click.option(
-    "--run", "folder", type=click.Path(path_type=Path), required=True, help="Run folder; its split must be at hand."
-)
-checkpoint_option = click.option(
-    "--checkpoint", default="last", show_default=True, metavar="last|best|FILE", help="Which one of the run."
-)
-method_option = click.option("--method", metavar="NAME|FILE.py", help="Of the run.  [default: as its own command says]")
-task_option = click.option(
-    "--task", "task_name", metavar="NAME|FILE.toml", help="Of the run.  [default: as its own command says]"
-)
 
 
 @click.command("predict", short_help="Detect on photographs with a trained run.")
@@ -45,13 +43,7 @@ task_option = click.option(
     help="Keep detections from this score on; per-class picks the best F1 of each class on val.  [default: all "
     "are written, those from 0.5 on are drawn]",
 )
-@click.option(
-    "--model",
-    type=click.Choice(["teacher", "student"]),
-    default="teacher",
-    show_default=True,
-    help="Whose detections.",
-)
+@model_option
 @click.option("--strict", is_flag=True, help="End at the first image that cannot be read instead of leaving it out.")
 @checkpoint_option
 @method_option
@@ -112,41 +104,6 @@ def command(
     _tell(output, done, images.passed_over, picked[0] if picked else None)
 
 
-def loaded(
-    folder: Path,
-    checkpoint: str,
-    task: str | None,
-    method: str | None,
-    data_root: Path,
-    work_dir: Path,
-    *,
-    on_cpu: bool = False,
-) -> LoadedRun:
-    """Return a run with its detector, on the GPU where there is one.
-
-    Args:
-        folder: of the run.
-        checkpoint: "last", "best" or a file.
-        task: a name or file; None takes that of the run's own command.
-        method: likewise.
-        data_root: where data sets lie.
-        work_dir: where the split lies, unless it lies beside the run.
-        on_cpu: take the CPU all the same.
-    """
-    from cissod_bench.running.assembly import pick_device
-    from cissod_bench.using.loaded import load_named_run
-
-    return load_named_run(
-        folder,
-        task=task,
-        method=method,
-        name=checkpoint,
-        data_root=data_root,
-        work_dir=work_dir,
-        device=None if on_cpu else pick_device(),
-    )
-
-
 def _score(threshold: str | None, checkpoint: str) -> float | None:
     """Return the number that --threshold names, None where it names none.
 
@@ -195,11 +152,6 @@ def _picked(run: LoadedRun, model: str, data_root: Path, work_dir: Path) -> tupl
             remedy="pass the --data-root that the run was started with, or give one --threshold for all classes",
         )
     return pick_thresholds(val, saved, metric=run.plan.task.metric), val
-
-
-def folder_name(folder: Path) -> str:
-    """Return a name for what is made of a run: method, scale and seed, as its folders say them."""
-    return "-".join(folder.resolve().parts[-3:]).strip("/")
 
 
 def _name(place: str) -> str:

@@ -82,7 +82,7 @@ def verify_command(output: Output, *, places: tuple[str, ...], data_root: Path, 
     file, D_u must show no box, and groups, counts and ids must be those of the manifest. If the validation file is
     below --data-root, its images must be in neither. Tells every fault, then ends with exit code 3.
     """
-    from cissod_bench.cli.make_splits import shown_progress
+    from cissod_bench.cli.file_progress import shown_progress
     from cissod_bench.split_folders.listing import find_splits, scored_file, splits_of
     from cissod_bench.split_folders.verify import split_faults
 
@@ -131,7 +131,7 @@ def diff_command(
     """
     from dataclasses import asdict
 
-    from cissod_bench.cli.make_splits import shown_progress
+    from cissod_bench.cli.file_progress import shown_progress
     from cissod_bench.cli.split_tables import print_difference
     from cissod_bench.split_folders.compare import compare
     from cissod_bench.split_folders.listing import find_split
@@ -222,7 +222,8 @@ def import_command(
     task's rule. The manifest says that the split was imported, and from which files.
     """
     from cissod_bench.catalogue.task_files import find_task
-    from cissod_bench.cli.make_splits import shown_progress, summary
+    from cissod_bench.cli.file_progress import shown_progress
+    from cissod_bench.cli.split_summary import summary
     from cissod_bench.split_folders.import_files import Given
     from cissod_bench.split_folders.importing import import_split
 

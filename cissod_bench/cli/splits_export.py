@@ -46,7 +46,7 @@ def export_command(
 
     Its files are compared with their hashes before. What a publication should say and the options do not is told.
     """
-    from cissod_bench.cli.make_splits import shown_progress
+    from cissod_bench.cli.file_progress import shown_progress
     from cissod_bench.split_folders.croissant import write_croissant
     from cissod_bench.split_folders.hub_folder import write_hub_folder
     from cissod_bench.split_folders.listing import find_split, scored_file

@@ -28,7 +28,7 @@ from mutations import mutated, packed, unpacked
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.annotations.reading import Annotations, read_annotations
 from cissod_bench.catalogue.task_files import find_task
-from cissod_bench.cli.make_splits import summary
+from cissod_bench.cli.split_summary import summary
 from cissod_bench.errors import BenchError, DataFault
 from cissod_bench.files import json_objects as json_files
 from cissod_bench.split_folders.ensure import draw_options, ensure_split
