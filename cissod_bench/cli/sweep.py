@@ -144,6 +144,7 @@ def command(
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli import sweep_listing
     from cissod_bench.extras import require_training
+    from cissod_bench.running.trackers import check_installed
     from cissod_bench.split_folders.ensure import check_existing, draw_options, ensure_split
     from cissod_bench.sweeping import cluster
     from cissod_bench.sweeping.cells import Folders
@@ -175,6 +176,8 @@ def command(
             drawn = draw_options(task, split_seed=cell.split_seed, **given(cell))
             ensure_split(task, data_root, work_dir, drawn, given=given(cell).keys(), say=output.say)
 
+    for tracker in dict.fromkeys(str(cell.settings["tracker"]) for cell in queue.cells):
+        check_installed(tracker)
     for cell in {(cell.named, cell.split_seed): cell for cell in queue.cells}.values():
         check_existing(find_task(cell.named), data_root, work_dir, cell.split_seed, **given(cell))
     environment = {"CISSOD_DATA": str(data_root), "CISSOD_WORK": str(work_dir)}

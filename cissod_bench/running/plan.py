@@ -165,7 +165,7 @@ def make_plan(
     settings = resolved(task, preset_name, changes)
     names = (task.name, split_seed, method.name, variant, preset_name, profile, seed)
     folder, name = _place(work_dir, names, name or run_name(task, preset_name, settings), settings, given=bool(name))
-    check_installed(settings)
+    check_installed(settings.tracker)
     root = tasks.task_data_root(task, data_root, work_dir)
     if not task.lies_in_work:  # before a large split is drawn for nothing
         image_folders(task, root)

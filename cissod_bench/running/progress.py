@@ -51,8 +51,13 @@ class Bar:
                 self._bar.stop()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Take some steps; the note (losses, pseudo labels, thresholds) stands behind the bar."""
+        """Take some steps; the note (losses, pseudo labels, thresholds) stands behind the bar.
+
+        What comes before the first step, such as the evaluation at which the run was stopped, does not count as its time.
+        """
         self.done += steps
+        if self.done == self.first:
+            self.begun = time.monotonic()
         self.note = note or self.note
         if self._bar:
             self._bar.update(self._task, completed=self.done, note=self.note)
@@ -64,8 +69,10 @@ class Bar:
         if now - self.spoken < self.every and self.done < self.total:
             return
         self.spoken = now
-        rate = (self.done - self.first) / max(now - self.begun, 1e-9)
-        left = (self.total - self.done) / max(rate, 1e-9)
-        text = f"{self.title:>9} {self.done}/{self.total}  {rate:.2f}/s  {left:.0f} s left  {self.note}"
+        pace = ""
+        if self.done > self.first:
+            rate = (self.done - self.first) / max(now - self.begun, 1e-9)
+            pace = f"  {rate:.2f}/s  {(self.total - self.done) / rate:.0f} s left"
+        text = f"{self.title:>9} {self.done}/{self.total}{pace}  {self.note}"
         with suppress(OSError):  # whoever read it is gone; the run is not
             print(shown(text.rstrip()), file=self.stream, flush=True)

@@ -16,20 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import EnvironmentFault
 
 PROJECT = "cissod-bench"
 _PACKAGES = {"mlflow": "mlflow-skinny"}  # the whole of it would bring another pandas and a server
 
 
-def check_installed(settings: Settings) -> None:
+def check_installed(name: str) -> None:
     """Refuse a tracker whose package is not installed.
+
+    Args:
+        name: value of the setting ``tracker``.
 
     Raises:
         EnvironmentFault: it is not.
     """
-    name = settings.tracker
     if name != "none" and find_spec(name) is None:
         raise EnvironmentFault(
             f"The tracker {name} needs the package {name}, which is not installed.",

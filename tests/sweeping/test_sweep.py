@@ -21,6 +21,7 @@ from filelock import FileLock
 from cissod_bench.errors import UsageFault
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.run_folder import RUN_LOCK
+from cissod_bench.running import trackers
 from cissod_bench.sweeping.cells import FAILURE, IDENTITY, Cell, Folders, cells_of
 from cissod_bench.sweeping.claims import CLAIM, claimed, worked_on
 from cissod_bench.sweeping.sweep import OUTPUT, duration, message_of
@@ -317,6 +318,18 @@ def test_a_run_that_cannot_begin_is_a_failed_cell_and_exit_code_1(tmp_path: Path
     assert "failed, exit code 3: The folder of the train images is missing" in shown.out
     assert "1 of 1 cells failed, the first is soft-teacher on coco-split1, split seed 0, seed 0" in shown.err
     assert "failed" in call("sweep", *words, "--method", "soft-teacher", "--status").out
+
+
+def test_a_tracker_that_is_not_installed_ends_a_sweep_before_its_first_cell(
+    tiny_coco: Path, tmp_path: Path, call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
+    words = words_of(tiny_coco, tmp_path / "work", "--method", "ours", "--seed", "0-1", "--set", "tracker=wandb")
+    shown = call("sweep", *words)
+    assert (shown.code, shown.out) == (4, "")
+    assert "The tracker wandb needs the package wandb, which is not installed." in shown.err
+    assert not (tmp_path / "work").exists()
+    assert call("sweep", *words, "--status").code == 0
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("2-2", [2])])
