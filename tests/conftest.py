@@ -9,7 +9,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import forks
+import kept_memory
 import pytest
 from commands import Called
 from forks import Fork
@@ -35,6 +38,38 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+_watch = kept_memory.Watch()
+_peaks: dict[str, int] = {}  # of the processes of the tests and, as "", of their forks
+
+
+def pytest_runtest_logfinish() -> None:
+    """Keep no memory that tests have freed."""
+    _watch.look()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Note how much memory this process had; pytest-xdist hands it on."""
+    peaks = {kept_memory.process_name(): kept_memory.peak(), "": forks.largest()}
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["peaks"] = peaks
+    elif not _peaks:
+        _peaks.update(peaks)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist had."""
+    peaks = dict(getattr(node, "workeroutput", {}).get("peaks", {}))
+    _peaks.update(peaks, **{"": max(_peaks.get("", 0), peaks.get("", 0))})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the most memory that each process had: 1.5 GB is the goal."""
+    terminalreporter.write_line(kept_memory.shown({k: v for k, v in sorted(_peaks.items()) if k}, _peaks.get("", 0)))
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ class Bar:
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Take some steps; the note (losses, pseudo labels, thresholds) stands behind the bar.
 
-        What comes before the first step, such as the evaluation at which the run was stopped, does not count as its time.
+        What comes before the first step, such as the evaluation at which the run was stopped, does not slow its pace.
         """
         self.done += steps
         if self.done == self.first:

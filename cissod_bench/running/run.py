@@ -94,6 +94,7 @@ def _work_to_the_end(work: _Work) -> None:
         beginning.write(plan, record)
     finally:
         work.tracker.close(record.status)
+        work.let_go()
 
 
 @dataclass
@@ -107,6 +108,7 @@ class _Work:
         stop: tells whether the run was asked to stop.
         bar: of the training, while it lasts.
         seen: what the live line says of the last evaluation.
+        training: while there is work.
         evaluations: those while training, None where there are none.
         tracker: where the run is shown.
     """
@@ -119,6 +121,7 @@ class _Work:
     stop: Callable[[], bool] = lambda: False
     bar: Bar | None = field(default=None, init=False)
     seen: str = field(default="", init=False)
+    training: Training | None = field(default=None, init=False)
     evaluations: Evaluations | None = field(default=None, init=False)
     tracker: Tracker = field(init=False)
 
@@ -135,7 +138,9 @@ class _Work:
         if self.writes:
             write_json(self.plan.folder / runs.SETTINGS, self.record.settings)
         scored, category_ids = scored_images(self.plan)  # what is wrong with them is told before the training
-        training = self._prepared(device, scored)
+        training = self.training = prepare(
+            self.plan, device, scored, log=self._log, report=self._report, stop=self.stop, warn=self.warn
+        )
         scored = settle_readings(self.plan, self.record, training, scored, self.say)
         preflight.check_scored(scored, self.plan.task.absent)
         self._open(training)
@@ -156,17 +161,9 @@ class _Work:
         """Whether this rank writes the run's files and shows its progress."""
         return distributed.rank() == 0
 
-    def _prepared(self, device: torch.device, scored: Source) -> Training:
-        """Return the training, which reports to this work."""
-
-        def report(line: PseudoLabelLine) -> None:
-            self._report(line)
-            if line.group == "all":
-                self._keep(training)
-                self.tracker.pseudo_labels(training.dataset.sources[1], line.iteration)
-
-        training = prepare(self.plan, device, scored, log=self._log, report=report, stop=self.stop, warn=self.warn)
-        return training
+    def let_go(self) -> None:
+        """Forget the training, which reports to this work: each would keep the other, and two models with it."""
+        self.training = self.evaluations = None
 
     def _log(self, line: dict[str, float]) -> None:
         if self.writes:
@@ -182,9 +179,13 @@ class _Work:
             self.bar.advance(0, words)
 
     def _report(self, line: PseudoLabelLine) -> None:
+        """Take a line on a generation that ended, and what else there is to keep of it."""
         if self.writes:
             log.append(self.plan.folder / runs.PSEUDO_LABELS, line.written())
             self.tracker.catch_up()
+        if line.group == "all" and self.training is not None:
+            self._keep(self.training)
+            self.tracker.pseudo_labels(self.training.dataset.sources[1], line.iteration)
 
     def _keep(self, training: Training) -> None:
         """Write the pseudo labels of a few images in the generation that ended."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from cissod_bench.running.plan import Plan
 from cissod_bench.running.rescoring import checkpoint_of, plan_of, rescore, word_of
 from cissod_bench.signals import stopped
 from cissod_bench.training import checkpoint
+from cissod_bench.training.loop import Training
 
 SHORT = ("iterations=4", "generations=2", "checkpoint_every=100", "log_every=1", "workers=0")
 EVALUATED = (*SHORT, "eval_every=1", "eval_images=4", "keep_checkpoints=1")
@@ -41,6 +44,24 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     plan = tiny_plan(tmp_path_factory.mktemp("evaluated"), EVERYTHING, *EVALUATED)
     execute(plan)
     return plan
+
+
+@pytest.mark.usefixtures("evaluated")  # what a first run imports may keep it until garbage is looked for
+def test_no_model_is_kept_when_its_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, prepare = list[weakref.ref[Any]](), run.prepare
+
+    def watched(*values: Any, **named: Any) -> Training:
+        training = prepare(*values, **named)
+        left.extend(weakref.ref(model) for model in (training.detector.student, training.detector.teacher))
+        return training
+
+    monkeypatch.setattr(run, "prepare", watched)
+    gc.disable()
+    try:
+        execute(tiny_plan(tmp_path, "soft-teacher", *SHORT, "iterations=2", "eval_every=1", "eval_images=1"))
+        assert [model() is None for model in left] == [True, True]
+    finally:
+        gc.enable()
 
 
 def test_an_evaluation_changes_no_bit_of_the_training(evaluated: Plan, tmp_path: Path) -> None:

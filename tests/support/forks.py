@@ -69,6 +69,12 @@ def _ranks() -> Path:
     return Path(nursery()).with_name("ranks.txt")
 
 
+def largest() -> int:
+    """Return the most bytes of memory that a fork has had, 0 where this process has asked for none."""
+    file = Path(nursery()).with_name("largest.txt") if nursery.cache_info().currsize else None
+    return int(file.read_text() or 0) if file is not None and file.exists() else 0
+
+
 def ranks_of(launcher: int) -> dict[int, int]:
     """Return rank -> process of the forks that a launcher has asked for."""
     noted = [line.split() for line in _ranks().read_text().splitlines()]
