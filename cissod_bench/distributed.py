@@ -221,6 +221,23 @@ def broadcast_bytes(data: bytes) -> bytes | bytearray:
     return shared
 
 
+def broadcast_into(values: Tensor) -> None:
+    """Put rank 0's numbers into a tensor on the CPU of the same layout on every rank, in pieces; collective.
+
+    Args:
+        values: whose numbers lie close to each other, in whatever order.
+    """
+    if not is_distributed():
+        return
+    flat = values.as_strided((values.numel(),), (1,)).view(torch.uint8)
+    for begin in range(0, len(flat), _PIECE):
+        piece = flat[begin : begin + _PIECE]
+        there = piece.to(_message_device())
+        dist.broadcast(there, src=0)
+        if there is not piece:
+            piece.copy_(there)
+
+
 def from_first(make: Callable[[], T]) -> T:
     """Return on every rank what rank 0 makes, the only one that is asked; a fault of rank 0's is raised by all.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import Bomb
+from checkpoints import Bomb, same
 from ranks import two_processes
 
 from cissod_bench.contract.parts import Promoted
@@ -74,8 +74,10 @@ BOTH = """
 import sys, numpy, torch
 from pathlib import Path
 from cissod_bench.errors import BenchError, DataFault
+from collections import OrderedDict
 from cissod_bench import distributed
-distributed._PIECE = 1000
+from cissod_bench.training import sending
+distributed._PIECE, sending.LEAST_BYTES = 1000, 100
 distributed.start(torch.device("cpu"))
 rank = distributed.rank()
 def refused():
@@ -85,7 +87,12 @@ try:
     distributed.from_first(refused)
 except BenchError as error:
     fault = [type(error).__name__, str(error), error.on_all_ranks]
+weights = OrderedDict(a=torch.arange(720.0).view(2, 3, 10, 12).to(memory_format=torch.channels_last), b=torch.ones(3))
+weights._metadata = {{"": {{"version": 2}}}}
+whole = {{"weights": weights, "rest": [torch.arange(500) > 250, ("x", torch.zeros(2, 0), 3)], "step": torch.tensor(7)}}
+there = sending.sent(whole if rank == 0 else {{}})
 state = {{
+    "there": there, "strides": there["weights"]["a"].stride(), "metadata": there["weights"]._metadata,
     "fault": fault,
     "made": distributed.from_first(lambda: {{"rank": rank}}),
     "sent": distributed.broadcast([rank, {{"x": numpy.arange(3) + rank}}])[0],
@@ -98,9 +105,14 @@ distributed.stop()
 """
 
 
-def test_two_ranks_share_values_bytes_and_a_fault_of_the_first(tmp_path: Path) -> None:
+def test_two_ranks_share_values_bytes_tensors_and_a_fault_of_the_first(tmp_path: Path) -> None:
     one, other = two_processes(BOTH, tmp_path)
+    assert one["strides"] == (360, 1, 36, 3)
+    assert one["there"]["weights"]["a"].sum() == 719 * 360
+    assert (one["there"]["rest"][0].sum(), one["there"]["step"]) == (249, 7)
+    assert same(one.pop("there"), other.pop("there"))
     assert one == other
+    assert one["metadata"] == {"": {"version": 2}}
     assert one["fault"] == ["DataFault", "broken\n  -> mend it", True]
     assert one["made"] == {"rank": 0}
     assert (one["sent"], one["none"], len(one["long"])) == (0, 0, 2 * 256 * 40)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import shutil
@@ -24,6 +23,7 @@ from cissod_bench.files.whole_files import Deferred, replacing
 from cissod_bench.records.run_folder import OLDER_CHECKPOINTS
 from cissod_bench.training.guards import Streak
 from cissod_bench.training.optimisers import load_optimiser
+from cissod_bench.training.sending import sent
 
 FORMAT = 1
 _UNSOUND = "put a sound copy in its place, or move it away and repeat the command, which trains from the beginning then"
@@ -214,7 +214,7 @@ def read_own(path: Path, identity: dict[str, str]) -> dict[str, Any]:
 def read_shared(path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
     """Return the content of rank 0's checkpoint on every rank, None where rank 0 has none; a collective call.
 
-    Ranks on other machines may see another disk, so the file itself is sent. They read it as they would from a disk.
+    Ranks on other machines may see another disk, so what rank 0 has read is sent.
 
     Raises:
         DataFault, UsageFault: as `read_own`, on all ranks.
@@ -228,11 +228,7 @@ def read_shared(path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
 
     if not distributed.from_first(look):
         return None
-    if distributed.is_distributed():
-        content = distributed.broadcast_bytes(path.read_bytes() if states else b"")
-        if not states:
-            states.append(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    return states[0]
+    return sent(states[0] if states else {})
 
 
 def position_of(state: Mapping[str, Any]) -> Position:
