@@ -34,6 +34,18 @@ def check_mixed(amp: str, device: torch.device) -> None:
         )
 
 
+def in_software(amp: str, device: torch.device) -> bool:
+    """Return whether the device has no instructions for the number format, so that its layers compute it slowly.
+
+    Args:
+        amp: the setting.
+        device: of the training.
+    """
+    if amp != "bf16" or device.type != "cpu":
+        return False
+    return not any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
 def mixed(amp: str, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which layers compute in the setting's number format; with "off" it changes nothing.
 

@@ -13,6 +13,7 @@ import torch
 
 from cissod_bench import distributed
 from cissod_bench.backbones.pretrained import tell_backbone
+from cissod_bench.detector.precision import in_software
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted
 from cissod_bench.files.whole_files import append, write_json
@@ -79,6 +80,8 @@ def _work_to_the_end(work: _Work) -> None:
     record.hardware, record.versions = provenance.hardware(device), provenance.versions()
     if record.hardware["operators"] == "mmcv" and device.type == "cpu":
         work.say("RoIAlign and NMS: mmcv's, by the variable CISSOD_OPERATORS.")
+    if in_software(plan.settings.amp, device):
+        work.say("This processor has no instructions for bf16: slower here; --set amp=off computes in float32.")
     record.status = "running"
     beginning.write(plan, record)
     try:

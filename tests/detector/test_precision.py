@@ -15,11 +15,22 @@ from torch import Tensor
 
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.parts import Context
-from cissod_bench.detector.precision import as_float, without_autocast
+from cissod_bench.detector.precision import as_float, in_software, without_autocast
 from cissod_bench.errors import UsageFault
 
 WIDE = {"height": 96, "width": 1600}
 FEW = replace(TINY, proposals_train=(300, 200), proposals_test=(300, 200), max_dets=300, score_floor=0.0, nms_iou=1.0)
+
+
+@pytest.mark.parametrize("known", [{}, {"avx512_bf16": False, "amx_bf16": False}, {"architecture": "x86_64"}])
+def test_bf16_without_instructions_for_it_is_told(known: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert in_software("bf16", torch.device("cpu"))
+    assert not in_software("off", torch.device("cpu"))
+    assert not in_software("bf16", torch.device("cuda"))
+    for name in ("avx512_bf16", "amx_bf16", "bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=name: {**known, has: True})
+        assert not in_software("bf16", torch.device("cpu"))
 
 
 def mixed(on: bool = True) -> Any:

@@ -11,6 +11,7 @@ from tiny import tiny_training
 
 from cissod_bench.catalogue import list_methods
 
+AS_PHOTO = ("shared_boxes=true", "nms_iou=0.3", "amp=bf16")
 FEW = ("labelled_per_gpu=1", "unlabelled_per_gpu=1", "workers=0", "unsup_start=0", "warmup_iterations=0")
 
 
@@ -24,7 +25,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", list_methods())
 def test_a_method_trains_above_a_frozen_backbone_of_timm(method: str, work: Path) -> None:
     own = changes(saved_network(work))
-    training = tiny_training(work, method, *FEW, *own, "iterations=3", "generations=3")
+    training = tiny_training(work, method, *FEW, *own, *AS_PHOTO, "iterations=3", "generations=3")
     losses: list[float] = []
     training.log = lambda line: losses.append(line["loss"])
     student, teacher = training.detector.student, training.detector.teacher

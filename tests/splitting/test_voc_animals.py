@@ -189,6 +189,8 @@ def test_without_voc_the_task_names_the_folders_and_where_they_come_from(call: C
 
 # Of a copy whose photographs are shrunk to a shorter side of 256 pixels, without difficult objects.
 REAL_SHA256 = "21bcc279c28e14d14655419c90dcfcf5e0dd764fe6d9ef68b0d54d6dab82b385"
+FIFTH_SHA256 = "943319ab1cd298d529ebe0e6bb5a63d70400e2c58d0bc8942e8dba2dd34285bd"
+FIFTH_IDS_SHA256 = "ad1e16e664a2dc8dbb93f421b8ce05fc341fa21067d3a498778153f9bb68f249"
 REAL_IDS_SHA256 = {
     "D_m": "c218ccca42eaf7b01888e1fddbea32114b015eb914b3bb013b55258f7f4cfa1e",
     "D_s": "a272960487cf73b3255bb2f92fcb5fe468db91ab989c5b8ddae94a024f88b318",
@@ -200,10 +202,14 @@ def test_the_split_of_the_real_photographs_with_seed_0_is_this_one(test_data: Pa
     if not (test_data / VOC2012).is_dir():
         pytest.skip(f"CISSOD_TEST_DATA has no {VOC2012}")
     task = load_task("voc-animals")
+    whole = ensure_split(task, test_data, tmp_path / "whole", draw_options(task, unlabelled_percent=100.0)).manifest
+    assert whole.counts == {"D_m": 210, "D_s": 18, "labelled": 228, "unlabelled": 2502}
+    assert (whole.boxes.labelled, whole.boxes.ignored, whole.boxes.hidden) == (352, 0, 4242)
+    assert whole.ids_sha256 == REAL_IDS_SHA256  # of any copy
+    assert whole.split_sha256 == REAL_SHA256
     manifest = ensure_split(task, test_data, tmp_path, draw_options(task)).manifest
-    assert manifest.counts == {"D_m": 210, "D_s": 18, "labelled": 228, "unlabelled": 2502}
-    assert (manifest.boxes.labelled, manifest.boxes.ignored, manifest.boxes.hidden) == (352, 0, 4242)
-    assert manifest.ids_sha256 == REAL_IDS_SHA256  # of any copy
-    assert manifest.split_sha256 == REAL_SHA256
+    assert manifest.counts == {**whole.counts, "unlabelled": 500}  # what preset photo sees ten times
+    assert manifest.ids_sha256 == {**REAL_IDS_SHA256, "unlabelled": FIFTH_IDS_SHA256}
+    assert manifest.split_sha256 == FIFTH_SHA256
     val = content(tmp_path / "data/voc-animals/annotations/val.json")
     assert len(val["images"]) == 878

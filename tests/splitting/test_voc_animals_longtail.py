@@ -17,6 +17,7 @@ from splits.voc_animals import ANIMALS, MAJORITY, MINORITY, is_scored
 from splits.voc_animals_longtail import CLASSES, draw_of, tail_shares, thinned
 
 CANDIDATES = ("chair", "pottedplant", "car", "sofa", "bottle")
+PART_SHA256 = "38c3cc9ca521bd6db6943a181bdeb26f4fd02296c19416108dc0391693e78e9e"
 REAL_SHA256 = "86db57c6cd4acb87f4692094078f8ecd262f56833dda700ebf81e45802a0f897"
 
 
@@ -80,8 +81,12 @@ def test_the_classes_beside_the_six_are_those_with_20_scored_boxes(real: Path) -
 
 def test_the_split_of_the_real_photographs_with_seed_0_is_this_one(real: Path, tmp_path: Path) -> None:
     task = load_task("voc-animals-longtail")
-    manifest = ensure_split(task, real, tmp_path, draw_options(task)).manifest
+    part = ensure_split(task, real, tmp_path / "part", draw_options(task)).manifest
+    assert (part.counts["labelled"], part.counts["unlabelled"]) == (175, 550)  # what preset photo sees nine times
+    assert part.split_sha256 == PART_SHA256
+    manifest = ensure_split(task, real, tmp_path, draw_options(task, unlabelled_percent=100.0)).manifest
     assert (manifest.counts["labelled"], manifest.counts["unlabelled"]) == (175, 1572)
+    assert (manifest.groups, manifest.ids_sha256["D_l"]) == (part.groups, part.ids_sha256["D_l"])
     assert manifest.groups == {
         "f": ["cat", "dog"],
         "c": ["horse", "person"],
