@@ -11,10 +11,12 @@ The switch is the environment variable ``CISSOD_OPERATORS``: "mmcv" leaves mmcv'
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import mmcv.ops
 import torch
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 from torch.nn import functional
 
@@ -74,6 +76,37 @@ class RoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc]
         )
 
 
+def pools_at_once(extractor: Any, features: Sequence[Tensor]) -> bool:
+    """Tell whether `pooled_at_once` is to do what an extractor of RoIs does with these features.
+
+    Not where bins have as many samples as they span pixels (preset `full`): large maps would be held twice.
+
+    Args:
+        extractor: mmdet's, or a method's own.
+        features: of the levels, (B, C, H, W) each.
+    """
+    layers = list(extractor.roi_layers) if type(extractor) is SingleRoIExtractor else []
+    alike = {(*layer.output_size, layer.sampling_ratio, layer.aligned) for layer in layers}
+    plain = all(type(layer) is RoIAlign and layer.pool_mode == "avg" and layer.sampling_ratio > 0 for layer in layers)
+    on_cpu = all(maps.device.type == "cpu" and maps.dtype == torch.float32 for maps in features)
+    return len(layers) == len(features) and len(alike) == 1 and plain and on_cpu
+
+
+def pooled_at_once(extractor: Any, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+    """Return the features of RoIs from their levels, shape (R, C, rows, columns); mmdet takes level after level.
+
+    Args:
+        extractor: mmdet's, for which `pools_at_once` holds.
+        features: of the levels.
+        rois: as for `roi_align`.
+    """
+    layer, levels = extractor.roi_layers[0], extractor.map_roi_levels(rois, len(features))
+    scales = [own.spatial_scale for own in extractor.roi_layers]
+    return roi_align_levels(
+        features, rois, levels, layer.output_size, scales, layer.sampling_ratio, aligned=layer.aligned
+    )
+
+
 def roi_align(
     features: Tensor, rois: Tensor, bins: tuple[int, int], scale: float, sampling: int, *, aligned: bool = True
 ) -> Tensor:
@@ -92,19 +125,45 @@ def roi_align(
 
     Differentiable in ``features`` alone. Time O(R C rows columns samples).
     """
-    channels, height, width = features.shape[1:]
-    vectors = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    corners = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+    levels = torch.zeros(len(rois), dtype=torch.int64)
+    return roi_align_levels([features], rois, levels, bins, [scale], sampling, aligned=aligned)
+
+
+def roi_align_levels(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    bins: tuple[int, int],
+    scales: Sequence[float],
+    sampling: int,
+    *,
+    aligned: bool = True,
+) -> Tensor:
+    """Return `roi_align` of RoIs that are each taken from a level of their own, all in one sum.
+
+    Args:
+        features: of every level, (B, C, H, W) each.
+        rois: as for `roi_align`.
+        levels: number of every RoI's level, int64, shape (R,).
+        bins: rows and columns of bins.
+        scales: of every level, pixels of the features a pixel of the image.
+        sampling: as for `roi_align`.
+        aligned: likewise.
+    """
+    vectors, heights, widths, begins = _in_a_row(features)
+    corners = rois[:, 1:] * rois.new_tensor(scales)[levels, None] - (0.5 if aligned else 0.0)
     start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
     if not aligned:
         size = size.clamp(min=1.0)
-    image_rows = rois[:, 0].long() * height
+    height, width = heights[levels], widths[levels]
+    first = begins[levels] + rois[:, 0].long() * height * width
 
     def taps(rows: Tensor | slice, samples: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return places and weights of what these RoIs' bins sum with samples (down, across), shape (bins, taps)."""
-        down, down_weight = _taps(start[rows, 1], size[rows, 1], bins[0], samples[0], height)
-        across, across_weight = _taps(start[rows, 0], size[rows, 0], bins[1], samples[1], width)
-        places = (image_rows[rows, None, None] + down)[:, :, None, :, None] * width + across[:, None, :, None, :]
+        down, down_weight = _taps(start[rows, 1], size[rows, 1], bins[0], samples[0], height[rows])
+        across, across_weight = _taps(start[rows, 0], size[rows, 0], bins[1], samples[1], width[rows])
+        down = first[rows, None, None] + down * width[rows, None, None]
+        places = down[:, :, None, :, None] + across[:, None, :, None, :]
         weights = down_weight[:, :, None, :, None] * across_weight[:, None, :, None, :]
         return places.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
 
@@ -113,7 +172,15 @@ def roi_align(
         summed = functional.embedding_bag(places, vectors, per_sample_weights=weights, mode="sum")
     else:
         summed = _by_samples(vectors, size, bins, taps)
-    return summed.view(-1, *bins, channels).permute(0, 3, 1, 2)
+    return summed.view(-1, *bins, vectors.shape[1]).permute(0, 3, 1, 2)
+
+
+def _in_a_row(features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the vectors of all levels, shape (V, C), each level's height, width and place of its first vector."""
+    columns = [of_level.permute(0, 2, 3, 1).reshape(-1, of_level.shape[1]) for of_level in features]
+    heights, widths = (torch.tensor([of_level.shape[side] for of_level in features]) for side in (2, 3))
+    lengths = torch.tensor([len(column) for column in columns])
+    return torch.cat(columns) if len(columns) > 1 else columns[0], heights, widths, lengths.cumsum(0) - lengths
 
 
 def _by_samples(vectors: Tensor, size: Tensor, bins: tuple[int, int], taps: Any) -> Tensor:
@@ -151,7 +218,7 @@ def _bag(vectors: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     return functional.embedding_bag(places, vectors, sizes.cumsum(0) - sizes, per_sample_weights=weights, mode="sum")
 
 
-def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> tuple[Tensor, Tensor]:
+def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pixels that a bin's samples lie between and their weights in the bin's mean, along one axis.
 
     Args:
@@ -159,7 +226,7 @@ def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> 
         size: its length, shape (r,).
         bins: number of bins.
         samples: samples per bin.
-        length: pixels of the features along the axis.
+        length: pixels of each RoI's features along the axis, int64, shape (r,).
 
     Returns:
         Pixels int64 in [0, length) and weights in [0, 1], both of shape (r, bins, 2 samples).
@@ -168,10 +235,11 @@ def _taps(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -> 
     bin_number = torch.arange(bins, dtype=start.dtype)[None, :, None]
     within = torch.arange(samples, dtype=start.dtype) + 0.5
     at = start[:, None, None] + bin_number * bin_size + within * bin_size / samples
-    weight = ((at >= -1) & (at <= length)).to(start.dtype) / samples
-    at = at.clamp(0, length - 1)
+    end = length.to(start.dtype)[:, None, None]
+    weight = ((at >= -1) & (at <= end)).to(start.dtype) / samples
+    at = torch.minimum(at.clamp(min=0), end - 1)
     low = at.floor()
-    high = (low + 1).clamp(max=length - 1)
+    high = torch.minimum(low + 1, end - 1)
     share = at - low
     return torch.cat([low, high], 2).long(), torch.cat([(1 - share) * weight, share * weight], 2)
 

@@ -8,17 +8,21 @@ from typing import Any
 
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
-from mmdet.models.utils import samplelist_boxtype2tensor
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import BaseBoxes
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from cissod_bench.detector.memory_format import format_of
+
+_NAMES = ("_metainfo_fields", "_data_fields")  # of an element's fields, which it has as attributes
 
 
 def prepared(preprocessor: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
     """Return a batch of images, float32, shape (B, 3, H, W), and its samples with ``batch_input_shape``, ``pad_shape``.
 
-    The same numbers as mmdet's preprocessor, which makes three copies of every image and takes their sizes for tensors.
+    The same numbers as mmdet's preprocessor, which makes three copies of every image, takes their sizes for tensors and
+    copies what is told of an image deeply.
     A preprocessor of another kind works as mmdet calls it.
 
     Args:
@@ -39,8 +43,31 @@ def prepared(preprocessor: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor
         inside = padded[:, : image.shape[1], : image.shape[2]]
         inside.copy_(on_device.flip(0) if preprocessor._channel_conversion else on_device)
         inside.sub_(preprocessor.mean).div_(preprocessor.std)
-    moved = [sample.to(device, non_blocking=preprocessor._non_blocking) for sample in samples]
+    moved = [_moved(sample, device, preprocessor._non_blocking) for sample in samples]
     for sample, size in zip(moved, sizes, strict=True):
-        sample.set_metainfo({"batch_input_shape": (height, width), "pad_shape": size})
-    samplelist_boxtype2tensor(moved)
+        for name, value in (("batch_input_shape", (height, width)), ("pad_shape", size)):
+            sample.set_field(value, name, field_type="metainfo")
     return batch, moved
+
+
+def _moved(element: Any, device: torch.device, non_blocking: bool) -> Any:
+    """Return a sample or instances with their tensors on a device and boxes as tensors; its fields are its own.
+
+    What is told of an image, its meta data, is the same objects, which nobody changes.
+
+    Args:
+        element: mmengine's, with elements, tensors and others in it.
+        device: where its tensors are to be.
+        non_blocking: as `torch.Tensor.to` takes it.
+    """
+    moved = type(element)()
+    fields = vars(moved)
+    for name, value in vars(element).items():
+        if name in _NAMES:
+            fields[name] = set(value)
+        elif isinstance(value, BaseDataElement):
+            fields[name] = _moved(value, device, non_blocking)
+        else:
+            plain = value.tensor if isinstance(value, BaseBoxes) else value
+            fields[name] = plain.to(device, non_blocking=non_blocking) if hasattr(plain, "to") else plain
+    return moved

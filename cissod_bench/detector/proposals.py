@@ -14,6 +14,7 @@ from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor
+from torch.nn import functional
 
 from cissod_bench.detector import cpu_operators
 from cissod_bench.detector.anchors import anchors_at, by_anchor, sizes_of
@@ -117,8 +118,11 @@ def _kept(boxes: Tensor, scores: Tensor, numbers: Sequence[int], nms: Mapping[st
     if nms["type"] is cpu_operators.nms and boxes.device.type == "cpu" and max(numbers) <= _FEW:
         # As mmcv moves levels apart, so that overlaps are rounded as there.
         apart = boxes + levels[:, None] * (boxes.amax(dim=(1, 2)) + 1)[:, None, None]
-        of_levels = torch.split(apart, list(numbers), dim=1)
-        return torch.cat([cpu_operators.kept_in_groups(own, nms["iou_threshold"]) for own in of_levels], dim=1)
+        most = max(numbers)  # boxes without area that fill up a level cover nothing
+        of_levels = [functional.pad(own, (0, 0, 0, most - own.shape[1])) for own in apart.split(list(numbers), dim=1)]
+        kept = cpu_operators.kept_in_groups(torch.stack(of_levels, 1).flatten(0, 1), nms["iou_threshold"])
+        by_level = zip(kept.view(len(boxes), -1, most).unbind(1), numbers, strict=True)
+        return torch.cat([own[:, :number] for own, number in by_level], dim=1)
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for own, own_boxes, own_scores in zip(kept, boxes, scores, strict=True):
         own[batched_nms(own_boxes, own_scores, levels, dict(nms))[1]] = True

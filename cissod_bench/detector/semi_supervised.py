@@ -307,5 +307,4 @@ class SemiSupervisedDetector(TwoModels):
         momentum = teacher_momentum(iteration, self.settings.teacher_momentum, self.settings.teacher_ramp)
         pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
         apart = [(own, its) for own, its in pairs if own is not its]  # they share what is frozen
-        torch._foreach_mul_([own for own, _ in apart], momentum)
-        torch._foreach_add_([own for own, _ in apart], [its for _, its in apart], alpha=1 - momentum)
+        torch._foreach_lerp_([own for own, _ in apart], [its for _, its in apart], 1 - momentum)

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cissod_bench.contract.parts import Promoted
 from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, EnvironmentFault
 from cissod_bench.files.orientation import Reading
 from cissod_bench.loading.batches import Chosen
+from cissod_bench.loading.parcels import Parcel
 from cissod_bench.loading.pipelines import build_transforms
 from cissod_bench.loading.sampler import Draw, Pieces, Positions, TwoSourceSampler
 from cissod_bench.loading.sources import Source
@@ -135,6 +136,12 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return batch
 
 
+def sent(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | Parcel:
+    """Return a batch as `collate` has it; a worker's goes as one parcel."""
+    batch = collate(items)
+    return batch if get_worker_info() is None else Parcel(batch)
+
+
 def _told(batch: dict[str, list[Any]], told: Told) -> dict[str, list[Any]]:
     for unread in batch.pop(UNREAD, []):
         told(unread)
@@ -150,7 +157,7 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Gene
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=draws,
-        collate_fn=collate,
+        collate_fn=sent,
         num_workers=workers,
         timeout=PATIENCE if workers else 0,
         worker_init_fn=begin_worker,
@@ -161,7 +168,7 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Gene
         # object there is, so whoever ran it would copy them all: 100 MB a process.
         gc.freeze()
         try:
-            yield from (_told(batch, told) for batch in loader)
+            yield from (_told(batch.opened() if isinstance(batch, Parcel) else batch, told) for batch in loader)
         except RuntimeError as error:
             lost = str(error)
             if not lost.startswith("DataLoader "):

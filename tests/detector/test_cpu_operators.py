@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mmcv.ops
 import pytest
 import torch
@@ -12,7 +14,15 @@ from torch import Tensor
 
 from cissod_bench.detector import cpu_operators
 from cissod_bench.detector.building import build_model
-from cissod_bench.detector.cpu_operators import RoIAlign, kept_boxes, nms, operators, roi_align
+from cissod_bench.detector.cpu_operators import (
+    RoIAlign,
+    kept_boxes,
+    nms,
+    operators,
+    pooled_at_once,
+    pools_at_once,
+    roi_align,
+)
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.errors import UsageFault
 from cissod_bench.records.record import DEFAULT_OPERATORS
@@ -63,6 +73,35 @@ def test_roi_align_has_mmcvs_values_and_gradients(
     (pooled * weights).sum().backward()
     (wanted * weights).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [40, 0])
+def test_rois_of_all_levels_in_one_sum_are_those_level_by_level(number: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    extractor = build_model(faster_rcnn(TINY, 3)).roi_head.bbox_roi_extractor
+    rois, results = rois_of(generator, number, 2, 700), []
+    sizes = [128 // stride for stride in TINY.strides]
+    maps = [torch.randn(2, TINY.fpn_channels, side, side + 1, generator=generator) for side in sizes]
+    assert pools_at_once(extractor, maps)
+    assert not number or len(extractor.map_roi_levels(rois, len(maps)).unique()) > 2
+    for pool in (pooled_at_once, lambda extractor, features, rois: extractor(features, rois)):
+        features = [of_level.clone().requires_grad_() for of_level in maps]
+        pooled = pool(extractor, features, rois)
+        (pooled * torch.linspace(-1, 1, pooled.numel()).view(pooled.shape)).sum().backward()
+        results.append([pooled, *(of_level.grad for of_level in features)])
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, theirs in zip(*results, strict=True):  # gradients are summed in another order
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_an_extractor_that_is_not_mmdets_or_has_bins_of_any_number_of_samples_pools_itself() -> None:
+    maps = [torch.zeros(1, TINY.fpn_channels, 4, 4)] * len(TINY.strides)
+    for changes in ({"roi_sampling": 0}, {}):
+        extractor = build_model(faster_rcnn(replace(TINY, **changes), 3)).roi_head.bbox_roi_extractor
+        assert pools_at_once(extractor, maps) == (not changes)
+    assert not pools_at_once(extractor, [of_level.double() for of_level in maps])
+    extractor.__class__ = type("Own", (type(extractor),), {})
+    assert not pools_at_once(extractor, maps)
 
 
 def test_roi_align_of_many_samples_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
