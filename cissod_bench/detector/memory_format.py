@@ -5,26 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmdet.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
 
 def lay_out(model: Any) -> None:
     """Let a model's maps on a CPU lie pixel by pixel where that is faster; the rule, and the only place that knows it.
 
-    Backbones with depthwise convolutions win; plain ResNets do not. ``docs/decisions.md`` has the measurement. Layers
-    pass on the layout of what they are given, so that of the images decides, for FPN and heads, too. Weights that are
-    trained stay as they are; those of a backbone that is frozen as a whole are laid out once, too, and weights that are
-    loaded later keep that. Images on a GPU stay as they are.
+    Backbones with depthwise convolutions win, and small ResNets (of basic blocks: depths 18 and 34); ResNet-50 and
+    larger ones do not. ``docs/decisions.md`` has the measurements. Layers pass on the layout of what they are given, so
+    that of the images decides, for FPN and heads, too. The weights of small ResNets and of backbones that are frozen as
+    a whole are laid out once, too, and weights that are loaded later keep that; others stay as they are. Images on a
+    GPU stay as they are, and so do weights that are trained there (`usual_on_gpus`).
 
     Args:
         model: mmdet's detector with a backbone.
     """
-    convolutions = [layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d)]
-    if any(layer.groups == layer.in_channels > 1 for layer in convolutions):
-        model.backbone.register_forward_pre_hook(_by_pixels)
+    backbone = model.backbone
+    convolutions = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
+    small = any(isinstance(layer, BasicBlock) for layer in backbone.modules())
+    if small or any(layer.groups == layer.in_channels > 1 for layer in convolutions):
+        backbone.register_forward_pre_hook(_by_pixels)
         model.data_preprocessor.memory_format = torch.channels_last  # so that images need not be laid out again
-        if not any(parameter.requires_grad for parameter in model.backbone.parameters()):
-            model.backbone.to(memory_format=torch.channels_last)
+        if small or not _is_trained(backbone):
+            backbone.to(memory_format=torch.channels_last)
+
+
+def usual_on_gpus(student: Any, teacher: Any, device: torch.device) -> None:
+    """Give backbones that are trained on a GPU the usual layout: no GPU has been measured with another one.
+
+    Args:
+        student: as for `lay_out`.
+        teacher: its copy, of which nothing is trained.
+        device: where both are going.
+    """
+    if device.type != "cpu" and _is_trained(student.backbone):
+        for model in (student, teacher):
+            model.backbone.to(memory_format=torch.contiguous_format)
+
+
+def _is_trained(backbone: Any) -> bool:
+    return any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 def format_of(preprocessor: Any, device: torch.device) -> torch.memory_format:

@@ -27,6 +27,7 @@ from cissod_bench.detector.formulas import (
     unsupervised_normaliser,
     without_negative_sides,
 )
+from cissod_bench.detector.memory_format import usual_on_gpus
 from cissod_bench.detector.precision import float_outputs
 from cissod_bench.detector.teacher_pass import (
     Compared,
@@ -97,6 +98,7 @@ class SemiSupervisedDetector(TwoModels):
 
     def to_device(self, device: torch.device) -> SemiSupervisedDetector:
         """Move everything, mmdet's preprocessors included, which learn their device from their owner's ``to`` only."""
+        usual_on_gpus(self.student, self.teacher, device)
         self.student.to(device)
         self.teacher.to(device)
         return self.to(device)

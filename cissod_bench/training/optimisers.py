@@ -21,10 +21,18 @@ def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimi
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Put a checkpoint's averages into an optimiser; it stays fused whatever the one was that wrote it."""
+    """Put a checkpoint's averages into an optimiser; it stays fused whatever the one was that wrote it.
+
+    The averages are laid out as the weights are, which a fused optimiser takes for granted: on the machine that wrote
+    them the weights may have lain otherwise.
+    """
     optimiser.load_state_dict(dict(state))
     for group in optimiser.param_groups:
         group.update(fused=True, foreach=None)
+    for parameter, averages in optimiser.state.items():
+        for name, value in averages.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim():
+                averages[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     _with_averages(optimiser)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
-from detectors import TINY, view
+from detectors import TINY, tiny_detector, view
+from torch import nn
 
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.preparing import prepared
+from cissod_bench.training.optimisers import load_optimiser, make_optimiser
 
 LAST = torch.channels_last
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
@@ -28,6 +32,17 @@ def depthwise() -> Any:
     return build_model(config)
 
 
+def small() -> Any:
+    """A detector on a ResNet-18."""
+    torch.manual_seed(0)
+    return build_model(faster_rcnn(TINY, 3))
+
+
+def large() -> Any:
+    """A detector on a ResNet-50."""
+    return build_model(faster_rcnn(replace(TINY, depth=50), 3))
+
+
 def test_depthwise_backbones_and_what_follows_them_are_pixel_by_pixel() -> None:
     detector = depthwise()
     for model in (detector, copy.deepcopy(detector)):  # as the teacher is made
@@ -39,7 +54,7 @@ def test_depthwise_backbones_and_what_follows_them_are_pixel_by_pixel() -> None:
 def test_a_batch_of_views_lies_as_the_backbone_wants_it_from_the_start() -> None:
     views = [view(seed) for seed in (0, 1)]
     seen: list[int] = []
-    for detector, layout in ((depthwise(), LAST), (build_model(faster_rcnn(TINY, 3)), torch.contiguous_format)):
+    for detector, layout in ((depthwise(), LAST), (small(), LAST), (large(), torch.contiguous_format)):
         images, _ = prepared(detector.data_preprocessor, views)
         detector.backbone.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].data_ptr()))
         detector.extract_feat(images)
@@ -47,14 +62,50 @@ def test_a_batch_of_views_lies_as_the_backbone_wants_it_from_the_start() -> None
         assert seen.pop() == images.data_ptr(), "no copy"
 
 
-def test_plain_resnets_keep_the_usual_layout() -> None:
-    levels = build_model(faster_rcnn(TINY, 3)).extract_feat(IMAGES)
-    assert all(level.is_contiguous() for level in levels)
+def test_large_resnets_keep_the_usual_layout() -> None:
+    detector = large()
+    assert all(level.is_contiguous() for level in detector.extract_feat(IMAGES))
+    assert all(p.is_contiguous() for p in detector.parameters())
 
 
-def test_values_and_gradients_are_those_of_the_usual_layout() -> None:
-    pixels, usual = depthwise(), depthwise()
+def test_small_resnets_and_their_weights_lie_pixel_by_pixel_until_a_gpu_trains_them() -> None:
+    detector = small()
+    for model in (detector, copy.deepcopy(detector)):
+        assert all(level.is_contiguous(memory_format=LAST) for level in model.extract_feat(IMAGES))
+        assert all(p.is_contiguous(memory_format=LAST) for p in model.backbone.parameters() if p.dim() == 4)
+    moved = tiny_detector().to_device(torch.device("meta"))
+    for model in (moved.student, moved.teacher):
+        assert all(p.is_contiguous() for p in model.parameters())
+
+
+def test_averages_of_a_checkpoint_are_laid_out_as_the_weights_are() -> None:
+    generator = torch.Generator().manual_seed(2)
+    start, first, second = (torch.randn(4, 3, 3, 3, generator=generator) for _ in range(3))
+    written = None
+    results = []
+    for layout in (torch.contiguous_format, LAST):
+        layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=layout)
+        layer.weight.data.copy_(start)
+        optimiser = make_optimiser(TINY, layer)
+        if written is None:
+            layer.weight.grad = first.clone()
+            optimiser.step()
+            written = copy.deepcopy((optimiser.state_dict(), layer.weight.detach()))
+        else:
+            layer.weight.data.copy_(written[1])
+            load_optimiser(optimiser, written[0])
+        layer.weight.grad = second.clone(memory_format=layout)
+        optimiser.step()
+        results.append(layer.weight.detach())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["depthwise", "small"])
+def test_values_and_gradients_are_those_of_the_usual_layout(number: int) -> None:
+    make = (depthwise, small)[number]
+    pixels, usual = make(), make()
     usual.backbone._forward_pre_hooks.clear()
+    usual.to(memory_format=torch.contiguous_format)
     outputs = []
     for detector in (pixels, usual):
         maps = [level for levels in detector.rpn_head(detector.extract_feat(IMAGES)) for level in levels]
