@@ -30,7 +30,7 @@ _TAPS = (
 
 
 def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
-    """Return mmdet settings in which RoIAlign and NMS are those of this module, wherever they stand.
+    """Return mmdet settings in which RoIAlign, its extractor and NMS are those of this module, wherever they stand.
 
     Args:
         config: settings of a detector; they are not changed.
@@ -58,7 +58,7 @@ def _replaced(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     content = {key: _replaced(inner) for key, inner in value.items()}
-    ours: dict[Any, Any] = {"RoIAlign": RoIAlign, "nms": nms}
+    ours: dict[Any, Any] = {"RoIAlign": RoIAlign, "SingleRoIExtractor": RoIExtractor, "nms": nms}
     kind = content.get("type")
     return {**content, "type": ours[kind]} if isinstance(kind, str) and kind in ours else content
 
@@ -76,35 +76,30 @@ class RoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc]
         )
 
 
-def pools_at_once(extractor: Any, features: Sequence[Tensor]) -> bool:
-    """Tell whether `pooled_at_once` is to do what an extractor of RoIs does with these features.
+class RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
+    """mmdet's; on a CPU it averages the RoIs of all levels at once (`roi_align_levels`) and not level after level."""
 
-    Not where bins have as many samples as they span pixels (preset `full`): large maps would be held twice.
+    def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
+        """Return the RoIs' features, shape (R, C, rows, columns); arguments as mmdet has them."""
+        if roi_scale_factor is not None or not self.at_once(feats):
+            usual: Tensor = super().forward(feats, rois, roi_scale_factor)
+            return usual
+        layer, levels = self.roi_layers[0], self.map_roi_levels(rois, len(feats))
+        scales = [own.spatial_scale for own in self.roi_layers]
+        return roi_align_levels(
+            feats, rois, levels, layer.output_size, scales, layer.sampling_ratio, aligned=layer.aligned
+        )
 
-    Args:
-        extractor: mmdet's, or a method's own.
-        features: of the levels, (B, C, H, W) each.
-    """
-    layers = list(extractor.roi_layers) if type(extractor) is SingleRoIExtractor else []
-    alike = {(*layer.output_size, layer.sampling_ratio, layer.aligned) for layer in layers}
-    plain = all(type(layer) is RoIAlign and layer.pool_mode == "avg" and layer.sampling_ratio > 0 for layer in layers)
-    on_cpu = all(maps.device.type == "cpu" and maps.dtype == torch.float32 for maps in features)
-    return len(layers) == len(features) and len(alike) == 1 and plain and on_cpu
+    def at_once(self, feats: Sequence[Tensor]) -> bool:
+        """Tell whether it does so with these features, (B, C, H, W) a level.
 
-
-def pooled_at_once(extractor: Any, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-    """Return the features of RoIs from their levels, shape (R, C, rows, columns); mmdet takes level after level.
-
-    Args:
-        extractor: mmdet's, for which `pools_at_once` holds.
-        features: of the levels.
-        rois: as for `roi_align`.
-    """
-    layer, levels = extractor.roi_layers[0], extractor.map_roi_levels(rois, len(features))
-    scales = [own.spatial_scale for own in extractor.roi_layers]
-    return roi_align_levels(
-        features, rois, levels, layer.output_size, scales, layer.sampling_ratio, aligned=layer.aligned
-    )
+        Not where bins have as many samples as they span pixels (preset `full`): large maps would be held twice.
+        """
+        layers = list(self.roi_layers)
+        alike = {(*layer.output_size, layer.sampling_ratio, layer.aligned) for layer in layers}
+        plain = all(type(own) is RoIAlign and own.pool_mode == "avg" and own.sampling_ratio > 0 for own in layers)
+        on_cpu = all(maps.device.type == "cpu" and maps.dtype == torch.float32 for maps in feats)
+        return len(layers) == len(feats) and len(alike) == 1 and plain and on_cpu
 
 
 def roi_align(

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.detector.cpu_operators import pooled_at_once, pools_at_once
 from cissod_bench.errors import UsageFault
 
 _NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -83,7 +82,5 @@ def pooled(extractor: Any, features: tuple[Tensor, ...], rois: Tensor) -> Tensor
         rois: image and xyxy, shape (R, 5).
     """
     with without_autocast(rois.device):
-        maps, rois = as_float(features[: extractor.num_inputs]), rois.float()
-        at_once = pools_at_once(extractor, maps)
-        found: Tensor = pooled_at_once(extractor, maps, rois) if at_once else extractor(maps, rois)
+        found: Tensor = extractor(as_float(features[: extractor.num_inputs]), rois.float())
     return found

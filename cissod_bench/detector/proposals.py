@@ -119,8 +119,9 @@ def _kept(boxes: Tensor, scores: Tensor, numbers: Sequence[int], nms: Mapping[st
         # As mmcv moves levels apart, so that overlaps are rounded as there.
         apart = boxes + levels[:, None] * (boxes.amax(dim=(1, 2)) + 1)[:, None, None]
         most = max(numbers)  # boxes without area that fill up a level cover nothing
-        of_levels = [functional.pad(own, (0, 0, 0, most - own.shape[1])) for own in apart.split(list(numbers), dim=1)]
-        kept = cpu_operators.kept_in_groups(torch.stack(of_levels, 1).flatten(0, 1), nms["iou_threshold"])
+        of_levels = torch.split(apart, list(numbers), dim=1)
+        filled = torch.stack([functional.pad(own, (0, 0, 0, most - own.shape[1])) for own in of_levels], 1)
+        kept = cpu_operators.kept_in_groups(filled.flatten(0, 1), nms["iou_threshold"])
         by_level = zip(kept.view(len(boxes), -1, most).unbind(1), numbers, strict=True)
         return torch.cat([own[:, :number] for own, number in by_level], dim=1)
     kept = torch.zeros_like(scores, dtype=torch.bool)

@@ -28,7 +28,7 @@ class Parcel:
 
     def opened(self) -> Any:
         """Return an equal of the content, whose tensors and arrays lie in the block."""
-        memory, buffers, begin = memoryview(self._block.numpy()), [], 0
+        memory, buffers, begin = self._block.numpy().data, [], 0
         for size in self._sizes:
             buffers.append(memory[begin : begin + size])
             begin += _whole(size)
@@ -53,7 +53,7 @@ def _packed(content: Any) -> tuple[Tensor, list[int], bytes]:
     raw = [buffer.raw() for buffer in buffers]
     sizes = [len(bytes_of) for bytes_of in raw]
     block = torch.empty(sum(map(_whole, sizes)), dtype=torch.uint8)
-    memory, begin = memoryview(block.numpy()), 0
+    memory, begin = block.numpy().data, 0
     for bytes_of, size in zip(raw, sizes, strict=True):
         memory[begin : begin + size] = bytes_of
         begin += _whole(size)

@@ -10,17 +10,17 @@ import torch
 from detectors import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
 from cissod_bench.detector import cpu_operators
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.cpu_operators import (
     RoIAlign,
+    RoIExtractor,
     kept_boxes,
     nms,
     operators,
-    pooled_at_once,
-    pools_at_once,
     roi_align,
 )
 from cissod_bench.detector.model_config import faster_rcnn
@@ -82,11 +82,12 @@ def test_rois_of_all_levels_in_one_sum_are_those_level_by_level(number: int) -> 
     rois, results = rois_of(generator, number, 2, 700), []
     sizes = [128 // stride for stride in TINY.strides]
     maps = [torch.randn(2, TINY.fpn_channels, side, side + 1, generator=generator) for side in sizes]
-    assert pools_at_once(extractor, maps)
+    assert extractor.at_once(maps)
     assert not number or len(extractor.map_roi_levels(rois, len(maps)).unique()) > 2
-    for pool in (pooled_at_once, lambda extractor, features, rois: extractor(features, rois)):
+    for kind in (RoIExtractor, SingleRoIExtractor):
+        extractor.__class__ = kind
         features = [of_level.clone().requires_grad_() for of_level in maps]
-        pooled = pool(extractor, features, rois)
+        pooled = extractor(features, rois)
         (pooled * torch.linspace(-1, 1, pooled.numel()).view(pooled.shape)).sum().backward()
         results.append([pooled, *(of_level.grad for of_level in features)])
     assert torch.equal(results[0][0], results[1][0])
@@ -94,14 +95,12 @@ def test_rois_of_all_levels_in_one_sum_are_those_level_by_level(number: int) -> 
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
-def test_an_extractor_that_is_not_mmdets_or_has_bins_of_any_number_of_samples_pools_itself() -> None:
+def test_an_extractor_whose_bins_have_any_number_of_samples_pools_level_by_level() -> None:
     maps = [torch.zeros(1, TINY.fpn_channels, 4, 4)] * len(TINY.strides)
     for changes in ({"roi_sampling": 0}, {}):
         extractor = build_model(faster_rcnn(replace(TINY, **changes), 3)).roi_head.bbox_roi_extractor
-        assert pools_at_once(extractor, maps) == (not changes)
-    assert not pools_at_once(extractor, [of_level.double() for of_level in maps])
-    extractor.__class__ = type("Own", (type(extractor),), {})
-    assert not pools_at_once(extractor, maps)
+        assert extractor.at_once(maps) == (not changes)
+    assert not extractor.at_once([of_level.double() for of_level in maps])
 
 
 def test_roi_align_of_many_samples_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
