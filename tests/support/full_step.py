@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectors import CLASSES, GROUPS, view
+from kept_memory import give_back
 
 from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.contract.presets import preset
@@ -64,15 +65,16 @@ def check_full_step(folder: Path) -> None:
     batch = {"sup": [view(0, 3, **large)], "weak": [view(1, **small)], "strong": [view(1, **small)]}
     watched = {"backbone.layer2.0.conv1.weight", "roi_head.bbox_head.fc_cls.weight"}
     before = {name: p.clone() for name, p in detector.student.named_parameters() if p.requires_grad and name in watched}
-    optimiser = make_optimiser(settings, detector.student)
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(0, settings, 8)
     with graph_in_files(folder):
         losses = detector(batch, Context(0, settings.iterations))
     total = torch.stack([value.sum() for value in losses.values()]).sum()
     assert torch.isfinite(total)
     del detector.teacher  # which the step does not need: 165 MB
+    give_back()
     total.backward()
+    optimiser = make_optimiser(settings, detector.student)  # now, for its averages take as much
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(0, settings, 8)
     optimiser.step()
     after = dict(detector.student.named_parameters())
     assert {name for name, weight in before.items() if not torch.equal(weight, after[name])} == watched
