@@ -151,7 +151,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
         ("parts", detector.parts.own, float("nan")),
         ("optimiser", average, float("inf")),
     ):
-        first = value.detach().view(-1)[:1]
+        first = value.detach()[(0,) * value.dim()]
         kept = first.clone()
         first.fill_(bad)
         with pytest.raises(BenchError, match=rf"its state is not finite \({where}\.") as fault:
