@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from cissod_bench.annotations.label_content import Content, Labelled
+
+_NEAR = 0.75  # "hrose" and "horse" are .8 alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,14 @@ class ClassReport:
             pairs += [(plain[key], name)] if key in plain else []
             plain.setdefault(key, name)
         return tuple(pairs)
+
+    def near(self, name: str) -> str:
+        """Return another class whose name is nearly the same, so that one of them may be misspelt; "" for none."""
+        for pair in self.unlike:
+            if name in pair:
+                return pair[pair[0] == name]
+        near = get_close_matches(name, [other for other in self.numbers if other != name], n=1, cutoff=_NEAR)
+        return near[0] if near else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ Content: TypeAlias = dict[str, Any]
 
 WORDS = {
     "without_labels": "images without a label file, read as images without objects",
+    "without_image": "label files without an image, passed over",
     "outlines": "outlines, read as the boxes around them",
     "ignored": "objects marked as difficult, read as ignore regions",
     "sizes_read": "images whose annotation states no size, measured",

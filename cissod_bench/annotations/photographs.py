@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault
-from cissod_bench.files.image_files import ENDINGS, images_below
-from cissod_bench.files.images import check_header
+from cissod_bench.files.image_files import ENDINGS, images_below, unread_below
+from cissod_bench.files.images import check_end, check_header
 from cissod_bench.files.orientation import Reading, shown_size
 
 _THREADS = 8  # reading a header is waiting for a disk
@@ -47,8 +47,11 @@ def photographs_below(folder: Path, number: int = 0) -> list[Photograph]:
     names = [name for name in images_below(folder) if not has_control(name)]
     found = [photograph(folder, name, number) for name in names]
     if not found:
+        others = unread_below(folder)
+        unread = f"; {len(others):,} pictures are of formats that are not read, such as {others[0]}" if others else ""
         raise DataFault(
-            f"{folder} holds no image ({', '.join(ENDINGS)}).", remedy="name the folder that holds the photographs"
+            f"{folder} holds no image ({', '.join(ENDINGS)}){unread}.",
+            remedy="write them as JPEG or PNG" if others else "name the folder that holds the photographs",
         )
     return found
 
@@ -127,7 +130,7 @@ def without_repeats(photographs: Iterable[Photograph]) -> Iterator[Photograph]:
 
 
 def sizes_of(paths: Sequence[Path], reading: Reading) -> list[tuple[int, int] | DataFault]:
-    """Return width and height in pixels of each image by its header, or the fault of one that has none.
+    """Return width and height in pixels of each image by its header, or the fault of one that has none or is cut off.
 
     Args:
         paths: image files.
@@ -140,6 +143,7 @@ def sizes_of(paths: Sequence[Path], reading: Reading) -> list[tuple[int, int] | 
 def _size(path: Path, reading: Reading) -> tuple[int, int] | DataFault:
     try:
         width, height, tag = check_header(path)
+        check_end(path)
     except DataFault as fault:
         return fault
     return shown_size((width, height), tag) if reading.turns((width, height), tag, (None, None)) else (width, height)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cissod_bench.annotations.label_content import Labelled, LabelledImage, LabelledObject, content_of
 from cissod_bench.annotations.yolo_data import YoloData, read_data_yaml
 from cissod_bench.annotations.yolo_lines import YoloObject, read_line
 from cissod_bench.errors import DataFault
+from cissod_bench.files.image_files import is_image_name
 from cissod_bench.files.images import check_header
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.orientation import shown_size
 
+_NO_LABELS = frozenset({"classes"})  # a list of names that some tools write among the label files
 _DIGITS = 2
 _TELL_EVERY = 256
 
@@ -51,6 +53,7 @@ def read_yolo(
         labelled.append(_image(data, Path(file), folder, counts))
         if progress is not None and done % _TELL_EVERY == 0:
             progress(f"Reading labels of {path}", done, len(files))
+    counts["without_image"] = _strays(map(Path, files))
     if counts["without_labels"] == len(files):
         first = label_file(Path(files[0]))
         raise DataFault(
@@ -75,6 +78,20 @@ def label_file(image: Path) -> Path:
             parts[place] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
+
+
+def _strays(images: Iterable[Path]) -> int:
+    """Return how many label files have no image, in the folders of these images' labels.
+
+    Where label files lie among the images, other texts may lie there, too, and none is counted.
+    """
+    folders = {(image.parent, label_file(image).parent) for image in images}
+    strays = 0
+    for folder, labels in folders:
+        if folder != labels and labels.is_dir():
+            there = {Path(name).stem for name in os.listdir(folder) if is_image_name(name)}
+            strays += sum(name.endswith(".txt") and name[:-4] not in there | _NO_LABELS for name in os.listdir(labels))
+    return strays
 
 
 def _parent(file: str) -> str:

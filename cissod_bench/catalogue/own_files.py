@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -14,13 +15,17 @@ from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.orientation import Exif
 from cissod_bench.splitting.given_parts import FREQUENCY, GIVEN, MINORITY, ONE, take_given
-from cissod_bench.splitting.own_parts import LabelledPart, OwnParts, write_own_parts
+from cissod_bench.splitting.own_labels import LabelledPart
+from cissod_bench.splitting.own_parts import OwnParts, write_own_parts
 from cissod_bench.splitting.task import Conversion, Task
 
 Images: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Bounds: TypeAlias = tuple[Images, Images]
 GroupsKey: TypeAlias = Literal["minority", "frequency", "one"]
 Orientation: TypeAlias = Literal["apply", "ignore", "auto"]
+
+WRITTEN: Mapping[str, str] = MappingProxyType({"train": "annotations/train.json", "val": "annotations/val.json"})
+"""Role -> the annotation file that ``write_own_parts`` writes."""
 
 WHOLE = "docs/own-data.md shows whole task files"
 
@@ -99,7 +104,7 @@ def own_task(path: Path, name: str, described: OwnFile) -> Task:
         file=str(path),
         title=described.title,
         source=described.source,
-        inputs={"train": "annotations/train.json", "val": "annotations/val.json"},
+        inputs=WRITTEN,
         images={role: f"images/{role}" for role in roles},
         groups=groups,
         draw=take_given,

@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -18,6 +19,7 @@ import msgspec
 from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.catalogue.own_files import (
     WHOLE,
+    WRITTEN,
     Bounds,
     GroupsKey,
     Orientation,
@@ -34,18 +36,25 @@ from cissod_bench.errors import UsageFault
 from cissod_bench.files.images import broken_name_rule
 from cissod_bench.splitting.given_parts import FREQUENCY, MINORITY
 from cissod_bench.splitting.options import Cover, DmMinority, DrawOptions, Instances, Percent
+from cissod_bench.splitting.own_labels import LabelledPart
+from cissod_bench.splitting.own_parts import OwnParts, write_own_parts
 from cissod_bench.splitting.scenarios import draw_by_frequency, draw_by_minority
-from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.task import Conversion, Task
 
 _EXAMPLE = "examples/coco_mini.toml is a whole task file"
 _DECLARED = Declared(Task, "cissod_bench/splitting/task.py", "splits/coco_split1.py is a whole task, a short one")
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True):
-    """One of [train] and [val]: paths relative to the data root."""
+    """One of [train] and [val]: paths relative to the data root; only a COCO file has to have a folder of images."""
 
     annotations: str
-    images: str
+    images: str = ""
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether the labels are a COCO file, which is read where it lies."""
+        return self.annotations.lower().endswith((".json", ".json.gz"))
 
 
 class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +62,7 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         title: as reports print it.
-        train, val: annotation file and image folder of each, relative to the data root.
+        train, val: labels and image folder of each, relative to the data root.
         minority: names of the minority classes.
         groups: "frequency" divides classes by the images of D_l that show them, and D_l is drawn from all classes.
         bounds: the greatest number of such images of a rare and of a common class.
@@ -155,6 +164,9 @@ def _drawn_task(path: Path, name: str, described: TaskFile, content: Mapping[str
     if by_frequency and (odd := [key for key in ("cover", "dm_minority") if key in content]):
         message = f'{path}: {odd[0]} is of draws by a minority; groups = "frequency" has none.'
         raise UsageFault(message, remedy=f"leave {odd[0]} out")
+    conversion = None if train.is_coco and val.is_coco else _conversion(train, val, described)
+    inputs = {"train": train.annotations, "val": val.annotations}
+    images = {"train": train.images, "val": val.images}
     least = described.min_instances or (1 if by_frequency else DrawOptions.min_instances)
     defaults = {"labelled_percent": described.labelled_percent, "min_instances": least}
     return Task(
@@ -162,8 +174,8 @@ def _drawn_task(path: Path, name: str, described: TaskFile, content: Mapping[str
         file=str(path),
         title=described.title,
         source=described.source,
-        inputs={"train": train.annotations, "val": val.annotations},
-        images={"train": train.images, "val": val.images},
+        inputs=inputs if conversion is None else WRITTEN,
+        images=images if conversion is None else {role: f"images/{role}" for role in images},
         groups=groups,
         draw=draw_by_frequency if by_frequency else draw_by_minority,
         iterations=described.iterations,
@@ -174,7 +186,18 @@ def _drawn_task(path: Path, name: str, described: TaskFile, content: Mapping[str
         cover=None if by_frequency else described.cover,
         frequency_bounds=described.bounds or Task.frequency_bounds,
         draw_defaults=defaults if by_frequency else {**defaults, "dm_minority": described.dm_minority},
+        crowd_ignored=conversion is not None,  # objects marked as difficult
+        conversion=conversion,
     )
+
+
+def _conversion(train: _Part, val: _Part, described: TaskFile) -> Conversion:
+    """Return what writes labels of another format as the files that D_l is drawn from, and scored on."""
+    labelled, scored = (LabelledPart(annotations=part.annotations, images=part.images) for part in (train, val))
+    parts = OwnParts(labelled=labelled, unlabelled=(), val=scored, exif=described.exif)
+    sources = {"annotations": labelled.annotations, "val": scored.annotations}
+    images = {f"{role} images": part.images for role, part in (("train", train), ("val", val)) if part.images}
+    return Conversion({**sources, **images}, partial(write_own_parts, parts=parts))
 
 
 def read_python_task(path: Path) -> Task:
@@ -266,6 +289,8 @@ def _check_paths(path: Path, described: TaskFile) -> None:
     for part, values in (("train", described.train), ("val", described.val)):
         for key in ("annotations", "images"):
             value = getattr(values, key)
+            if key == "images" and not value and not values.is_coco:
+                continue
             if has_control(value):
                 raise UsageFault(
                     f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a "

@@ -146,6 +146,8 @@ def _found(check: Check) -> str:
             told.append(f"{counts['oriented']:,} with an EXIF orientation{_TURNED.get(check.exif, '')}")
         return ", ".join(told)
     told = [f"{counts[key]:,} {key}" for key in ("images", "boxes", "classes") if key in counts]
+    if photographs := counts.get("unlabelled"):
+        told[:1] = [f"{counts['images'] - photographs:,} labelled images", f"{photographs:,} photographs"]
     odd = [f"{counts[key]:,} {text}" for key, text in _POLICY.items() if counts.get(key)]
     normalised = [f"{counts[key]:,} {text}" for key, text in WORDS.items() if counts.get(key)]
     return (

@@ -11,6 +11,9 @@ from cissod_bench.errors import DataFault
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in small letters."""
 
+UNREAD = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".orf", ".rw2")
+"""Endings of pictures in formats that are not read, in small letters: of telephones and cameras above all."""
+
 
 def is_image_name(name: str) -> bool:
     """Return whether a file's name is that of an image; hidden files, as macOS adds them to archives, are none."""
@@ -32,10 +35,17 @@ def images_below(folder: Path) -> list[str]:
         raise DataFault(f"The folder {folder} is missing.", remedy="correct the name of the image folder") from None
     except OSError as error:
         raise DataFault(f"{folder} cannot be read: {error.strerror}.", remedy=f"chmod +rx {folder}") from None
-    return sorted(_names(folder))
+    return sorted(name for name in _names(folder) if is_image_name(name.rpartition("/")[2]))
+
+
+def unread_below(folder: Path) -> list[str]:
+    """Return the names of pictures below a folder whose format is not read (``UNREAD``), sorted; [] where it is not."""
+    names = ((name, name.rpartition("/")[2]) for name in _names(folder))
+    return sorted(name for name, last in names if last.lower().endswith(UNREAD) and not last.startswith("."))
 
 
 def _names(folder: Path) -> Iterator[str]:
+    """Yield the names of all files in a folder and the folders in it."""
     seen: set[str] = set()
     for place, inner, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -44,4 +54,4 @@ def _names(folder: Path) -> Iterator[str]:
             continue
         seen.add(real)
         below = Path(place).relative_to(folder)
-        yield from ((below / name).as_posix() for name in names if is_image_name(name))
+        yield from ((below / name).as_posix() for name in names)

@@ -22,6 +22,7 @@ megapixels. A few kilobytes can claim more and would fill the memory: a pixel ta
 MAX_PIXELS_VARIABLE = "CISSOD_MAX_PIXELS"
 
 _LONE_MARKERS = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9))}  # without a length behind them
+_LAST = 12  # bytes of a PNG's last chunk
 _REMEDY = "fetch the image again"
 
 
@@ -128,9 +129,7 @@ def read_image(
         raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
     header = read_header(path, io.BytesIO(data))
     _check_size(path, header, width, height, reading)
-    # Both decoders fill the missing part of a cut-off file with grey and say nothing.
-    if (data.startswith(b"\x89PNG") and b"IEND" not in data) or (data.startswith(b"\xff\xd8") and not _jpeg_ends(data)):
-        raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
+    _check_end(path, data)
     pixels = None
     with suppress(cv2.error):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -179,6 +178,29 @@ def max_pixels() -> int:
             remedy=f"export {MAX_PIXELS_VARIABLE}={MAX_PIXELS}",
         )
     return int(stated)
+
+
+def check_end(path: Path) -> None:
+    """Refuse a PNG or JPEG that is cut off; of a whole one, as nearly all are, the first and last bytes alone are read.
+
+    Raises:
+        DataFault: it is cut off, or cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            first = stream.read(2)
+            stream.seek(max(os.fstat(stream.fileno()).st_size - _LAST, 0))
+            last = stream.read(_LAST)
+        if not (first == b"\xff\xd8" and last.endswith(b"\xff\xd9")) and not (first == b"\x89P" and b"IEND" in last):
+            _check_end(path, path.read_bytes())
+    except OSError as error:
+        raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
+
+
+def _check_end(path: Path, data: bytes) -> None:
+    """Refuse a file that is cut off: both decoders fill the missing part with grey and say nothing."""
+    if (data.startswith(b"\x89PNG") and b"IEND" not in data) or (data.startswith(b"\xff\xd8") and not _jpeg_ends(data)):
+        raise DataFault(f"{path}: the image is cut off at byte {len(data)}.", remedy=_REMEDY)
 
 
 def _jpeg_ends(data: bytes) -> bool:

@@ -3,68 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
 
 from cissod_bench import __version__
-from cissod_bench.errors import DataFault
 from cissod_bench.records.record import PHASES
 from cissod_bench.records.run_folder import Run
+from cissod_bench.rendering.room import MOST_BYTES, MOST_PICTURE_BYTES, Room
 from cissod_bench.reporting.averaging import method_words, scored_model
 from cissod_bench.reporting.departures import departures
-from cissod_bench.reporting.galleries import Drawn
 from cissod_bench.reporting.paper_tables import CITATION
 from cissod_bench.reporting.tables import DASH, Report
 from cissod_bench.scoring.points import AP
 
 HEADING = "Class-imbalanced semi-supervised object detection"
 
-MOST_PICTURE_BYTES = 3_000_000
-"""Of all pictures of galleries: with tables and figures the page stays below 5 MB."""
-
-
-@dataclass
-class _Pictures:
-    """The pictures that the page has room for.
-
-    Attributes:
-        left: bytes that further ones may take.
-        left_out: how many found no room.
-    """
-
-    left: int
-    left_out: int = 0
-
-    def page(self, drawing: Drawn) -> str:
-        """Return a picture as an element of the page, "" where there is no room or its image cannot be read."""
-        if self.left <= 0:
-            self.left_out += 1
-            return ""
-        try:
-            drawn = drawing.page()
-        except DataFault as fault:
-            return f'<p class="reading">{escape(fault.message)}</p>'
-        self.left -= len(drawn)
-        return drawn
-
 
 def render_html(reports: Sequence[Report], runs: Sequence[Run], heading: str = HEADING) -> str:
-    """Return the page: tables, drawings, then every run with what it was made of. All text is escaped."""
-    pictures = _Pictures(MOST_PICTURE_BYTES)
+    """Return the page: tables, drawings, then every run with what it was made of. All text is escaped.
+
+    It is no larger than ``MOST_BYTES``, unless text and tables alone are: pictures, and then figures, are left out.
+    """
+    room = Room(MOST_BYTES, MOST_PICTURE_BYTES)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["points"] = _points
     template = (resources.files("cissod_bench.rendering") / "report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    html = environment.from_string(template).render(
         reports=reports,
-        svg=Markup,
         heading=heading,
-        pictures=pictures,
-        picture_of=pictures.page,
+        room=room,
         runs=list(map(_facts, runs)),
         departures=departures(runs),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -72,6 +42,7 @@ def render_html(reports: Sequence[Report], runs: Sequence[Run], heading: str = H
         citation=CITATION,
         dash=DASH,
     )
+    return room.filled(html)
 
 
 def _points(value: AP) -> str:

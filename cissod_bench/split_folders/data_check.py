@@ -167,15 +167,18 @@ class DataCheck:
         with tempfile.TemporaryDirectory() as place:
             root = Path(place) / task.name
             try:
-                conversion.write(self._data_root, root)
+                notes = conversion.write(self._data_root, root) or ()
             except DataFault as fault:
-                return TaskCheck(task=task.name, checks=(replace(blank, state="broken", faults=(fault.message,)),))
-            inner = DataCheck(root, self._work_dir, depth=self._depth, progress=self._progress, within=self._data_root)
-            found = inner.check(replace(task, conversion=None))
+                return TaskCheck(task=task.name, checks=(replace(blank, state="broken", faults=(str(fault),)),))
             links = {link for folder in task.images.values() if (link := root / folder).is_symlink()}
-            for link in sorted(links, reverse=True):  # "unlabelled-2" before "unlabelled"
-                found = _told_of(found, str(link), os.path.realpath(link))
-        return _told_of(found, str(root), str(self._data_root))
+            names = {str(link): os.path.realpath(link) for link in sorted(links, reverse=True)}  # "…-2" comes first
+            names[str(root)] = str(self._data_root)
+            progress = self._progress and _renaming(self._progress, names)
+            inner = DataCheck(root, self._work_dir, depth=self._depth, progress=progress, within=self._data_root)
+            found = inner.check(replace(task, conversion=None))
+        for there, here in names.items():
+            found = _told_of(found, there, here)
+        return replace(found, warnings=(*notes, *found.warnings))
 
     def _read(self, task: Task, role: str, path: Path) -> _Read:
         """Return a file that may have been read for another task already.
@@ -311,6 +314,17 @@ class DataCheck:
         return folders
 
 
+def _renaming(progress: Progress, names: Mapping[str, str]) -> Progress:
+    """Return a progress that tells folders by other names: a folder that is gone soon says nothing to anybody."""
+
+    def renamed(what: str, done: int, total: int) -> None:
+        for there, here in names.items():
+            what = what.replace(there, here)
+        progress(what, done, total)
+
+    return renamed
+
+
 def _told_of(found: TaskCheck, there: str, here: str) -> TaskCheck:
     """Return what was found with another folder's name in place of the one it was found in."""
 
@@ -351,6 +365,9 @@ def _without_boxes(data: Annotations) -> Annotations:
 
 def _counts(data: Annotations) -> dict[str, int]:
     counts = {"images": len(data.image_ids), "boxes": int(data.instances().sum()), "classes": len(data.classes)}
+    named = [role for role, root in enumerate(data.roots) if root.startswith("unlabelled")]
+    photographs = int(np.isin(data.image_root, named).sum())
+    counts |= {"unlabelled": photographs} if photographs else {}
     return {**counts, **data.policy.counts(), **data.normalised}
 
 

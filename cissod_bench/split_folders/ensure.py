@@ -67,7 +67,8 @@ def lay_out(task: Task, data_root: Path, root: Path, say: Callable[[str], None] 
     if task.conversion is not None:
         if not root.exists():
             say(f"Reading {data_root / task.conversion.sources['annotations']} into {root}")
-        task.conversion.write(data_root, root)
+        for note in task.conversion.write(data_root, root) or ():
+            say(f"Note: {note}")
 
 
 def draw_options(task: Task, *, split_seed: int = 0, **given: Any) -> DrawOptions:

@@ -11,17 +11,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from cissod_bench.annotations.class_names import join_classes
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
-from cissod_bench.annotations.label_content import Content, Labelled
-from cissod_bench.annotations.labelled_sources import files_of_source, read_labelled_source
+from cissod_bench.annotations.labelled_sources import files_of_source
 from cissod_bench.annotations.lenient import id_number
 from cissod_bench.annotations.photographs import (
     Known,
@@ -31,12 +29,13 @@ from cissod_bench.annotations.photographs import (
     sizes_of,
     without_repeats,
 )
-from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.errors import DataFault
+from cissod_bench.files.image_files import unread_below
 from cissod_bench.files.images import broken_name_rule
 from cissod_bench.files.json_objects import JsonFile
 from cissod_bench.files.orientation import Exif, reading_of
 from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
+from cissod_bench.splitting.own_labels import LabelledPart, join_parts, names_of, read_part
 
 ANNOTATIONS, IMAGES = "annotations", "images"
 LEFT_OUT = "left_out.json"
@@ -45,21 +44,13 @@ LEFT_OUT = "left_out.json"
 IN_LABELLED = "also in the labelled set, left out of D_u"
 IN_SCORED = "also in the scored set, left out of D_u"
 UNREADABLE = "of D_u that cannot be read, left out"
+OTHER_FORMAT = "of D_u in formats that are not read (such as HEIC), left out"
 TWICE = "listed twice in D_u, read once"
 
-VERSION = 1
+VERSION = 2
 """Version of the files; it changes when the same sources would give others."""
 
 _STAMP = "stamp.json"
-_MOST_TOLD = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledPart:
-    """A labelled source of any format, and the folder of its images ("" where the source tells)."""
-
-    annotations: str
-    images: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +59,7 @@ class OwnParts:
 
     Attributes:
         labelled: D_l, all of whose boxes are shown.
-        unlabelled: folders of D_u.
+        unlabelled: folders of D_u; none where D_l and D_u are to be drawn from the labelled source.
         files: a list of D_u's photographs below its only folder, one a line, or a JSON file with "images"; "" takes all
             that lie in the folders.
         val: what is scored.
@@ -104,7 +95,7 @@ class OwnParts:
         return {role: data_root / path for role, path in named.items() if path}
 
 
-def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> None:
+def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> tuple[str, ...]:
     """Write ``annotations/train.json`` (D_l and D_u) and ``val.json`` and links to the images, unless they are there.
 
     Image records of D_u carry the role of their folder as "root" and have no box.
@@ -114,20 +105,24 @@ def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> None:
         folder: where to; made whole or not at all, and again when a source has changed.
         parts: what there is.
 
+    Returns:
+        What the user should know of what was read, a sentence each; nothing where all is there already.
+
     Raises:
         DataFault: a source is missing or breaks a rule; classes of both labelled sources differ; no photograph is left.
     """
     stamp = {"version": VERSION, "parts": msgspec.to_builtins(parts), "files": _print(data_root, parts)}
     if _is_there(folder, stamp):
-        return
+        return ()
     with locked(folder):
         if _is_there(folder, stamp):  # another process wrote them while this one waited
-            return
+            return ()
         with folder_appearing(folder) as hidden:
             (hidden / ANNOTATIONS).mkdir()
             (hidden / IMAGES).mkdir()
-            _write(hidden, data_root, parts)
+            notes = _write(hidden, data_root, parts)
             (hidden / _STAMP).write_bytes(json_bytes(stamp))
+    return notes
 
 
 def _print(data_root: Path, parts: OwnParts) -> str:
@@ -166,18 +161,18 @@ def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
         return False
 
 
-def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
-    """Write all files of a folder that is being made."""
+def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
+    """Write all files of a folder that is being made; return what the user should know."""
     read = {
-        role: _labelled(hidden, data_root, part, role, parts.measured)
+        role: read_part(hidden, data_root, part, role, parts.measured)
         for role, part in (("train", parts.labelled), ("val", parts.val))
     }
     labelled_images, val_images = read["train"].images, read["val"].images
-    labelled, val = _joined(read["train"], read["val"], parts.classes)
+    (labelled, val), notes = join_parts(read["train"], read["val"], parts.classes, may_name=bool(parts.unlabelled))
     left_out: Counter[str] = Counter()
-    own = [photograph(labelled_images, name).path for name in _names(labelled)]
-    scored = [photograph(val_images, name).path for name in _names(val)]
-    records = _unlabelled(data_root, parts, Known(own), Known(scored), left_out)
+    own = [photograph(labelled_images, name).path for name in names_of(labelled)]
+    scored = [photograph(val_images, name).path for name in names_of(val)]
+    records = _unlabelled(data_root, parts, Known(own), Known(scored), left_out) if parts.unlabelled else []
     train = {**labelled, "images": [*labelled["images"], *records]}
     for role, content in (("train", train), ("val", val)):
         (hidden / ANNOTATIONS / f"{role}.json").write_bytes(msgspec.json.encode(content))
@@ -185,90 +180,7 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> None:
     folders = parts.folders(data_root) | {"train": labelled_images, "val": val_images}
     for role, place in folders.items():
         (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
-
-
-def _labelled(hidden: Path, data_root: Path, part: LabelledPart, role: str, exif: Exif) -> Labelled:
-    """Return a labelled source with a size in every image record.
-
-    Raises:
-        DataFault: it breaks a rule of annotation files; told as a fault of the source.
-    """
-    path = data_root / part.annotations
-    source = read_labelled_source(path, data_root / part.images if part.images else None, role)
-    records = [
-        {key: value for key, value in record.items() if key not in ("root", "part")}
-        for record in source.content["images"]
-    ]
-    _make_names_plain(records, ImageFolder(source.images, part.images or source.images.name))
-    _measure(path, source.images, records, exif)
-    content = {**source.content, "images": records}
-    _check(content, hidden / "checked.json", path)
-    return replace(source, content=content)
-
-
-def _make_names_plain(records: Sequence[dict[str, Any]], folder: ImageFolder) -> None:
-    rows = [row for row, record in enumerate(records) if isinstance(record.get("file_name"), str)]
-    for place, plain in NamesBelow(folder).changed([records[row]["file_name"] for row in rows]).items():
-        records[rows[place]]["file_name"] = plain
-
-
-def _names(content: Content) -> list[str]:
-    """Return the images' names that stay in their folder; others are refused when the file is read."""
-    names = (record.get("file_name") for record in content["images"])
-    return [name for name in names if isinstance(name, str) and broken_name_rule(name) is None]
-
-
-def _measure(path: Path, folder: Path, records: Sequence[dict[str, Any]], exif: Exif) -> None:
-    """Give records without a size that of their image."""
-    open_records = [
-        record
-        for record in records
-        if not (record.get("width") and record.get("height"))
-        and isinstance(record.get("file_name"), str)
-        and broken_name_rule(record["file_name"]) is None
-    ]
-    sizes = sizes_of([folder / record["file_name"] for record in open_records], reading_of(exif))
-    for record, size in zip(open_records, sizes, strict=True):
-        if isinstance(size, DataFault):
-            raise DataFault(f"{path} states no size of an image, and {size.message}", remedy=size.remedy)
-        record["width"], record["height"] = size
-
-
-def _joined(labelled: Labelled, val: Labelled, classes: Collection[str]) -> tuple[Content, Content]:
-    """Return both contents with the same classes, joined by name; of those that count, where they are named.
-
-    Raises:
-        DataFault: the scored images show a class that the labelled source does not name, or a class that is to count
-            is named by neither.
-    """
-    contents, report = join_classes({"labelled": labelled, "val": val})
-    named = report.objects["labelled"]
-    if classes:
-        if unknown := [name for name in classes if name not in report.numbers]:
-            message = f"There is no class {unknown[0]!r} in {labelled.source} or {val.source}"
-            has = ", ".join(map(repr, report.numbers))
-            raise DataFault(f"{message}; there is {has}.", remedy="correct classes in the task file")
-        return _only(contents["labelled"], classes), _only(contents["val"], classes)
-    strange = [name for name, count in report.objects["val"].items() if count and name not in named]
-    if strange:
-        alike = [f"{first!r} and {second!r}" for first, second in report.unlike if {first, second} & set(strange)]
-        hint = f" Are {', '.join(alike)} one class?" if alike else ""
-        names = ", ".join(map(repr, strange[:_MOST_TOLD])) + (", ..." if len(strange) > _MOST_TOLD else "")
-        raise DataFault(
-            f"{val.source}: {len(strange)} of its classes with boxes are none of {labelled.source}: {names}. That has "
-            f"{', '.join(map(repr, named))}.{hint}",
-            remedy="give a class the same name in both, or name those that count in the task file, above all tables: "
-            f"classes = [{', '.join(json.dumps(name) for name in named)}]",
-        )
-    return contents["labelled"], contents["val"]
-
-
-def _only(content: Content, classes: Collection[str]) -> Content:
-    """Return a content without the boxes and the names of other classes."""
-    categories = [record for record in content["categories"] if record["name"] in classes]
-    kept = {record["id"] for record in categories}
-    boxes = [box for box in content["annotations"] if box["category_id"] in kept]
-    return {**content, "categories": categories, "annotations": boxes}
+    return notes
 
 
 def _unlabelled(
@@ -294,6 +206,8 @@ def _unlabelled(
         if not isinstance(size, DataFault)
     ]
     left_out[UNREADABLE] += len(kept) - len(records)
+    if not parts.files:
+        left_out[OTHER_FORMAT] += sum(len(unread_below(data_root / folder)) for folder in parts.unlabelled)
     for reason in [reason for reason, count in left_out.items() if not count]:
         del left_out[reason]
     if not records:
@@ -356,17 +270,6 @@ def _json_names(path: Path) -> list[str]:
 
 class _Named(msgspec.Struct):
     file_name: str
-
-
-def _check(content: Content, path: Path, source: Path) -> None:
-    """Read the content of an annotation file as it will be read, and tell what is wrong as a fault of its source."""
-    path.write_bytes(msgspec.json.encode(content))
-    try:
-        read_annotations(path).close()
-    except DataFault as fault:
-        raise DataFault(fault.message.replace(str(path), str(source)), remedy=fault.remedy) from None
-    finally:
-        path.unlink()
 
 
 def left_out_of(path: Path) -> dict[str, int]:

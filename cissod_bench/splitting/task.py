@@ -6,7 +6,7 @@ line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,11 +27,12 @@ class Conversion:
     Attributes:
         sources: "annotations", "images" and perhaps more -> file or folder below the data root, as the data is there.
         write: writes ``inputs`` and ``images`` of the task, given the data root and the folder where to; what is there
-            already stays. It raises ``DataFault`` where the data breaks a rule.
+            already stays. It may return what the user should know of what it wrote, a sentence each. It raises
+            ``DataFault`` where the data breaks a rule.
     """
 
     sources: Mapping[str, str]
-    write: Callable[[Path, Path], None]
+    write: Callable[[Path, Path], Sequence[str] | None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ def test_images_may_be_named_for_all_parts_and_for_one(tmp_path: Path, call: Cal
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
-def test_a_task_that_is_drawn_from_another_format_is_told_to_convert_it_first(
+def test_a_python_task_that_is_drawn_from_another_format_is_told_to_convert_it_first(
     tmp_path: Path, call: Call, kind: str
 ) -> None:
     shown = photos(40)
@@ -123,12 +123,16 @@ def test_a_task_that_is_drawn_from_another_format_is_told_to_convert_it_first(
     write_coco(tmp_path / "val.json", [Photo("v", (("puffin", BOX), ("seal", BOX), ("boat", BOX)))])
 
     def drawn(annotations: str) -> Any:
-        head = ('title = "H"', 'minority = ["puffin"]', "min_instances = 3", "labelled_percent = 30")
-        train = ("[train]", f'annotations = "{annotations}"', f'images = "{images}"')
-        lines = (*head, *train, "[val]", 'annotations = "val.json"', 'images = "held"')
-        (tmp_path / "harbour.toml").write_text("\n".join(lines))
+        (tmp_path / "harbour.py").write_text(
+            "from cissod_bench.splitting.scenarios import draw_by_minority\n"
+            "from cissod_bench.splitting.task import Task\n"
+            'TASK = Task(title="H", source="tests", minority=("puffin",), groups=("maj", "min"), iterations=1,\n'
+            f'    inputs={{"train": "{annotations}", "val": "val.json"}},\n'
+            f'    images={{"train": "{images}", "val": "held"}},\n'
+            '    draw=draw_by_minority, draw_defaults={"min_instances": 3, "labelled_percent": 30.0})\n'
+        )
         places = ("--data-root", tmp_path, "--work-dir", tmp_path / "work")
-        return call("make-splits", "--task", tmp_path / "harbour.toml", *places)
+        return call("make-splits", "--task", tmp_path / "harbour.py", *places)
 
     done = drawn(source.relative_to(tmp_path).as_posix())
     assert done.code == 3

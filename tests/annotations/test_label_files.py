@@ -100,6 +100,22 @@ def test_an_image_without_a_label_file_shows_no_object_and_is_counted(tmp_path: 
     assert read.counts == {"without_labels": 1}
 
 
+def test_a_label_file_without_an_image_is_counted(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path, photos(3))
+    (tmp_path / "images/train/photo001.png").rename(tmp_path / "images/train/photo001-renamed.png")
+    (tmp_path / "labels/train/classes.txt").write_text("seal\n")
+    read = read_labels(data)
+    assert read.counts == {"without_labels": 1, "without_image": 1}
+    assert "1 label files without an image, passed over" in read.notes
+
+
+def test_a_list_of_some_images_leaves_the_labels_of_others_uncounted(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path, photos(3))
+    (tmp_path / "some.txt").write_text("images/train/photo000.png\n")
+    data.write_text(data.read_text().replace("train: images/train", "train: some.txt"))
+    assert read_labels(data).counts == {}
+
+
 def test_parts_of_an_image_that_exif_turns_are_those_of_the_turned_image(tmp_path: Path) -> None:
     data = yolo_with(tmp_path, "0 0.5 0.5 1 1")
     exif = Image.Exif()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from label_formats import photos, write_coco, write_images, write_voc, write_yolo
 from split_folders import FILES, content, data_bytes
 
 from cissod_bench.annotations.label_content import Labelled
 from cissod_bench.annotations.label_files import read_labels
 from cissod_bench.annotations.reading import read_annotations
+from cissod_bench.catalogue.task_files import find_task
+from cissod_bench.errors import DataFault
+from cissod_bench.split_folders.ensure import SplitOnDisk, draw_options, ensure_split
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.options import DrawOptions
 from cissod_bench.splitting.scenarios import draw_by_minority
@@ -49,3 +53,60 @@ def test_the_same_data_in_three_formats_gives_the_same_split(tmp_path: Path) -> 
     # A COCO file's records keep the order of their keys, and boxes their whole numbers: equal content, other bytes.
     assert [content(coco / name) for name in FILES] == [content(yolo / name) for name in FILES]
     assert len(content(yolo / "labelled.json")["images"]) > 10
+
+
+HEAD = 'title = "Harbour"\nminority = ["puffin"]\nlabelled_percent = 20\nmin_instances = 4\n'
+PARTS = {
+    "coco": 'annotations = "coco/{}.json"\nimages = "photos"',
+    "yolo": 'annotations = "yolo_{}/data.yaml"',
+    "voc": 'annotations = "voc_{}"',
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a data root with 60 images to draw from and 12 to score, in three formats."""
+    shown = photos(72)
+    write_images(tmp_path / "data" / "photos", shown)
+    for part, some in (("train", shown[:60]), ("val", shown[60:])):
+        write_coco(tmp_path / "data" / "coco" / f"{part}.json", some)
+        write_yolo(tmp_path / "data" / f"yolo_{part}", some, part=part)
+        write_voc(tmp_path / "data" / f"voc_{part}", some)
+    return tmp_path / "data"
+
+
+def drawn_from(data: Path, train: str, val: str, *, kind: str = "") -> SplitOnDisk:
+    """Return the split of a task file that names parts in these formats, drawn into a work folder of its own."""
+    text = f"{HEAD}[train]\n{PARTS[train].format('train')}\n[val]\n{PARTS[val].format('val')}\n"
+    path = data.parent / "harbour.toml"
+    path.write_text(text, encoding="utf-8")
+    task = find_task(str(path))
+    return ensure_split(task, data, data.parent / f"work-{kind or train}-{val}", draw_options(task, split_seed=3))
+
+
+def test_a_task_file_draws_the_same_from_each_of_the_formats(data: Path) -> None:
+    coco, yolo, voc, mixed = (
+        drawn_from(data, *kinds) for kinds in (("coco", "coco"), ("yolo", "yolo"), ("voc", "voc"), ("yolo", "coco"))
+    )
+    assert data_bytes(yolo.folder) == data_bytes(voc.folder) == data_bytes(mixed.folder)
+    assert [content(coco.folder / name) for name in FILES] == [content(yolo.folder / name) for name in FILES]
+    for split in (coco, yolo, voc):
+        assert split.manifest.counts["labelled"] > 10
+        assert split.manifest.boxes.hidden > 50
+        assert split.manifest.groups == {"maj": ["boat", "seal"], "min": ["puffin"]}
+        assert split.manifest.left_out == coco.manifest.left_out
+
+
+def test_labels_that_changed_since_the_draw_are_noticed(data: Path) -> None:
+    drawn_from(data, "yolo", "coco")
+    (data / "yolo_train/labels/train/photo000.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(DataFault, match="drawn from another"):
+        drawn_from(data, "yolo", "coco")
+
+
+def test_a_scored_class_of_another_spelling_is_named_with_what_a_drawn_task_may_do(data: Path) -> None:
+    yaml = data / "yolo_val" / "data.yaml"
+    yaml.write_text(yaml.read_text(encoding="utf-8").replace("seal", "sael"), encoding="utf-8")
+    with pytest.raises(DataFault, match="Are 'seal' and 'sael' one class") as fault:
+        drawn_from(data, "yolo", "yolo")
+    assert fault.value.remedy == "give a class the same name in both"
