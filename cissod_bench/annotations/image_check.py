@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import DataFault
+from cissod_bench.files.image_files import is_image_name
 from cissod_bench.files.images import read_image, safe_path
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.orientation import AS_STORED, Reading
@@ -120,11 +121,14 @@ def _in_folder(images: Named, parent: str, rows: Sequence[int]) -> Iterator[tupl
     except OSError as error:
         yield from ((row, f"{images.folder / images.names[row]}: {place}: {error.strerror}") for row in rows)
         return
+    all_there = all(images.names[row].rpartition("/")[2] in kinds for row in rows)
+    stems = {} if all_there else {_stem(name): name for name in sorted(kinds) if is_image_name(name)}
     for row in rows:
         path = images.folder / images.names[row]
         kind = kinds.get(images.names[row].rpartition("/")[2])
         if kind is None:
-            yield row, f"{path} is missing"
+            alike = stems.get(_stem(images.names[row].rpartition("/")[2]))
+            yield row, f"{path} is missing{f'; there is {alike}' if alike else ''}"
         elif kind == "folder":
             yield row, f"{path} is a folder"
         elif kind == "link":
@@ -133,6 +137,11 @@ def _in_folder(images: Named, parent: str, rows: Sequence[int]) -> Iterator[tupl
                     yield row, f"{path} is a link to nothing"
             except DataFault as fault:
                 yield row, fault.message
+
+
+def _stem(name: str) -> str:
+    """Return a name without its ending and its capital letters, by which a missing file is looked for."""
+    return name.rpartition(".")[0].casefold()
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

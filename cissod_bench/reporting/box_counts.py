@@ -85,8 +85,10 @@ def _fault(manifest: Manifest, name: str, key: str) -> DataFault:
         who = "it was imported without the task's own training file, which tells"
         remedy = "cissod-bench splits import ... --force  (with that file below --data-root)"
     elif not manifest.hidden_known:
-        who = "its unlabelled images are photographs whose boxes nobody knows"
-        remedy = f"cissod-bench splits show {task}  (the boxes of D_l)"
+        return DataFault(
+            f"Fig. 4 counts the boxes of unlabelled images, too; nobody knows those of {task}, split seed {seed}.",
+            remedy=f"cissod-bench splits show {task}  (the boxes of D_l)",
+        )
     return DataFault(
         f"The manifest of {task}, split seed {seed}, has no count per_class[{name!r}].{key}, which Fig. 4 shows: "
         f"{who}.",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commands import Called
 from label_formats import photos, write_coco, write_images, write_voc, write_yolo
-from own_data import TASK, harbour, read, write
+from own_data import TASK, harbour, read, split_of, write
 from PIL import Image
 
 from cissod_bench.annotations.photographs import Known
@@ -22,7 +22,7 @@ from cissod_bench.catalogue.task_files import find_task
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.running.assembly import sources
 from cissod_bench.running.plan import make_plan
-from cissod_bench.split_folders.ensure import SplitOnDisk, draw_options, ensure_split
+from cissod_bench.split_folders.ensure import draw_options, ensure_split
 
 Call = Callable[..., Called]
 
@@ -31,13 +31,6 @@ Call = Callable[..., Called]
 def own(tmp_path: Path) -> Path:
     """Return the harbour's task file."""
     return harbour(tmp_path / "harbour")
-
-
-def split_of(task_file: Path, work: Path | None = None, **given: Any) -> SplitOnDisk:
-    """Return the split of a task file, made below its folder's neighbour."""
-    task, work_dir = find_task(str(task_file)), work or task_file.parents[1] / "work"
-    force = given.pop("force", False)
-    return ensure_split(task, task_file.parents[1] / "data", work_dir, draw_options(task, **given), force=force)
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -102,46 +95,6 @@ def test_images_of_the_labelled_and_the_scored_set_are_left_out_of_the_unlabelle
         "also in the scored set, left out of D_u": 1,
         "of D_u that cannot be read, left out": 1,
     }
-
-
-def test_a_photograph_that_is_cut_off_or_of_an_unread_format_is_left_out_and_counted(own: Path) -> None:
-    unlabelled = own.parent / "unlabelled"
-    Image.effect_noise((80, 80), 60).convert("RGB").save(unlabelled / "whole.jpg")
-    whole = (unlabelled / "whole.jpg").read_bytes()
-    (unlabelled / "cut.jpg").write_bytes(whole[:-200])
-    (unlabelled / "phone.jpg").write_bytes(whole + b"what a phone writes behind it")
-    png = next(unlabelled.glob("*.png")).read_bytes()
-    (unlabelled / "quay" / "cut.png").write_bytes(png[:-40])
-    (unlabelled / "quay" / "IMG_1.HEIC").write_bytes(b"of a phone")
-    manifest = split_of(own).manifest
-    assert manifest.counts["unlabelled"] == 30
-    assert manifest.left_out == {
-        "of D_u that cannot be read, left out": 2,
-        "of D_u in formats that are not read (such as HEIC), left out": 1,
-    }
-
-
-def test_a_labelled_class_that_no_scored_image_shows_is_told_with_the_likely_spelling(own: Path, call: Call) -> None:
-    content = read(own.parent / "labelled.json")
-    content["categories"].append({"id": 9, "name": "sqaure"})
-    content["annotations"][0]["category_id"] = 9
-    write(own.parent / "labelled.json", content)
-    told = "1 class with labelled boxes and no scored one, so without an AP: 'sqaure'. Should 'sqaure' be 'square'?"
-    work = own.parents[1] / "work"
-    assert f"Note: {told}" in call("make-splits", "--task", own, "--work-dir", work).out
-    checked = call("data", "check", "--task", own, "--work-dir", work)
-    assert f"Warning: {told}" in checked.err
-    assert "12 labelled images, 28 photographs" in " ".join(checked.out.split())
-    assert f"Listing {own.parent / 'unlabelled'}" in checked.out
-    assert "/tmp" not in checked.out.replace(str(own.parent), "")
-
-
-def test_what_a_check_refuses_is_told_with_its_remedy(own: Path, call: Call) -> None:
-    content = read(own.parent / "labelled.json")
-    content["categories"][0]["name"] = "Circle"
-    write(own.parent / "labelled.json", content)
-    checked = call("data", "check", "--task", own, "--work-dir", own.parents[1] / "work")
-    assert "-> give a class the same name in both" in checked.out
 
 
 def test_all_photographs_in_one_folder_are_divided_by_the_two_annotation_files(own: Path) -> None:
@@ -420,7 +373,3 @@ def test_a_folder_without_photographs_is_named(own: Path) -> None:
         path.unlink()
     with pytest.raises(DataFault, match=r"unlabelled holds no image \(\.bmp"):
         split_of(own)
-    (own.parent / "unlabelled" / "a.heic").write_bytes(b"of a phone")
-    with pytest.raises(DataFault, match=r"1 pictures are of formats that are not read, such as a\.heic") as fault:
-        split_of(own)
-    assert fault.value.remedy == "write them as JPEG or PNG"

@@ -8,6 +8,9 @@ from typing import Any
 
 from shapes import drawn
 
+from cissod_bench.catalogue.task_files import find_task
+from cissod_bench.split_folders.ensure import SplitOnDisk, draw_options, ensure_split
+
 WEIGHTS = {"circle": 2.0, "square": 1.5, "heart": 1.0, "arrow": 0.8}
 LABELLED, VAL = 12, 6
 TASK = """title = "Harbour"
@@ -49,6 +52,13 @@ def harbour(root: Path, task: str = TASK) -> Path:
     path = root / "harbour.toml"
     path.write_text(task, encoding="utf-8")
     return path
+
+
+def split_of(task_file: Path, work: Path | None = None, **given: Any) -> SplitOnDisk:
+    """Return the split of a task file, made below its folder's neighbour."""
+    task, work_dir = find_task(str(task_file)), work or task_file.parents[1] / "work"
+    force = given.pop("force", False)
+    return ensure_split(task, task_file.parents[1] / "data", work_dir, draw_options(task, **given), force=force)
 
 
 def write(path: Path, content: Any) -> None:
