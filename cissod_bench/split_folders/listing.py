@@ -100,7 +100,8 @@ def data_roots(split: Path, manifest: Manifest, data_root: Path, work_dir: Path)
     in_work = [work_dir / "data" / name, *(up / "data" / name for up in split.resolve().parents[2:3])]
     if name in list_tasks():
         return in_work if load_task(name).lies_in_work else [data_root]
-    return [data_root] if manifest.hidden_known else [*in_work, data_root]  # parts that somebody had are put there
+    # A user's task does not say here whether its labels were written there: those of own parts and other formats are.
+    return [*(root for root in in_work if root.is_dir() or not manifest.hidden_known), data_root]
 
 
 def scored_file(split: Path, data_root: Path, work_dir: Path) -> tuple[Path, Path | None]:

@@ -38,6 +38,9 @@ def read_part(hidden: Path, data_root: Path, part: LabelledPart, role: str, exif
         DataFault: it breaks a rule of annotation files; told as a fault of the source.
     """
     path = data_root / part.annotations
+    if not path.exists():
+        remedy = f"correct annotations in the task file, or say with --data-root (now {data_root}) where data lies"
+        raise DataFault(f"{path} does not exist.", remedy=remedy)
     source = read_labelled_source(path, data_root / part.images if part.images else None, role)
     records = [
         {key: value for key, value in record.items() if key not in ("root", "part")}

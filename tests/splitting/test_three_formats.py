@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from commands import Called
 from label_formats import photos, write_coco, write_images, write_voc, write_yolo
 from split_folders import FILES, content, data_bytes
 
@@ -14,11 +16,14 @@ from cissod_bench.annotations.label_files import read_labels
 from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.catalogue.task_files import find_task
 from cissod_bench.errors import DataFault
+from cissod_bench.looking.at_hand import Places, photos_of, split_at_hand
 from cissod_bench.split_folders.ensure import SplitOnDisk, draw_options, ensure_split
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.options import DrawOptions
 from cissod_bench.splitting.scenarios import draw_by_minority
 from cissod_bench.splitting.task import Task
+
+Call = Callable[..., Called]
 
 TASK = Task(
     title="Harbour",
@@ -95,6 +100,26 @@ def test_a_task_file_draws_the_same_from_each_of_the_formats(data: Path) -> None
         assert split.manifest.boxes.hidden > 50
         assert split.manifest.groups == {"maj": ["boat", "seal"], "min": ["puffin"]}
         assert split.manifest.left_out == coco.manifest.left_out
+
+
+def test_what_is_written_of_other_formats_is_found_by_the_commands_that_read_a_split(data: Path, call: Call) -> None:
+    split = drawn_from(data, "yolo", "voc")
+    work = split.folder.parents[2]
+    places = ("--data-root", data, "--work-dir", work)
+    verified = call("splits", "verify", split.folder, *places)
+    assert (verified.code, "not compared" in verified.out) == (0, False)
+    hand = split_at_hand(split.folder, Places(data, work))
+    assert hand.root == work / "data" / "harbour"
+    for path, role in ((hand.file("labelled.json"), "train"), (hand.file("hidden.json"), "train"), (hand.val, "val")):
+        assert path is not None
+        assert photos_of(hand, path, role).read(0).shape == (160, 200, 3)
+
+
+def test_labels_that_are_not_there_are_looked_for_below_the_data_root(data: Path) -> None:
+    (data / "voc_train").rename(data / "moved")
+    with pytest.raises(DataFault, match="voc_train does not exist") as fault:
+        drawn_from(data, "voc", "voc")
+    assert f"--data-root (now {data})" in str(fault.value.remedy)
 
 
 def test_labels_that_changed_since_the_draw_are_noticed(data: Path) -> None:
