@@ -18,13 +18,14 @@ MOST_BYTES = 5_000_000
 MOST_PICTURE_BYTES = 3_000_000
 """Of all pictures of galleries."""
 
+_CODE = "<code>{}</code>"
 _NO_FIGURE = (
     '<p class="reading">Left out, for the page would be larger than 5 MB; '
-    "<code>cissod-bench report --format svg</code> writes it to a file.</p>"
+    f"{_CODE.format('cissod-bench report --format svg')} writes it to a file.</p>"
 )
 _NO_PICTURES = (
     '<p class="reading">{number} pictures are left out, for the page would be larger than 5 MB; '
-    "<code>cissod-bench show</code> shows one run or split.</p>"
+    f"{_CODE.format('cissod-bench show')} shows one run or split.</p>"
 )
 _PLACE = re.compile("<!--room (\\d+)-->")  # no text can hold one: it is escaped
 
