@@ -4,7 +4,8 @@
 
 Builds sdist and wheel into dist/, has twine check them, looks into the wheel, compares the version's places, and writes
 dist/licences.md and dist/sbom.json (CycloneDX) of everything that the core and the extra "train" need here. A tag must
-be v and the version, and then CHANGELOG.md must have that version's section. Exit code 1: something is wrong.
+be v and the version, and then CHANGELOG.md must have that version's section, which is written to dist/notes.md. Exit
+code 1: something is wrong.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ def tag_faults(tag: str, version: str, changelog: str) -> list[str]:
     return faults + ([] if section else [f"CHANGELOG.md has no section [{version}]: give Unreleased that name"])
 
 
+def notes(changelog: str, version: str) -> str:
+    """Return what a changelog says of a version, without its heading; "" where it says nothing."""
+    section = re.search(rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## \[|\Z)", changelog, re.MULTILINE | re.DOTALL)
+    return section.group(1).strip() if section else ""
+
+
 def needed_here(name: str, extras: Sequence[str] = EXTRAS) -> dict[str, Distribution]:
     """Return what a project and those of its extras need on this machine, by normal name, itself left out.
 
@@ -147,7 +154,9 @@ def main(tag: str) -> int:
         faults = wheel_faults(archive.namelist(), version, wheel.stat().st_size)
     faults += citation_faults((ROOT / "CITATION.cff").read_text(encoding="utf-8"), version)
     if tag:
-        faults += tag_faults(tag, version, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+        changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        faults += tag_faults(tag, version, changelog)
+        (dist / "notes.md").write_text(notes(changelog, version) + "\n", encoding="utf-8")
     packages = needed_here(PROJECT)
     licences = {name: licence_of(package) for name, package in packages.items()}
     faults += licence_faults(licences)

@@ -52,6 +52,13 @@ def test_a_tag_must_be_the_version_s_and_have_its_section_of_the_changelog() -> 
     assert len(release_check.tag_faults("v1.3", "1.2", "## [Unreleased]\n")) == 2
 
 
+def test_what_a_release_says_is_its_own_section_of_the_changelog() -> None:
+    changelog = "# Changelog\n\n## [1.3] - 2027-02-01\n\n- New.\n\n## [1.2] - 2027-01-01\n\n### Added\n\n- Old.\n"
+    assert release_check.notes(changelog, "1.3") == "- New."
+    assert release_check.notes(changelog, "1.2") == "### Added\n\n- Old."
+    assert release_check.notes(changelog, "1") == ""
+
+
 def test_licences_that_bind_the_whole_are_told_and_a_choice_is_not() -> None:
     stated = {"a": "GPL-3.0-only", "b": "MIT OR GPL-2.0-or-later", "c": "LGPL-2.1-only", "d": "not stated"}
     assert release_check.licence_faults(stated) == ["a is under GPL-3.0-only"]
@@ -111,5 +118,6 @@ def test_the_workflow_does_what_ci_does_on_three_pythons_and_publishes_on_a_tag_
     assert all(f'"Programming Language :: Python :: {version}"' in classifiers for version in pythons)
     assert "bash .ci/run" in [step.get("run") for step in jobs["test"]["steps"]]
     assert jobs["release"]["if"] == "github.ref_type == 'tag'"
-    assert jobs["release"]["needs"] == ["test", "containers"]
+    assert jobs["release"]["needs"] == ["test", "core", "containers"]
+    assert "make core" in [step.get("run") for step in jobs["core"]["steps"]]
     assert any("release-check" in step.get("run", "") for step in jobs["release"]["steps"])
