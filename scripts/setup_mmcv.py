@@ -1,6 +1,7 @@
 """Installs mmcv with its compiled operators: once for each machine, not once for each checkout.
 
-mmcv comes as source, and its operators take minutes to compile. The wheel is kept in the user's cache under all that it
+mmcv comes as source, and its operators take minutes to compile, so those for the CPU are compiled in few big files
+instead of many small ones. The wheel is kept in the user's cache under all that it
 depends on (mmcv, torch, Python, CUDA, compiler, C library) and is found there by the next checkout. Whether operators
 work is seen by running one. Standard library only.
 
@@ -16,11 +17,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import setup_mmcv_sources
 from setup_packages import Installer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,14 +180,28 @@ class MmcvSetup:
         """
         if self.works() or self._from_cache():
             return
-        # pip may have kept a wheel of its own, of another torch or without operators: the second time goes past it.
-        for more in ((), ("--no-cache-dir",)):
+        # pip may have kept a wheel of its own, of another torch or without operators: the last time goes past it.
+        for few_files, *more in ((True,), (False,), (False, "--no-cache-dir")):
             with tempfile.TemporaryDirectory(prefix="cissod-mmcv-") as scratch:
-                wheel = self._compile(Path(scratch), more)
-                if self._put(wheel):
+                source = self._few_files(Path(scratch)) if few_files else PROJECT
+                if source is None:
+                    continue
+                wheel = self._compile(Path(scratch), source, more)
+                if wheel is None and not few_files:
+                    raise NoMmcv("mmcv could not be compiled.")
+                if wheel is not None and self._put(wheel):
                     self._keep(wheel)
                     return
         raise NoMmcv("mmcv was compiled, but its operators do not run.")
+
+    def _few_files(self, scratch: Path) -> str | None:
+        """Return a folder with mmcv's source in few files; None for GPUs, or where the source is not to be had."""
+        words = ["--no-deps", "--no-build-isolation", "--no-binary", ":all:", "-c", str(self.pins)]
+        if self.build.cuda or not self.installer.download(*words, "-d", str(scratch), PROJECT):
+            return None
+        shutil.unpack_archive(next(scratch.glob("*.tar.gz")), scratch / "source")
+        (source,) = (scratch / "source").iterdir()
+        return str(source) if setup_mmcv_sources.pack(source) else None
 
     def _from_cache(self) -> bool:
         for wheel in sorted(self.kept.glob("*.whl")):
@@ -201,18 +217,14 @@ class MmcvSetup:
             return True
         return self.installer.by_pip("--force-reinstall", "--no-deps", str(wheel)) and self.works()
 
-    def _compile(self, scratch: Path, more: tuple[str, ...]) -> Path:
+    def _compile(self, scratch: Path, source: str, more: Sequence[str]) -> Path | None:
+        """Return the compiled wheel, None where it does not compile."""
         stand_ins, made = scratch / "bin", scratch / "made"
         stand_ins.mkdir()
         variables = compile_environment(self.build, self.installer.environment, stand_ins)
-        self.say(
-            f"== mmcv, compiled once for this machine: {variables['MAX_JOBS']} files at once"
-            " (about 8 minutes on 2 cores; seconds if pip kept it)"
-        )
-        words = ("-v", "--no-deps", "--no-build-isolation", "-c", str(self.pins), "-w", str(made), *more, PROJECT)
-        if not self.installer.wheel(words, variables):
-            raise NoMmcv("mmcv could not be compiled.")
-        return next(made.glob("*.whl"))
+        self.say(f"== mmcv, compiled once for this machine: {variables['MAX_JOBS']} files at once (minutes)")
+        words = ("-v", "--no-deps", "--no-build-isolation", "-c", str(self.pins), "-w", str(made), *more, source)
+        return next(made.glob("*.whl"), None) if self.installer.wheel(words, variables) else None
 
     def _keep(self, wheel: Path) -> None:
         with suppress(OSError):  # a home that cannot be written

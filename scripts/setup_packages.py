@@ -86,6 +86,10 @@ class Installer:
         """Make a wheel with pip under other variables; whether it succeeded."""
         return self._run([*self._pip(), "wheel", *arguments], environment)
 
+    def download(self, *arguments: str) -> bool:
+        """Download with pip and install nothing; whether it succeeded."""
+        return self._run([*self._pip(), "download", *arguments], {})
+
     def by_uv(self, *arguments: str) -> bool:
         """Install with uv, under pip's settings; False too where there is no uv or it cannot be told the settings."""
         uv, settings = self.uv(), self.uv_settings()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from setup_mmcv import GIB, Build, MmcvSetup, NoMmcv, cache_folder, compile_environment, free_memory, jobs
+from setup_mmcv_sources import packed
 
 BUILD = Build("2.3.6", "2.13.0+cpu", "cpython-311", "", "c++ (Debian 12.2) 12.2.0", "Linux-x86_64-glibc-2.36")
 WHEEL = "onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl"
@@ -20,10 +23,12 @@ class Checkout:
     """An environment that installs nothing: pip's wheels say what their operators do, and what was done is noted.
 
     Attributes:
-        pip_makes: what the wheels are that pip hands out one after the other.
+        pip_makes: what the wheels are that pip hands out one after the other; "" does not compile.
+        source: the files that mmcv's source has; with none it cannot be downloaded.
     """
 
     pip_makes: Iterator[str]
+    source: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": ""})
     done: list[str] = field(default_factory=list)
     installed: str = ""
@@ -37,10 +42,24 @@ class Checkout:
 
     def wheel(self, arguments: tuple[str, ...], environment: dict[str, str]) -> bool:
         self.done.append(f"compile {environment['MMCV_WITH_OPS']}")
+        folder = Path(arguments[-1])
+        self.done += sorted(path.name for path in folder.rglob("*.cpp") if path.parent.name != "apart")
         made = Path(arguments[arguments.index("-w") + 1])
         made.mkdir()
-        (made / WHEEL).write_text(next(self.pip_makes), encoding="utf-8")
-        return True
+        content = next(self.pip_makes)
+        if content:
+            (made / WHEEL).write_text(content, encoding="utf-8")
+        return bool(content)
+
+    def download(self, *arguments: str) -> bool:
+        if self.source:
+            folder = Path(arguments[arguments.index("-d") + 1])
+            with tarfile.open(folder / "onedl_mmcv-2.3.6.tar.gz", "w:gz") as archive:
+                for name, text in self.source.items():
+                    entry = tarfile.TarInfo(f"onedl_mmcv-2.3.6/{name}")
+                    entry.size = len(text)
+                    archive.addfile(entry, io.BytesIO(text.encode()))
+        return bool(self.source)
 
 
 def setup(checkout: Checkout, cache: Path, build: Build = BUILD) -> MmcvSetup:
@@ -90,6 +109,47 @@ def test_a_kept_wheel_that_does_not_run_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / BUILD.key / WHEEL).write_text("of a machine with other instructions", encoding="utf-8")
     setup(Checkout(iter(["good"])), tmp_path).install()
     assert (tmp_path / BUILD.key / WHEEL).read_text(encoding="utf-8") == "good"
+
+
+SOURCE = {
+    "mmcv/ops/csrc/pytorch/pybind.cpp": "PYBIND11_MODULE(a) {}\n",
+    "mmcv/ops/csrc/pytorch/one.cpp": "void one(int a) {\n  other(a);\n}\n",
+    "mmcv/ops/csrc/pytorch/two.cpp": "Tensor two(int a);\n",
+    "mmcv/ops/csrc/pytorch/cpu/one.cpp": "template <typename T>\nT one(T a) {}\n",
+}
+
+
+def test_for_the_cpu_few_big_files_are_compiled_instead_of_many_small_ones(tmp_path: Path) -> None:
+    checkout = Checkout(iter(["good"]), SOURCE)
+    setup(checkout, tmp_path).install()
+    assert checkout.done == ["compile 1", "one.cpp", "pybind.cpp", "together_0.cpp", "install"]
+
+
+@pytest.mark.parametrize("together", ["", "bad"], ids=["does not compile", "does not run"])
+def test_where_few_files_fail_the_many_are_compiled(together: str, tmp_path: Path) -> None:
+    checkout = Checkout(iter([together, "good"]), SOURCE)
+    setup(checkout, tmp_path).install()
+    assert checkout.done[-2:] == ["compile 1", "install"]
+    assert (checkout.installed, checkout.done.count("compile 1")) == ("good", 2)
+
+
+def test_for_gpus_mmcv_s_own_files_are_compiled_as_they_are(tmp_path: Path) -> None:
+    checkout = Checkout(iter(["good"]), SOURCE)
+    setup(checkout, tmp_path, replace(BUILD, cuda="cuda13.0-V13.0.88-sm90")).install()
+    assert checkout.done == ["compile 1", "install"]
+
+
+def test_files_that_define_one_name_or_a_macro_are_not_compiled_together() -> None:
+    texts = {
+        "a.cpp": "struct Grid {\n};\nvoid area(int a) {\n  return;\n}\n",
+        "b.cpp": "static inline float area(float a) {}\n",
+        "c.cpp": "void sum(Grid grid) { area(1); }\n",
+        "d.cpp": "template <typename scalar_t>\nvoid mean(scalar_t a) {}\n",
+        "e.cpp": "#define max(a, b) a\nvoid most() {}\n",
+        "pybind.cpp": "void other() {}\n",
+        "f.cpp": "void mean(int a);\n",
+    }
+    assert packed(texts) == [["a.cpp", "c.cpp", "d.cpp"], ["b.cpp", "f.cpp"]]
 
 
 def test_operators_that_never_run_are_a_fault_and_leave_nothing_behind(tmp_path: Path) -> None:
