@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cissod_bench.contract.settings import Settings
 
@@ -16,22 +16,48 @@ def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimi
     trainable = [p for p in student.parameters() if p.requires_grad]
     rates: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(trainable, **rates)
+        return AdamW(trainable, **rates)
     return _with_averages(torch.optim.SGD(trainable, momentum=settings.momentum, **rates))
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, fused; it is given weights that lie pixel by pixel as rows of numbers, which it would copy else.
+
+    What it computes of a number asks for no other, so the numbers are the same.
+    """
+
+    def _init_group(self, group: Any, weights: Any, gradients: Any, averages: Any, squares: Any, *others: Any) -> Any:
+        """Fill the lists of what a step works on; called by torch's step."""
+        found = super()._init_group(group, weights, gradients, averages, squares, *others)  # type: ignore[no-untyped-call]
+        for number, columns in enumerate(zip(weights, gradients, averages, squares, strict=True)):
+            if not columns[0].is_contiguous() and _lie_alike(columns):
+                weights[number], gradients[number], averages[number], squares[number] = map(_as_row, columns)
+        return found
+
+
+def _lie_alike(values: Sequence[Tensor]) -> bool:
+    """Tell whether the numbers of some tensors lie in one order, close to each other."""
+    shape, steps = values[0].shape, values[0].stride()
+    dense = values[0].numel() == 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    return dense and all(value.shape == shape and value.stride() == steps for value in values)
+
+
+def _as_row(values: Tensor) -> Tensor:
+    return values.as_strided((values.numel(),), (1,))
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's averages into an optimiser; it stays fused whatever the one was that wrote it.
 
-    The averages are laid out as the weights are, which a fused optimiser takes for granted: on the machine that wrote
-    them the weights may have lain otherwise.
+    The averages are laid out as the weights are, without which a step would copy them: on the machine that wrote them
+    the weights may have lain otherwise.
     """
     optimiser.load_state_dict(dict(state))
     for group in optimiser.param_groups:
         group.update(fused=True, foreach=None)
     for parameter, averages in optimiser.state.items():
         for name, value in averages.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
                 averages[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     _with_averages(optimiser)
 

@@ -100,6 +100,28 @@ def test_averages_of_a_checkpoint_are_laid_out_as_the_weights_are() -> None:
     assert torch.equal(*results)
 
 
+def test_a_fused_step_sees_rows_of_numbers_and_makes_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, shapes, results = torch._fused_adamw_, [], []
+
+    def noted(*columns: Any, **options: Any) -> Any:
+        shapes.append([{len(value.shape) for value in values} for values in columns[:4]])
+        return fused(*columns, **options)
+
+    monkeypatch.setattr(torch, "_fused_adamw_", noted)
+    start, *gradients = torch.randn(4, 16, 4, 3, 3, generator=torch.Generator().manual_seed(2))
+    for layout in (torch.contiguous_format, LAST):
+        layer = nn.Conv2d(4, 16, 3, bias=False).to(memory_format=layout)
+        layer.weight.data.copy_(start)
+        optimiser = make_optimiser(TINY, layer)
+        for gradient in gradients:
+            layer.weight.grad = gradient.clone(memory_format=layout)
+            optimiser.step()
+        results.append([layer.weight.detach(), optimiser.state[layer.weight]["exp_avg"]])
+    assert shapes == [[{4}] * 4] * 3 + [[{1}] * 4] * 3
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+    assert results[1][1].is_contiguous(memory_format=LAST), "a checkpoint holds it in its shape"
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["depthwise", "small"])
 def test_values_and_gradients_are_those_of_the_usual_layout(number: int) -> None:
     make = (depthwise, small)[number]
