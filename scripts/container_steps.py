@@ -28,7 +28,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INSIDE = 'mount --bind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot --userspec="$1" "$0" "${@:2}"'
+INSIDE = """
+mount --bind /dev "$0/dev" && mount -t tmpfs -o mode=1777 tmpfs "$0/dev/shm" && mount -t proc proc "$0/proc" &&
+    exec chroot --userspec="$1" "$0" "${@:2}"
+"""
 """Run by bash in a mount namespace of its own: the mounts end with it."""
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from core_only import trains
 from import_graph import WINGS, circles, import_graph, upward
 
 from cissod_bench import catalogue
@@ -286,6 +287,7 @@ def test_state_at_module_level_is_noticed(source: str) -> None:
     assert len(mutable_state(ast.parse(source))) == 1
 
 
+@trains
 def test_a_catalogue_file_can_be_imported_under_both_of_its_names() -> None:
     names = ("baselines.soft_teacher", "cissod_bench.catalogue.baselines.soft_teacher")
     code = f"import sys, {', '.join(names)}; assert len({{id(sys.modules[name]) for name in {names}}}) == 2"

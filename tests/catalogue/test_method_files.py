@@ -11,6 +11,7 @@ from pathlib import Path
 import exam_files as files
 import pytest
 from commands import Called
+from core_only import trains
 
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.errors import UsageFault
@@ -118,6 +119,7 @@ def test_listing_a_file_runs_none_of_it(tmp_path: Path) -> None:
     assert entry.literals["variants"] == {"bold": {"scale": 2}}
 
 
+@trains
 def test_a_sweep_hands_the_file_to_its_runs(tmp_path: Path) -> None:
     file = str(files.written(tmp_path, "my_idea", more=VARIANTS))
     own, bold, other = cells_of([file, f"{file}+bold", "soft-teacher"], ["toy"], preset_name="smoke")
