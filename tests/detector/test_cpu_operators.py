@@ -8,7 +8,7 @@ import mmcv.ops
 import pytest
 import torch
 from detectors import TINY
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
@@ -39,6 +39,8 @@ def rois_of(generator: torch.Generator, number: int, images: int, side: float) -
 
 
 @settings(max_examples=60, deadline=None)
+@example(0, 16, 1, (1, 1), (4, 6), 1.0, 3, True, False)
+@example(1, 40, 9, (1, 1), (7, 7), 1.0, 3, False, True)
 @given(
     seed=st.integers(0, 2**31),
     number=st.integers(0, 40),
@@ -71,8 +73,12 @@ def test_roi_align_has_mmcvs_values_and_gradients(
     torch.testing.assert_close(pooled, wanted, atol=1e-5, rtol=1e-5)
     weights = torch.randn(pooled.shape, generator=generator)
     (pooled * weights).sum().backward()
+    # Hundreds of terms that cancel meet in one pixel of a tiny map, so the bound is one of their absolute sum.
+    (added,) = torch.autograd.grad((wanted * weights.abs()).sum(), theirs, retain_graph=True)
     (wanted * weights).sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert ((ours.grad - theirs.grad).abs() <= 1e-5 * added.clamp(min=1)).all()
 
 
 @pytest.mark.parametrize("number", [40, 0])
