@@ -43,7 +43,7 @@ if [ -z "${TORCH:-}" ] && [ -f "$stamp" ] && same_python && [ "$(state 2>/dev/nu
 fi
 
 ticker=
-trap '[ -z "$ticker" ] || kill "$ticker" 2>/dev/null || :' EXIT
+trap 'stop_ticker' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -57,13 +57,18 @@ tick() {
     done
 }
 
+# A subshell that has just begun may lose TERM, for its parent's traps still stand; KILL is never lost.
+stop_ticker() {
+    [ -z "$ticker" ] || kill -KILL "$ticker" 2>/dev/null || :
+    ticker=
+}
+
 # ticking COMMAND...: it tells its own faults; ends with its exit code where that is not 0.
 ticking() {
     tick &
     ticker=$!
     "$@" || exit
-    kill "$ticker" 2>/dev/null || :
-    ticker=
+    stop_ticker
 }
 
 # step TITLE COMMAND...: its output goes to the log, whose end is shown when it fails.
@@ -75,8 +80,7 @@ step() {
     ticker=$!
     status=0
     "$@" >>"$log" 2>&1 || status=$?
-    kill "$ticker" 2>/dev/null || :
-    ticker=
+    stop_ticker
     [ "$status" -eq 0 ] && return
     tail -n 30 "$log" >&2
     fail "$title: failed (exit code $status)." "the whole output is in $log; the same command starts again where this one stopped"

@@ -34,7 +34,10 @@ class Checkout:
             Path(variables["PYTHON"]).chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "EXTRAS", "TORCH", "UV")}
         script = ("sh", str(ROOT / "scripts/setup.sh"))
-        done = subprocess.run(script, env={**kept, **variables}, capture_output=True, text=True, check=False)
+        # Its output ends with it: none of its own processes may hold it open.
+        done = subprocess.run(
+            script, env={**kept, **variables}, capture_output=True, text=True, check=False, timeout=60
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

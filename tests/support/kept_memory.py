@@ -13,9 +13,9 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-BOUND = 800 << 20
-"""Bytes from which memory is given back; imports of all packages alone take half of it."""
-STEP = 200 << 20  # bytes that have to come on top until it is tried again
+BOUND = 600 << 20
+"""Bytes from which memory is given back; imports of all packages alone take two thirds of it."""
+STEP = 100 << 20  # bytes that have to come on top until it is tried again
 _PAGE = resource.getpagesize()
 
 
