@@ -145,6 +145,9 @@ def tell_backbone(record: RunRecord, known: dict[str, Any], say: Callable[[str],
     record.backbone = known
     if not known:
         return
+    named = Path(str(record.settings.get("pretrained", ""))).expanduser()
+    if str(named) != known["file"]:  # of a package or fetched: where it lies here tells nobody else anything
+        record.backbone = known = {**known, "file": Path(known["file"]).name}
     if "classes" in known:
         names = f": {', '.join(known['classes'])}" if known["classes"] else ""
         say(f"Begins as the detector of {known['file']}, which knows {len(known['classes'])} of the classes{names}.")

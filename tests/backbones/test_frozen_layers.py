@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from detectors import tiny_detector
+from score_records import finished
 from tiny import tiny_plan, tiny_training
 from weights import below, caffe, neither, saved, torchvision, with_file
 
@@ -89,6 +90,24 @@ REMEDIES: dict[str, tuple[Callable[[], Any] | None, tuple[str, ...]]] = {
     "the kind said": (neither, (*SET, "pretrained_kind=caffe")),
     "from scratch": (None, (*SET, *FROM_SCRATCH.replace("--set ", "").split())),
 }
+
+
+@pytest.mark.parametrize(
+    ("named", "path", "recorded"),
+    [
+        ("package:efficientnet-lite2", "/home/ann/site-packages/models/lite2.pth", "lite2.pth"),
+        ("open-mmlab://detectron2/resnet50_caffe", "/home/ann/.cache/torch/resnet50.pth", "resnet50.pth"),
+        ("https://example.org/a/net.pth", "/home/ann/.cache/torch/net.pth", "net.pth"),
+        ("/data/net.pth", "/data/net.pth", "/data/net.pth"),
+        ("net.pth", "net.pth", "net.pth"),
+    ],
+)
+def test_a_record_names_a_folder_only_if_the_user_did(named: str, path: str, recorded: str) -> None:
+    record, said = finished(settings={"pretrained": named}), list[str]()
+    known = {"file": path, "kind": "timm", "words": "a net", "sha256": "0" * 64}
+    tell_backbone(record, known, said.append)
+    assert record.backbone == {**known, "file": recorded}
+    assert said == [f"Backbone: {recorded}, a net."]
 
 
 @pytest.mark.slow
