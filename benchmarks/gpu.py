@@ -28,6 +28,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -185,24 +186,11 @@ def synchronised(step: Callable[[], Any]) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in told)
 
 
-@contextmanager
-def operators_of_a_gpu() -> Iterator[None]:
-    """Let detectors have mmcv's operators on a CPU, too: its own ones never make a GPU wait, but no GPU has them."""
-    before = os.environ.get(SWITCH)
-    os.environ[SWITCH] = "mmcv"
-    try:
-        yield
-    finally:
-        del os.environ[SWITCH]
-        if before is not None:
-            os.environ[SWITCH] = before
-
-
 def idle(method: str, options: argparse.Namespace) -> Idle:
     """Return how a method's step and the GPU wait for each other."""
     work = with_thresholds(work_of(options))
     settings = work.settings()
-    with operators_of_a_gpu():
+    with patch.dict(os.environ, {SWITCH: "mmcv"}):  # a CPU's own operators never make a GPU wait, but no GPU has them
         step = our_step(method, settings, work, Path("unused"))
     batches = iter([draw_batch(number, settings, options.classes) for number in range(5)])
     again = lambda: step(next(batches), FIRST)  # noqa: E731

@@ -221,15 +221,15 @@ def broadcast_bytes(data: bytes) -> bytes | bytearray:
     return shared
 
 
-def broadcast_into(values: Tensor) -> None:
-    """Put rank 0's numbers into a tensor on the CPU of the same layout on every rank, in pieces; collective.
+def broadcast_into(row: Tensor) -> None:
+    """Put rank 0's numbers into a row of as many on every rank, in pieces; collective.
 
     Args:
-        values: whose numbers lie close to each other, in whatever order.
+        row: of numbers on the CPU that lie close to each other, shape (n,).
     """
     if not is_distributed():
         return
-    flat = values.as_strided((values.numel(),), (1,)).view(torch.uint8)
+    flat = row.view(torch.uint8)
     for begin in range(0, len(flat), _PIECE):
         piece = flat[begin : begin + _PIECE]
         there = piece.to(_message_device())

@@ -14,7 +14,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import scale_words
 from cissod_bench.reporting.contenders import Side, sides_of
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
-from cissod_bench.reporting.rank_agreement import exact_p, interval, kendall
+from cissod_bench.reporting.rank_agreement import DRAWS, exact_p, interval, kendall
 from cissod_bench.reporting.table_plan import scored_splits
 from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 
@@ -22,8 +22,8 @@ NOTES = (
     "Kendall's tau between the methods' mean AP here and the AP that the paper prints: 1 where all pairs of methods "
     "come in the same order, -1 in the opposite one, 0 as by chance. p is the share of all orders whose tau is as far "
     "from 0.",
-    "The interval holds tau in 95 % of 2,000 draws of the training seeds, each method's drawn anew. It holds the noise "
-    "of our seeds alone: the paper prints one number for a method, and other methods could have been compared.",
+    f"The interval holds tau in 95 % of {DRAWS:,} draws of the training seeds, each method's drawn anew. It holds the "
+    "noise of our seeds alone: the paper prints one number for a method, and other methods could have been compared.",
 )
 _LEAST = 4  # methods; below, no order is a rare one
 _HEADS = ("Beside", "AP", "Methods", "tau", "95 % of draws", "p")

@@ -142,12 +142,12 @@ def tell_backbone(record: RunRecord, known: dict[str, Any], say: Callable[[str],
         known: as `Backbone.record`; empty for a backbone from scratch.
         say: takes lines for the user.
     """
+    named = str(record.settings.get("pretrained", ""))
+    if known and (named.startswith("package:") or "://" in named):  # where it lies here tells nobody else anything
+        known = {**known, "file": Path(known["file"]).name}
     record.backbone = known
     if not known:
         return
-    named = Path(str(record.settings.get("pretrained", ""))).expanduser()
-    if str(named) != known["file"]:  # of a package or fetched: where it lies here tells nobody else anything
-        record.backbone = known = {**known, "file": Path(known["file"]).name}
     if "classes" in known:
         names = f": {', '.join(known['classes'])}" if known["classes"] else ""
         say(f"Begins as the detector of {known['file']}, which knows {len(known['classes'])} of the classes{names}.")

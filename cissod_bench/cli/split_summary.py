@@ -72,9 +72,14 @@ _POLICY = {
 }
 
 
+def odd_boxes(manifest: Manifest) -> list[str]:
+    """Return how many boxes there are of each odd kind, and what became of them."""
+    return [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest.box_policy.items() if count]
+
+
 def _policy(manifest: Manifest) -> list[str]:
     """Return a line on odd boxes, if there are any."""
-    told = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest.box_policy.items() if count]
+    told = odd_boxes(manifest)
     if manifest.boxes.ignored:
         told.append(f"{manifest.boxes.ignored:,} of the minority kept in D_m as ignore regions")
     return [f"  boxes: {'; '.join(told)}"] if told else []

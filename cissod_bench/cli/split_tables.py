@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cissod_bench.cli.split_summary import odd_boxes
 from cissod_bench.controls import shown_name
 
 if TYPE_CHECKING:
@@ -14,12 +15,6 @@ if TYPE_CHECKING:
     from cissod_bench.terminal import Console
 
 _HASH = 12  # hexadecimal digits of a hash that tell splits apart
-_POLICY = {
-    "degenerate": "without area, dropped",
-    "outside": "outside their image, dropped",
-    "clipped": "clipped to their image",
-    "crowd": "crowd regions, not counted",
-}
 
 
 def print_list(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -98,8 +93,7 @@ def _facts(folder: Path, manifest: Manifest) -> Iterable[tuple[str, str]]:
         yield "below minimum", short_line(manifest)
     for line in loss_lines(manifest):
         yield "not shown", line
-    odd = [f"{count:,} {_POLICY.get(rule, rule)}" for rule, count in manifest.box_policy.items() if count]
-    yield "odd boxes", "; ".join(odd) or "none"
+    yield "odd boxes", "; ".join(odd_boxes(manifest)) or "none"
     for root, offset in manifest.offsets.items():
         yield "offsets", f"{root}: {offset.images:,} is added to the ids of images, {offset.annotations:,} of boxes"
     yield from _origin(manifest)

@@ -134,7 +134,7 @@ def _notes(labelled: Labelled, val: Labelled, report: ClassReport, counting: Col
     shown, scored = report.objects["labelled"], report.objects["val"]
     unscored = [name for name in counting if shown.get(name) and not scored.get(name)]
     if unscored:
-        alike = [f"{name!r} be {near!r}" for name in unscored if not scored.get(name) and (near := report.near(name))]
+        alike = [f"{name!r} be {near!r}" for name in unscored if (near := report.near(name))]
         hint = f" Should {', '.join(alike[:_MOST_TOLD])}?" if alike else ""
         number = "1 class" if len(unscored) == 1 else f"{len(unscored):,} classes"
         yield f"{number} with labelled boxes and no scored one, so without an AP: {_listed(unscored)}.{hint}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cissod_bench.contract.settings import Settings
+from cissod_bench.training.rows import as_row, is_dense
 
 
 def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimizer:
@@ -31,19 +32,14 @@ class AdamW(torch.optim.AdamW):
         found = super()._init_group(group, weights, gradients, averages, squares, *others)  # type: ignore[no-untyped-call]
         for number, columns in enumerate(zip(weights, gradients, averages, squares, strict=True)):
             if not columns[0].is_contiguous() and _lie_alike(columns):
-                weights[number], gradients[number], averages[number], squares[number] = map(_as_row, columns)
+                weights[number], gradients[number], averages[number], squares[number] = map(as_row, columns)
         return found
 
 
 def _lie_alike(values: Sequence[Tensor]) -> bool:
     """Tell whether the numbers of some tensors lie in one order, close to each other."""
     shape, steps = values[0].shape, values[0].stride()
-    dense = values[0].numel() == 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    return dense and all(value.shape == shape and value.stride() == steps for value in values)
-
-
-def _as_row(values: Tensor) -> Tensor:
-    return values.as_strided((values.numel(),), (1,))
+    return is_dense(values[0]) and all(value.shape == shape and value.stride() == steps for value in values)
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cissod_bench import distributed
+from cissod_bench.training.rows import as_row, is_dense
 
 LEAST_BYTES = 1 << 16  # of a tensor that is sent alone
 
@@ -34,14 +35,13 @@ def sent(state: dict[str, Any]) -> dict[str, Any]:
         outline = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         state = _changed(outline, lambda value: _space_for(value) if value.is_meta else value)
     for value in _large(state):
-        distributed.broadcast_into(value)
+        distributed.broadcast_into(as_row(value))
     return state
 
 
 def _is_large(value: Tensor) -> bool:
     """Tell whether a tensor is sent alone; its numbers must lie close to each other."""
-    dense = value.numel() == 1 + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
-    return dense and value.numel() * value.element_size() >= LEAST_BYTES
+    return is_dense(value) and value.numel() * value.element_size() >= LEAST_BYTES
 
 
 def _space_for(value: Tensor) -> Tensor:
