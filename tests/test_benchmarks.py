@@ -149,7 +149,9 @@ def test_a_toy_run_is_compared_with_another_checkouts(tmp_path: Path, monkeypatc
     toy_run.main(["--against", str(there), "--pairs", "2", "--steps", "2", "--records", str(tmp_path / "records")])
     (path,) = (tmp_path / "records").glob("*.json")
     record = msgspec.json.decode(path.read_bytes(), type=toy_run.ToyRecord)
-    assert record.ratios["wall"].median > 1.3
+    walls = [(there.wall, here.wall) for there, here in zip(record.there, record.here, strict=True)]
+    assert all(there > 0.4 and here > 0.1 for there, here in walls)
+    assert record.ratios["wall"].median == pytest.approx(sum(there / here for there, here in walls) / 2)
     assert (record.iterations, record.settings, record.here[1].ap) == (2, ["lr=0.4"], {"all": 12.5, "min": None})
     asked = [(folder / "asked").read_text().splitlines() for folder in (here, there)]
     assert [len(words) for words in asked] == [2, 2]

@@ -3,15 +3,16 @@
 mmcv computes both on one thread and value by value. Here RoIAlign is a weighted sum of feature vectors
 (`torch.nn.functional.embedding_bag`), and NMS compares blocks of boxes at once. Values are mmcv's up to the order of
 summation, kept boxes are the same (``tests/detector/test_cpu_operators.py``). mmcv's RoIAlign also reads features in
-channels_last format as if they were in the usual one, which gives other values without a word; this one does not.
+channels_last format as if they were in the usual one, which gives other values without a word; wherever it works here,
+it is given the usual one.
 
-The switch is the environment variable ``CISSOD_OPERATORS``: "mmcv" leaves mmcv's operators on the CPU, too.
+The switch is the environment variable ``CISSOD_OPERATORS``: "mmcv" lets mmcv's operators compute on the CPU, too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mmcv.ops
@@ -32,10 +33,13 @@ _TAPS = (
 def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
     """Return mmdet settings in which RoIAlign, its extractor and NMS are those of this module, wherever they stand.
 
+    Where the switch asks for mmcv's, only RoIAlign is replaced, by mmcv's with features in the usual format.
+
     Args:
         config: settings of a detector; they are not changed.
     """
-    return config if operators(torch.device("cpu")) == "mmcv" else dict(_replaced(config))
+    mmcvs = operators(torch.device("cpu")) == "mmcv"
+    return dict(_replaced(config, {"RoIAlign": UsualRoIAlign} if mmcvs else _OURS))
 
 
 def operators(device: torch.device) -> str:
@@ -52,25 +56,32 @@ def operators(device: torch.device) -> str:
     return chosen if device.type == "cpu" else "mmcv"
 
 
-def _replaced(value: Any) -> Any:
+def _replaced(value: Any, types: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return [_replaced(inner) for inner in value]
+        return [_replaced(inner, types) for inner in value]
     if not isinstance(value, dict):
         return value
-    content = {key: _replaced(inner) for key, inner in value.items()}
-    ours: dict[Any, Any] = {"RoIAlign": RoIAlign, "SingleRoIExtractor": RoIExtractor, "nms": nms}
+    content = {key: _replaced(inner, types) for key, inner in value.items()}
     kind = content.get("type")
-    return {**content, "type": ours[kind]} if isinstance(kind, str) and kind in ours else content
+    return {**content, "type": types[kind]} if isinstance(kind, str) and kind in types else content
 
 
-class RoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc]
+class UsualRoIAlign(mmcv.ops.RoIAlign):  # type: ignore[misc]
+    """mmcv's layer; it is given features in the usual memory format, the only one that it reads rightly."""
+
+    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        """Return the RoIs' features, shape (R, C, rows, columns), of features (B, C, H, W) in any memory format."""
+        pooled: Tensor = super().forward(features.contiguous(), rois)
+        return pooled
+
+
+class RoIAlign(UsualRoIAlign):
     """mmcv's layer; on a CPU it averages by `roi_align`."""
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         """Return the RoIs' features, shape (R, C, rows, columns); see `roi_align`."""
         if features.device.type != "cpu" or self.pool_mode != "avg" or features.dtype != torch.float32:
-            pooled: Tensor = super().forward(features.contiguous(), rois)
-            return pooled
+            return super().forward(features, rois)
         return roi_align(
             features, rois, self.output_size, self.spatial_scale, self.sampling_ratio, aligned=self.aligned
         )
@@ -319,3 +330,6 @@ def _overlap(first: Tensor, first_area: Tensor, second: Tensor, second_area: Ten
     height = torch.minimum(sides[0][3], sides[1][3]) - torch.maximum(sides[0][1], sides[1][1])
     common = width.clamp_(min=0).mul_(height.clamp_(min=0))
     return common / (first_area[..., :, None] + second_area[..., None, :] - common) > threshold
+
+
+_OURS: dict[str, Any] = {"RoIAlign": RoIAlign, "SingleRoIExtractor": RoIExtractor, "nms": nms}

@@ -8,6 +8,8 @@ import torch
 from mmdet.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
+_FEWEST_CHANNELS = 16  # of a convolution of single pixels with a stride; see `_is_miscomputed`
+
 
 def lay_out(model: Any) -> None:
     """Let a model's maps on a CPU lie pixel by pixel where that is faster; the rule, and the only place that knows it.
@@ -24,11 +26,21 @@ def lay_out(model: Any) -> None:
     backbone = model.backbone
     convolutions = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
     small = any(isinstance(layer, BasicBlock) for layer in backbone.modules())
+    if any(_is_miscomputed(layer) for layer in convolutions):
+        return
     if small or any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         backbone.register_forward_pre_hook(_by_pixels)
         model.data_preprocessor.memory_format = torch.channels_last  # so that images need not be laid out again
         if small or not _is_trained(backbone):
             backbone.to(memory_format=torch.channels_last)
+
+
+def _is_miscomputed(layer: nn.Conv2d) -> bool:
+    """Tell whether torch's gradient of a convolution's weights would write beyond its memory, pixel by pixel.
+
+    oneDNN's of torch 2.13 does so with two threads or more: 1 x 1, stride 2, fewer than 16 channels.
+    """
+    return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEWEST_CHANNELS
 
 
 def usual_on_gpus(student: Any, teacher: Any, device: torch.device) -> None:

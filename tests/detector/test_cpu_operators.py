@@ -7,17 +7,20 @@ from dataclasses import replace
 import mmcv.ops
 import pytest
 import torch
-from detectors import TINY
+from detectors import TINY, batch, tiny_detector
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from timm_files import needs_timm
 from torch import Tensor
 
+from cissod_bench.contract.parts import Context
 from cissod_bench.detector import cpu_operators
 from cissod_bench.detector.building import build_model
 from cissod_bench.detector.cpu_operators import (
     RoIAlign,
     RoIExtractor,
+    UsualRoIAlign,
     kept_boxes,
     nms,
     operators,
@@ -174,7 +177,33 @@ def test_detectors_take_these_operators_and_mmcvs_by_the_switch(monkeypatch: pyt
 
     assert layers() == ({RoIAlign}, {nms})
     monkeypatch.setenv("CISSOD_OPERATORS", "mmcv")
-    assert layers() == ({mmcv.ops.RoIAlign}, {"nms"})
+    assert layers() == ({UsualRoIAlign}, {"nms"})
+
+
+@pytest.mark.parametrize("switch", ["mmcv", "vectorised"])
+def test_rois_have_the_same_features_in_every_memory_format_by_either_switch(
+    switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(2, TINY.fpn_channels, 64 // size, 64 // size, generator=generator) for size in TINY.strides]
+    rois = rois_of(generator, 40, 2, 64.0)
+    expected = build_model(faster_rcnn(TINY, 3)).roi_head.bbox_roi_extractor(maps, rois)
+    monkeypatch.setenv("CISSOD_OPERATORS", switch)
+    extractor = build_model(faster_rcnn(TINY, 3)).roi_head.bbox_roi_extractor
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid_out = [level.contiguous(memory_format=layout) for level in maps]
+        torch.testing.assert_close(extractor(laid_out, rois), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["", pytest.param("timm:efficientnet_lite0", marks=needs_timm)])
+def test_a_detector_has_the_same_losses_by_either_switch(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {}
+    for switch in ("mmcv", "vectorised"):
+        monkeypatch.setenv("CISSOD_OPERATORS", switch)
+        detector = tiny_detector(settings=replace(TINY, backbone=backbone) if backbone else TINY)
+        torch.manual_seed(0)
+        losses[switch] = {name: loss.item() for name, loss in detector(batch(), Context(0, 10)).items()}
+    assert losses["mmcv"] == pytest.approx(losses["vectorised"], rel=1e-4)
 
 
 def test_the_switch_is_checked_and_a_record_says_whose_operators_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +37,7 @@ def depthwise() -> Any:
 def small() -> Any:
     """A detector on a ResNet-18."""
     torch.manual_seed(0)
-    return build_model(faster_rcnn(TINY, 3))
+    return build_model(faster_rcnn(replace(TINY, base_channels=16), 3))
 
 
 def large() -> Any:
@@ -49,6 +51,29 @@ def test_depthwise_backbones_and_what_follows_them_are_pixel_by_pixel() -> None:
         levels = model.extract_feat(IMAGES)
         assert all(level.is_contiguous(memory_format=LAST) for level in levels)
     assert all(p.is_contiguous() for p in detector.parameters())
+
+
+def test_a_backbone_too_narrow_for_torchs_gradients_pixel_by_pixel_is_left_as_it_is() -> None:
+    detector = build_model(faster_rcnn(TINY, 3))  # 8 channels; with two threads its backward pass ended the program
+    assert all(p.is_contiguous() for p in detector.parameters())
+    assert all(level.is_contiguous() for level in detector.extract_feat(IMAGES))
+
+
+@pytest.mark.parametrize("channels", [8, 16, 24])
+def test_two_threads_do_a_backward_pass_of_small_backbones(channels: int) -> None:
+    code = f"""if True:
+        import torch
+        from dataclasses import replace
+        from cissod_bench.contract.presets import SMOKE
+        from cissod_bench.detector.building import build_model
+        from cissod_bench.detector.model_config import faster_rcnn
+        torch.set_num_threads(2)
+        model = build_model(faster_rcnn(replace(SMOKE, base_channels={channels}), 3))
+        for _ in range(5):
+            sum(level.sum() for level in model.extract_feat(torch.rand(3, 3, 64, 48))).backward()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_batch_of_views_lies_as_the_backbone_wants_it_from_the_start() -> None:
