@@ -2,9 +2,9 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 # One process more than there are cores, because many tests wait; each takes about 1 GB. A file is one process's, so that
-# its fixtures are made once.
+# its fixtures are made once. A process that crashes ends the run with its test's name; one in its place could wait for ever.
 PROCESSES := $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -lt 8 ] && echo $$((cores + 1)) || echo 8)
-TESTS := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+TESTS := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # Where Python may not keep what it has compiled, each process of the tests compiles all of them anew: 5 s of a processor.
 test quick: export PYTHONDONTWRITEBYTECODE :=
 export VENV  # the other settings of scripts/setup.sh pass through from the command line or the environment
