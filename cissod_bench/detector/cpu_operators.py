@@ -38,8 +38,10 @@ def with_cpu_operators(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: settings of a detector; they are not changed.
     """
-    mmcvs = operators(torch.device("cpu")) == "mmcv"
-    return dict(_replaced(config, {"RoIAlign": UsualRoIAlign} if mmcvs else _OURS))
+    types: dict[str, Any] = {"RoIAlign": RoIAlign, "SingleRoIExtractor": RoIExtractor, "nms": nms}
+    if operators(torch.device("cpu")) == "mmcv":
+        types = {"RoIAlign": UsualRoIAlign}
+    return dict(_replaced(config, types))
 
 
 def operators(device: torch.device) -> str:
@@ -330,6 +332,3 @@ def _overlap(first: Tensor, first_area: Tensor, second: Tensor, second_area: Ten
     height = torch.minimum(sides[0][3], sides[1][3]) - torch.maximum(sides[0][1], sides[1][1])
     common = width.clamp_(min=0).mul_(height.clamp_(min=0))
     return common / (first_area[..., :, None] + second_area[..., None, :] - common) > threshold
-
-
-_OURS: dict[str, Any] = {"RoIAlign": RoIAlign, "SingleRoIExtractor": RoIExtractor, "nms": nms}

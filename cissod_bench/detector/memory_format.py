@@ -15,10 +15,11 @@ def lay_out(model: Any) -> None:
     """Let a model's maps on a CPU lie pixel by pixel where that is faster; the rule, and the only place that knows it.
 
     Backbones with depthwise convolutions win, and small ResNets (of basic blocks: depths 18 and 34); ResNet-50 and
-    larger ones do not. ``docs/decisions.md`` has the measurements. Layers pass on the layout of what they are given, so
-    that of the images decides, for FPN and heads, too. The weights of small ResNets and of backbones that are frozen as
-    a whole are laid out once, too, and weights that are loaded later keep that; others stay as they are. Images on a
-    GPU stay as they are, and so do weights that are trained there (`usual_on_gpus`).
+    larger ones do not. Backbones whose gradients torch would then miscompute stay as they are. ``docs/decisions.md``
+    has the measurements. Layers pass on the layout of what they are given, so that of the images decides, for FPN and
+    heads, too. The weights of small ResNets and of backbones that are frozen as a whole are laid out once, too, and
+    weights that are loaded later keep that; others stay as they are. Images on a GPU stay as they are, and so do
+    weights that are trained there (`usual_on_gpus`).
 
     Args:
         model: mmdet's detector with a backbone.
@@ -35,14 +36,6 @@ def lay_out(model: Any) -> None:
             backbone.to(memory_format=torch.channels_last)
 
 
-def _is_miscomputed(layer: nn.Conv2d) -> bool:
-    """Tell whether torch's gradient of a convolution's weights would write beyond its memory, pixel by pixel.
-
-    oneDNN's of torch 2.13 does so with two threads or more: 1 x 1, stride 2, fewer than 16 channels.
-    """
-    return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEWEST_CHANNELS
-
-
 def usual_on_gpus(student: Any, teacher: Any, device: torch.device) -> None:
     """Give backbones that are trained on a GPU the usual layout: no GPU has been measured with another one.
 
@@ -54,6 +47,14 @@ def usual_on_gpus(student: Any, teacher: Any, device: torch.device) -> None:
     if device.type != "cpu" and _is_trained(student.backbone):
         for model in (student, teacher):
             model.backbone.to(memory_format=torch.contiguous_format)
+
+
+def _is_miscomputed(layer: nn.Conv2d) -> bool:
+    """Tell whether torch's gradient of a convolution's weights would write beyond its memory, pixel by pixel.
+
+    oneDNN's of torch 2.13 does so with two threads or more: 1 x 1, stride 2, fewer than 16 channels.
+    """
+    return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEWEST_CHANNELS
 
 
 def _is_trained(backbone: Any) -> bool:

@@ -181,10 +181,10 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, size: t
     assert size[0] * size[1] > MAX_PIXELS
     path = tmp_path / "a.png"
     path.write_bytes(bomb(*size))
-    started = time.process_time()
+    started = time.perf_counter()
     with pytest.raises(DataFault, match="not decoded"):
         read_image(path, *size)
-    assert time.process_time() - started < 1  # of a processor
+    assert time.perf_counter() - started < 1
 
 
 def test_a_photo_of_108_megapixels_is_no_bomb(tmp_path: Path) -> None:
