@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -27,6 +29,7 @@ MEETING = timedelta(minutes=30)  # until all processes must be there
 _WAITING = timedelta(hours=12)
 _PIECE = 2**26  # bytes that are sent at once
 _LOOKS = 0.5  # seconds between two looks whether somebody calls the roll
+_HELD = 5.0  # seconds for which a process group outlives `stop`
 _ROLL_CALL = 3.0  # seconds that ranks have to answer it
 # What gloo and nccl say where another process is gone; torch's store has exceptions of its own.
 _LOST = re.compile(r"connection (was )?(closed|reset)|broken pipe|remote process exited|socket closed", re.IGNORECASE)
@@ -62,10 +65,10 @@ def start(device: torch.device) -> None:
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        store, number, world = next(rendezvous("env://", timeout=MEETING))
+        store, number, world = _meet(place, os.environ["RANK"], os.environ["WORLD_SIZE"])
     except (RuntimeError, ValueError) as error:
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise EnvironmentFault(
             f"The {os.environ['WORLD_SIZE']} processes of this run have not found each other at {place}: "
             f"{str(error).strip().splitlines()[0]}.",
@@ -74,11 +77,23 @@ def start(device: torch.device) -> None:
         ) from error
     # The other ranks wait while the first one scores a whole validation set.
     store.set_timeout(_WAITING)
-    shared = PrefixStore("default_pg", store)
+    group = next(_groups)
+    shared = PrefixStore(f"group{group}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=shared, rank=number, world_size=world, timeout=_WAITING)
-    _joined.append(Roll(PrefixStore("roll", store), number, world))
+    _joined.append(Roll(PrefixStore(f"roll{group}", store), number, world))
     _joined[-1].begin()
+
+
+@cache
+def _meet(place: str, number: str, world: str) -> tuple[Store, int, int]:
+    """Meet the other processes; return the store that all share, this one's rank and their number.
+
+    One store serves a process for all its runs, each below a name of its own: what an earlier group has left there
+    would send the next one to places where nobody listens.
+    """
+    store, rank, size = next(rendezvous("env://", timeout=MEETING))
+    return store, rank, size
 
 
 @dataclass
@@ -155,6 +170,7 @@ class Roll:
         )
 
 
+_groups = itertools.count()  # numbers what this process joins, as every rank does
 _joined: list[Roll] = []  # of the process group that is running
 
 
@@ -180,11 +196,20 @@ def watched_peers() -> Iterator[None]:
 
 
 def stop() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one.
+
+    A model in `DistributedDataParallel` may outlive this, in a fault's traceback for one. Freed as the last that holds
+    the group, it waits for gloo's threads with Python's lock in its hand, and a thread that has a tensor of the last
+    collective to drop waits for that lock: both wait for ever. So the group is held until they have dropped all.
+    """
     while _joined:
         _joined.pop().end()
     if dist.is_available() and dist.is_initialized():
+        held = [dist.group.WORLD]
         dist.destroy_process_group()
+        release = threading.Timer(_HELD, held.clear)
+        release.daemon = True
+        release.start()
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
