@@ -184,8 +184,11 @@ def derived(detector: SemiSupervisedDetector, images: Images, size: tuple[int, i
 
 
 def _meta(model: Any) -> Any:
-    """Return a copy of a model without content."""
-    return copy.deepcopy(model).to("meta")
+    """Return a copy of a model without content, which is not copied either."""
+    empty: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
+    for weights in model.parameters():
+        empty[id(weights)] = nn.Parameter(torch.empty_like(weights, device="meta"), weights.requires_grad)
+    return copy.deepcopy(model, empty).to("meta")
 
 
 def _dense(model: Any, images: int, size: tuple[int, int], learns: bool, *, rpn: bool = True) -> _Part:

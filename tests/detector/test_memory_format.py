@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from detectors import TINY, tiny_detector, view
+from ranks import run_processes
 from torch import nn
 
 from cissod_bench.detector.building import build_model
@@ -59,21 +59,21 @@ def test_a_backbone_too_narrow_for_torchs_gradients_pixel_by_pixel_is_left_as_it
     assert all(level.is_contiguous() for level in detector.extract_feat(IMAGES))
 
 
-@pytest.mark.parametrize("channels", [8, 16, 24])
-def test_two_threads_do_a_backward_pass_of_small_backbones(channels: int) -> None:
-    code = f"""if True:
+def test_two_threads_do_a_backward_pass_of_small_backbones(tmp_path: Path) -> None:
+    code = """if True:
         import torch
         from dataclasses import replace
         from cissod_bench.contract.presets import SMOKE
         from cissod_bench.detector.building import build_model
         from cissod_bench.detector.model_config import faster_rcnn
         torch.set_num_threads(2)
-        model = build_model(faster_rcnn(replace(SMOKE, base_channels={channels}), 3))
-        for _ in range(5):
-            sum(level.sum() for level in model.extract_feat(torch.rand(3, 3, 64, 48))).backward()
+        for channels in (8, 16, 24):
+            print(channels, "channels", flush=True)
+            model = build_model(faster_rcnn(replace(SMOKE, base_channels=channels), 3))
+            for _ in range(5):
+                sum(level.sum() for level in model.extract_feat(torch.rand(3, 3, 64, 48))).backward()
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    run_processes(code, tmp_path, [{}])
 
 
 def test_a_batch_of_views_lies_as_the_backbone_wants_it_from_the_start() -> None:
