@@ -6,7 +6,8 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 data invalid, 4 environment, 5 interrupte
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cissod_bench.controls import shown_name
@@ -53,6 +54,60 @@ class DataFault(BenchError):
     """An annotation file, image, split or prediction file that breaks its contract."""
 
     exit_code = 3
+
+
+class FaultList:
+    """The faults of many files, told in one message, so that a user mends all of them and not one after the other.
+
+    Attributes:
+        count: how many there are.
+        first: the first of them.
+
+    >>> faults = FaultList()
+    >>> for line in (3, 8):
+    ...     with faults.noted():
+    ...         raise DataFault(f"one.txt, line {line}: 'x' is no number.", remedy="correct the line")
+    >>> print(faults.as_one())
+    one.txt, line 3: 'x' is no number.
+      one.txt, line 8: 'x' is no number.
+      -> correct the line
+    """
+
+    SHOWN = 4
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[DataFault] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a fault that ends the block and go on behind it."""
+        try:
+            yield
+        except DataFault as fault:
+            self.count += 1
+            if self.count <= self.SHOWN:
+                self.first.append(fault)
+
+    def as_one(self) -> DataFault | None:
+        """Return one fault for all, with the remedies of those it shows; None where there is none."""
+        if not self.first:
+            return None
+        lines = [fault.message for fault in self.first]
+        if self.count > len(lines):
+            lines.append(f"and {self.count - len(lines):,} more.")
+        remedies = dict.fromkeys(fault.remedy for fault in self.first if fault.remedy)
+        return DataFault("\n  ".join(lines), remedy="; ".join(remedies) or None)
+
+    def tell(self) -> None:
+        """Raise the one fault for all, if there is any.
+
+        Raises:
+            DataFault: there is.
+        """
+        fault = self.as_one()
+        if fault is not None:
+            raise fault
 
 
 class EnvironmentFault(BenchError):

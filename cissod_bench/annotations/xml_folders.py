@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from cissod_bench.annotations.label_content import Labelled, LabelledImage, LabelledObject, content_of
 from cissod_bench.annotations.voc import ANNOTATIONS, PHOTOGRAPHS, broken, object_of, shown_names, size_of
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, FaultList
 from cissod_bench.files.image_files import images_below
 from cissod_bench.files.images import check_header
 from cissod_bench.files.json_objects import Progress
@@ -42,21 +42,23 @@ def read_xml_folder(folder: Path, images: Path | None = None, *, progress: Progr
     there = _Photographs(photographs)
     counts: Counter[str] = Counter()
     read: dict[str, tuple[Path, LabelledImage]] = {}
-    absent: list[str] = []
+    absent, faults = list[str](), FaultList()
     for done, path in enumerate(files):
-        root = _root(path)
-        name = there.named(root.text_of("filename") or "", path.relative_to(place))
-        if name is None:
-            absent.append(path.relative_to(place).as_posix())
-            continue
-        if name in read:
-            raise DataFault(
-                f"{path}: its photograph {name} is annotated in {read[name][0]}, too.",
-                remedy="keep one annotation for each photograph",
-            )
-        read[name] = path, _image(path, root, name, photographs, counts)
+        with faults.noted():
+            root = _root(path)
+            name = there.named(root.text_of("filename") or "", path.relative_to(place))
+            if name is None:
+                absent.append(path.relative_to(place).as_posix())
+                continue
+            if name in read:
+                raise DataFault(
+                    f"{path}: its photograph {name} is annotated in {read[name][0]}, too.",
+                    remedy="keep one annotation for each photograph",
+                )
+            read[name] = path, _image(path, root, name, photographs, counts)
         if progress is not None and done % _TELL_EVERY == 0:
             progress(f"Reading {place}", done, len(files))
+    faults.tell()
     if absent:
         raise DataFault(
             f"{photographs} holds no photograph for {len(absent):,} of {len(files):,} annotations in {place}: "

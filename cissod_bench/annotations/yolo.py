@@ -15,7 +15,7 @@ from pathlib import Path
 from cissod_bench.annotations.label_content import Labelled, LabelledImage, LabelledObject, content_of
 from cissod_bench.annotations.yolo_data import YoloData, read_data_yaml
 from cissod_bench.annotations.yolo_lines import YoloObject, read_line
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, FaultList
 from cissod_bench.files.image_files import is_image_name
 from cissod_bench.files.images import check_header
 from cissod_bench.files.json_objects import Progress
@@ -48,11 +48,13 @@ def read_yolo(
     files = sorted({os.path.abspath(image): image for image in listed})
     folder = Path(os.path.abspath(images)) if images is not None else Path(os.path.commonpath([*map(_parent, files)]))
     counts: Counter[str] = Counter(listed_twice=len(listed) - len(files))
-    labelled = []
+    labelled, faults = list[LabelledImage](), FaultList()
     for done, file in enumerate(files):
-        labelled.append(_image(data, Path(file), folder, counts))
+        with faults.noted():
+            labelled.append(_image(data, Path(file), folder, counts, faults))
         if progress is not None and done % _TELL_EVERY == 0:
             progress(f"Reading labels of {path}", done, len(files))
+    faults.tell()
     counts["without_image"] = _strays(map(Path, files))
     if counts["without_labels"] == len(files):
         first = label_file(Path(files[0]))
@@ -98,7 +100,7 @@ def _parent(file: str) -> str:
     return os.path.dirname(file)
 
 
-def _image(data: YoloData, file: Path, folder: Path, counts: Counter[str]) -> LabelledImage:
+def _image(data: YoloData, file: Path, folder: Path, counts: Counter[str], faults: FaultList) -> LabelledImage:
     if not file.is_relative_to(folder):
         raise DataFault(
             f"{data.path}: {file} does not lie below the image folder {folder}.",
@@ -106,7 +108,7 @@ def _image(data: YoloData, file: Path, folder: Path, counts: Counter[str]) -> La
         )
     header = check_header(file)
     width, height = shown_size(header[:2], header.tag)
-    objects = _objects(data, label_file(file), counts)
+    objects = _objects(data, label_file(file), counts, faults)
     counts["outlines"] += sum(labelled.outline for labelled in objects)
     return LabelledImage(
         file.relative_to(folder).as_posix(),
@@ -127,7 +129,7 @@ def _box(labelled: YoloObject, width: int, height: int) -> tuple[float, float, f
     )
 
 
-def _objects(data: YoloData, path: Path, counts: Counter[str]) -> Sequence[YoloObject]:
+def _objects(data: YoloData, path: Path, counts: Counter[str], faults: FaultList) -> Sequence[YoloObject]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -137,20 +139,22 @@ def _objects(data: YoloData, path: Path, counts: Counter[str]) -> Sequence[YoloO
         raise DataFault(f"{path} cannot be read: {error.strerror}.", remedy=f"chmod +r {path}") from None
     except UnicodeDecodeError as error:
         raise DataFault(f"{path} is not UTF-8: byte {error.start}.", remedy="write the label file again") from None
-    return tuple(_read_lines(data, path, text))
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    objects = []
+    for number, line in lines:
+        with faults.noted():
+            objects.append(_object(data, path, number, line))
+    return objects
 
 
-def _read_lines(data: YoloData, path: Path, text: str) -> Iterator[YoloObject]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            labelled = read_line(line, classes=max(data.names) + 1, key_points=data.key_points)
-            if labelled.number not in data.names:
-                raise ValueError(f"class {labelled.number} is not in names of {data.path.name}")
-        except ValueError as error:
-            raise DataFault(
-                f"{path}, line {number}: {error}. The line is {line.strip()[:80]!r}.",
-                remedy=f"correct the line or names in {data.path}, or take the line out",
-            ) from None
-        yield labelled
+def _object(data: YoloData, path: Path, number: int, line: str) -> YoloObject:
+    try:
+        labelled = read_line(line, classes=max(data.names) + 1, key_points=data.key_points)
+        if labelled.number not in data.names:
+            raise ValueError(f"class {labelled.number} is not in names of {data.path.name}")
+    except ValueError as error:
+        raise DataFault(
+            f"{path}, line {number}: {error}. The line is {line.strip()[:80]!r}.",
+            remedy=f"correct the line or names in {data.path}, or take the line out",
+        ) from None
+    return labelled

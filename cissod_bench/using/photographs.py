@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from cissod_bench.errors import DataFault
+from cissod_bench.files.image_files import is_image_name
 from cissod_bench.files.images import check_header, safe_path
 from cissod_bench.files.orientation import Reading, shown_size
 from cissod_bench.loading.sources import Source
 
-SUFFIXES = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Of files that count as images, in small letters; others are passed over."""
 _WILD = frozenset("*?[")
 
 
@@ -106,7 +105,7 @@ def photographs(
         DataFault: there is no image that can be read.
     """
     folder, files = listed(place)
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    images = [file for file in files if is_image_name(file.name)]
     others = len(files) - len(images)
     images = images[:most]
     names, sizes, skipped = list[str](), list[tuple[int, int]](), list[Skipped]()

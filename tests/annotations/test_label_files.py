@@ -169,6 +169,22 @@ def test_a_broken_line_of_yolo_is_told_with_its_file_and_number(tmp_path: Path, 
     assert str(data) in str(fault.value.remedy)
 
 
+def test_all_broken_lines_and_images_of_yolo_are_told_at_once(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path, photos(3))
+    labels = sorted((tmp_path / "labels/train").glob("*.txt"))
+    labels[0].write_text("x\n0 .5 .5 .1 .1\n9 .5 .5 .1 .1\n")
+    labels[2].write_text("0 .5 .5 .1\n" * 4)
+    (tmp_path / "images/train" / f"{labels[1].stem}.png").write_text("no image")
+    with pytest.raises(DataFault) as fault:
+        read_labels(data)
+    first, second, third, fourth, rest = fault.value.message.split("\n  ")
+    assert [line.partition(": ")[0] for line in (first, second, fourth)] == [
+        f"{labels[0]}, line 1", f"{labels[0]}, line 3", f"{labels[2]}, line 1",
+    ]  # fmt: skip
+    assert f"{labels[1].stem}.png" in third
+    assert rest == "and 3 more."
+
+
 DATA_YAML = {
     "names: [a": (1, "this is no YAML"),
     "- a": (None, "it holds no keys"),
@@ -222,6 +238,18 @@ def test_a_broken_annotation_of_voc_is_told_with_its_line_and_a_remedy(tmp_path:
         read_labels(folder)
     assert fault.value.message.startswith(f"{folder}/one.xml, line {line}: ")
     assert "VOCtrainval" not in str(fault.value.remedy)
+
+
+def test_all_broken_annotations_of_voc_are_told_at_once(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path, photos(3))
+    for number, (text, instead) in enumerate([("<xmin>", "<xmin>x"), ("<width>", "<width>-")]):
+        file = folder / f"photo00{number}.xml"
+        file.write_text(file.read_text().replace(text, instead))
+    with pytest.raises(DataFault) as fault:
+        read_labels(folder)
+    assert [line.partition(", ")[0].rpartition("/")[2] for line in fault.value.message.split("\n  ")] == [
+        "photo000.xml", "photo001.xml",
+    ]  # fmt: skip
 
 
 def test_annotations_of_voc_without_photographs_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.files.images import MAX_PIXELS, broken_name_rule, read_image, safe_path
+from cissod_bench.files.image_files import ENDINGS, images_below
+from cissod_bench.files.images import MAX_PIXELS, broken_name_rule, check_header, read_image, safe_path
 
 
 def picture(width: int = 40, height: int = 30) -> np.ndarray:
@@ -24,6 +25,15 @@ def picture(width: int = 40, height: int = 30) -> np.ndarray:
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
     image.save(path, **options)
     return path
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_file_that_counts_as_an_image_is_read(tmp_path: Path, ending: str) -> None:
+    grey = ending == ".pgm"
+    file = saved(tmp_path / f"a{ending.upper()}", Image.fromarray(picture()[..., 0] if grey else picture()))
+    assert images_below(tmp_path) == [file.name]
+    assert check_header(file)[:2] == (40, 30)
+    assert abs(read_image(file).astype(int).mean() - picture()[..., slice(1 if grey else 3)].mean()) < 2
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "train/a.jpg", "a..b.jpg", "..a/b..jpg", "é ü.png", "patch1/a:b.jpg"])
