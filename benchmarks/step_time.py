@@ -11,10 +11,10 @@ Memory is the peak of a process (on a GPU, of what torch allocated).
 
 Run ``.venv/bin/python benchmarks/step_time.py --preset mini --threads 1`` from the root of the repository, on a machine
 that does nothing else; the record goes to ``benchmarks/records/``. ``--preset full --set unlabelled_per_gpu=1 --pairs 1
---steps 3`` is the paper's detector at full size on a CPU, where fp16 is turned off for all sides. ``--methods all``
-compares every method that has a teacher with Soft Teacher instead, each in its last stage and with the same thresholds:
-a classifier with other scores (EQLv2's sigmoids) finds another number of pseudo labels, as it would at the start of a
-training. ``--help`` lists the rest.
+--steps 3`` is the paper's detector at full size on a CPU, where fp16 is turned off for all sides; where one of them is
+mmdet's own, so is bf16, which its operators do not know. ``--methods all`` compares every method that has a teacher with
+Soft Teacher instead, each in its last stage and with the same thresholds: a classifier with other scores (EQLv2's
+sigmoids) finds another number of pseudo labels, as it would at the start of a training. ``--help`` lists the rest.
 """
 
 from __future__ import annotations
@@ -238,7 +238,8 @@ def compare(sides: Sequence[str], options: argparse.Namespace) -> StepRecord:
     busy, firsts, differ = measured.load(), {}, 0.0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        work = Work(options.preset, tuple(options.changes), options.classes, options.device, options.threads)
+        changes, stock = tuple(options.changes), STOCK in sides
+        work = Work(options.preset, changes, options.classes, options.device, options.threads, stock=stock)
         work = prepare(work, folder, WEIGHTS, batches=1 if options.preset == "full" else 4)
         (folder / "work.json").write_bytes(msgspec.json.encode(work))
         for pair in range(options.pairs):

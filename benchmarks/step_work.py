@@ -49,6 +49,7 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
         device: "cpu" or "cuda".
         threads: of torch.
         thresholds: setting -> value that leaves a random teacher its share of pseudo labels.
+        stock: whether one side is mmdet's own, whose operators know no bf16 on a CPU.
     """
 
     preset: str
@@ -57,11 +58,13 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
     device: str
     threads: int
     thresholds: dict[str, float] = {}
+    stock: bool = False
 
     def departures(self) -> tuple[str, ...]:
-        """Return the changes that the device forces upon all sides: no CPU has layers in fp16."""
+        """Return the changes that the device forces upon all sides: what one of them cannot do there, none does."""
         chosen = with_changes(preset(self.preset, task_iterations=ITERATIONS), self.changes)
-        return ("amp=off",) if self.device == "cpu" and chosen.amp == "fp16" else ()
+        unable = {"fp16", "bf16"} if self.stock else {"fp16"}
+        return ("amp=off",) if self.device == "cpu" and chosen.amp in unable else ()
 
     def settings(self) -> Settings:
         """Return the preset's settings without what would change the work from step to step, and with departures."""
