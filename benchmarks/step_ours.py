@@ -11,6 +11,7 @@ from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import msgspec
 import numpy as np
 import torch
 from step_work import FIRST, ITERATIONS, Batch, Step, Work, draw_batch, serve
@@ -146,14 +147,7 @@ def prepare(work: Work, folder: Path, weights: str, batches: int = 4) -> Work:
     open_ = replace(settings, initial_threshold=0.0, theta=0.0)
     detector = detector_of("soft-teacher", open_, work.classes, device)
     torch.save(detector.teacher.state_dict(), folder / weights)
-    return Work(
-        preset=work.preset,
-        changes=work.changes,
-        classes=work.classes,
-        device=work.device,
-        threads=work.threads,
-        thresholds=thresholds_of(detector, open_, work.classes, batches),
-    )
+    return msgspec.structs.replace(work, thresholds=thresholds_of(detector, open_, work.classes, batches))
 
 
 def our_step(method: str, settings: Settings, work: Work, folder: Path) -> Step:
