@@ -12,7 +12,7 @@ Memory is the peak of a process (on a GPU, of what torch allocated).
 Run ``.venv/bin/python benchmarks/step_time.py --preset mini --threads 1`` from the root of the repository, on a machine
 that does nothing else; the record goes to ``benchmarks/records/``. ``--preset full --set unlabelled_per_gpu=1 --pairs 1
 --steps 3`` is the paper's detector at full size on a CPU, where fp16 is turned off for all sides; where one of them is
-mmdet's own, so is bf16, which its operators do not know. ``--methods all`` compares every method that has a teacher with
+mmdet's own, so is bf16, which its operators lack. ``--methods all`` compares every method that has a teacher with
 Soft Teacher instead, each in its last stage and with the same thresholds: a classifier with other scores (EQLv2's
 sigmoids) finds another number of pseudo labels, as it would at the start of a training. ``--help`` lists the rest.
 """

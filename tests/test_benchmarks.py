@@ -66,7 +66,9 @@ def test_other_work_is_refused() -> None:
             step_time.check_equal({"soft-teacher": {"loss": wrong}, "mmdet": {"loss": 1.0}})
 
 
-def test_on_a_cpu_nobody_computes_in_what_one_side_cannot_and_the_record_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_cpu_nobody_computes_in_what_one_side_cannot_and_the_record_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     full = Work("full", (), 8, "cpu", 1)
     assert (full.settings().amp, full.departures()) == ("off", ("amp=off",))
     for changes, device, amp in (((), "cuda", "fp16"), (("amp=bf16",), "cpu", "bf16")):
