@@ -83,6 +83,11 @@ class Known:
                 self._files.add(identity[:2])
                 self._by_size.setdefault(identity[2], []).append(path)
 
+    def is_file(self, path: Path) -> bool:
+        """Return whether a file is one of the known ones; copies are other files."""
+        identity = _identity(path)
+        return identity is not None and identity[:2] in self._files
+
     def holds(self, path: Path) -> bool:
         """Return whether a file is one of the known ones, or a copy of one."""
         identity = _identity(path)

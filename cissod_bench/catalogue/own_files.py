@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cissod_bench.controls import has_control
-from cissod_bench.errors import UsageFault
+from cissod_bench.errors import DataFault, UsageFault
+from cissod_bench.files.near_names import did_you_mean
 from cissod_bench.files.orientation import Exif
 from cissod_bench.splitting.given_parts import FREQUENCY, GIVEN, MINORITY, ONE, take_given
 from cissod_bench.splitting.own_labels import LabelledPart
@@ -28,6 +30,7 @@ WRITTEN: Mapping[str, str] = MappingProxyType({"train": "annotations/train.json"
 """Role -> the annotation file that ``write_own_parts`` writes."""
 
 WHOLE = "docs/own-data.md shows whole task files"
+_NEAR = 0.75  # "labeled" and "labelled" are .93 alike
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,9 +120,49 @@ def own_task(path: Path, name: str, described: OwnFile) -> Task:
         frequency_bounds=described.bounds or Task.frequency_bounds,
         draw_defaults=GIVEN,
         crowd_ignored=True,  # objects marked as difficult
-        conversion=Conversion(sources, partial(write_own_parts, parts=parts)),
+        conversion=Conversion(
+            sources, partial(_write, path=path, parts=parts), absent=partial(_absent, path=path, parts=parts)
+        ),
         preset="photo",
     )
+
+
+def _write(data_root: Path, folder: Path, *, path: Path, parts: OwnParts) -> tuple[str, ...]:
+    """Write the parts, see ``write_own_parts``, after all that is missing of them was told at once.
+
+    Raises:
+        DataFault: something that the task file names is not there.
+    """
+    if gone := _absent(data_root, path=path, parts=parts):
+        listed = "".join(f"\n  {line}" for line in gone)
+        raise DataFault(
+            f"{path} names what is neither beside it nor below the data root ({data_root}):{listed}",
+            remedy=f"correct the names in {path}, or say with --data-root where data lies",
+        )
+    return write_own_parts(data_root, folder, parts)
+
+
+def _absent(data_root: Path, *, path: Path, parts: OwnParts) -> Sequence[str]:
+    """Return a line for each key whose file or folder is not there, with the name that may be meant."""
+    return [
+        f"{key}: {place}{'.' + hint if (hint := did_you_mean(path.parent / place, data_root / place)) else ''}"
+        for key, place in _places(parts)
+        if not (data_root / place).exists()
+    ]
+
+
+def _places(parts: OwnParts) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a task file that name files and folders, with what they name."""
+    yield "[labelled] annotations", parts.labelled.annotations
+    if parts.labelled.images:
+        yield "[labelled] images", parts.labelled.images
+    for folder in parts.unlabelled:
+        yield "[unlabelled] images", folder
+    if parts.files:
+        yield "[unlabelled] files", parts.files
+    yield "[val] annotations", parts.val.annotations
+    if parts.val.images:
+        yield "[val] images", parts.val.images
 
 
 def _exif(exif: Exif, parts: OwnParts) -> Exif | Mapping[str, Exif]:
@@ -195,5 +238,6 @@ def _parts(path: Path, described: OwnFile) -> OwnParts:
 
 
 def names_parts(content: Mapping[str, Any]) -> bool:
-    """Return whether a task file names parts, and not one set that D_l is drawn from."""
-    return "train" not in content and not {"labelled", "unlabelled"}.isdisjoint(content)
+    """Return whether a task file names parts, perhaps misspelt, and not one set that D_l is drawn from."""
+    tables = ("labelled", "unlabelled")
+    return "train" not in content and any(difflib.get_close_matches(key, tables, n=1, cutoff=_NEAR) for key in content)

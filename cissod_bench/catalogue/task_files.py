@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
+import os
 import re
 import sys
 import typing
@@ -34,6 +36,7 @@ from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
 from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.images import broken_name_rule
+from cissod_bench.files.near_names import did_you_mean
 from cissod_bench.splitting.given_parts import FREQUENCY, MINORITY
 from cissod_bench.splitting.options import Cover, DmMinority, DrawOptions, Instances, Percent
 from cissod_bench.splitting.own_labels import LabelledPart
@@ -139,17 +142,39 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 def _described(path: Path, content: Mapping[str, Any], kind: type[T]) -> T:
     """Return the content of a task file of one kind, after its keys were checked."""
-    _check_keys(path, content, kind, "")
-    for part, of_part in _PARTS[kind].items():
-        if isinstance(content.get(part), Mapping):
-            _check_place(path, content[part], part, kind, of_part)
-            _check_keys(path, content[part], of_part, f"{part}.")
+    tables = {part: of_part for part, of_part in _PARTS[kind].items() if isinstance(content.get(part), Mapping)}
+    unknown = _unknown(content, kind, "")
+    for part, of_part in tables.items():
+        _check_place(path, content[part], part, kind, of_part)
+        unknown += _unknown(content[part], of_part, f"{part}.")
+    whole = WHOLE if kind is OwnFile else _EXAMPLE
+    if unknown:
+        message = f"{path}: t{' '.join(unknown)[1:]}"
+        raise UsageFault(message, remedy=f"take the key out or correct its name; {whole}")
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        rule, _, place = str(error).partition(" - at `$")
+        rule, _, place = str(error).removeprefix("Object ").partition(" - at `$")
         key = place.rstrip("`").lstrip(".")
-        raise UsageFault(f"{path}: {key + ': ' if key else ''}{rule}{_choices(kind, key)}.", remedy=_EXAMPLE) from None
+        message = f"{path}: {key + ': ' if key else ''}{rule}{_choices(kind, key)}."
+        if "`array`" in rule and isinstance(value := content.get(key), str):
+            whole = f"write {key} = [{json.dumps(value)}]"
+        raise UsageFault(message, remedy="; ".join([*_lacking(content, kind), whole])) from None
+
+
+def _lacking(content: Mapping[str, Any], kind: type[msgspec.Struct]) -> list[str]:
+    """Return what to add to a task file, for each key and each table that it must have."""
+
+    def needed(struct: type[msgspec.Struct], there: Mapping[str, Any]) -> list[str]:
+        return [field.name for field in msgspec.structs.fields(struct) if field.required and field.name not in there]
+
+    tables = {name: f"add [{name}]" for name in _PARTS[kind]}
+    tables |= {"train": "add [train], or [labelled] and [unlabelled]"} if kind is TaskFile else {}
+    told = [tables.get(name, f'add {name} = "..." at the top') for name in needed(kind, content)]
+    for part, of_part in _PARTS[kind].items():
+        if isinstance(there := content.get(part), Mapping):
+            told += [f'add {name} = "..." below [{part}]' for name in needed(of_part, there)]
+    return told
 
 
 def _drawn_task(path: Path, name: str, described: TaskFile, content: Mapping[str, Any]) -> Task:
@@ -235,8 +260,9 @@ def _parsed(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         content: dict[str, Any] = toml.loads(text)
     except OSError as error:
-        remedy = "cissod-bench tasks lists the built-in tasks"
-        raise UsageFault(f"{path} cannot be read: {error.strerror}.", remedy=remedy) from None
+        remedy = f"name a file that is there, or write it; {WHOLE}"
+        hint = did_you_mean(path) if isinstance(error, FileNotFoundError) else ""
+        raise UsageFault(f"{path} cannot be read: {error.strerror}.{hint}", remedy=remedy) from None
     except UnicodeDecodeError as error:
         raise UsageFault(f"{path} is not UTF-8: byte {error.start}.", remedy="save the file as UTF-8") from None
     except toml.TOMLDecodeError as error:
@@ -251,7 +277,7 @@ _SLASHES = "write paths with '/', or in single quotes, where a backslash is a ba
 def _toml_remedy(text: str) -> str:
     if _ESCAPING.search(text):
         return f"a backslash in double quotes begins a special character in TOML; {_SLASHES}"
-    return _EXAMPLE
+    return f'write texts and paths in quotes, as in title = "Harbour"; {WHOLE}'
 
 
 def _check_place(
@@ -274,15 +300,16 @@ def _check_place(
         )
 
 
-def _check_keys(path: Path, content: Mapping[str, Any], kind: type[msgspec.Struct], prefix: str) -> None:
+def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], prefix: str) -> list[str]:
+    """Return a sentence for every key that a file or one of its tables cannot have, and then those that it can."""
     known = [field.name for field in msgspec.structs.fields(kind)]
+    told = []
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
             hint = f" Did you mean {' or '.join(repr(prefix + n) for n in near)}?" if near else ""
-            listed = ", ".join(prefix + name for name in known)
-            message = f"{path}: there is no key {prefix + key!r}.{hint} Known: {listed}."
-            raise UsageFault(message, remedy=f"take the key out or correct its name; {_EXAMPLE}")
+            told.append(f"There is no key {prefix + key!r}.{hint}")
+    return [*told, f"Known: {', '.join(prefix + name for name in known)}."] if told else []
 
 
 def _check_paths(path: Path, described: TaskFile) -> None:
@@ -316,6 +343,9 @@ def find_task(name: str) -> Task:
     Raises:
         UsageFault: there is no such task or file, or the file breaks its rules.
     """
+    if os.path.exists(name) and not name.endswith((".toml", ENDING)) and command_name(name) not in list_tasks():
+        message = f"{name} is no task file: the name of one ends in .toml or {ENDING}."
+        raise UsageFault(message, remedy=f"write a task file that names what is there; {WHOLE}")
     if name.endswith(".toml"):
         return read_task_file(Path(name))
     return read_python_task(Path(name)) if name.endswith(ENDING) else load_task(name)

@@ -98,7 +98,7 @@ def _judge(found: Sequence[TaskCheck], *, must_be_there: bool) -> None:
     if missing and must_be_there:
         raise DataFault(
             f"The data of {', '.join(missing)} is not all there; what is missing is listed above.",
-            remedy="fetch it, or say with --data-root where data lies",
+            remedy="fetch it, correct what the task file names, or say with --data-root where data lies",
         )
 
 
@@ -121,7 +121,9 @@ def _print(found: Sequence[TaskCheck], data_root: Path) -> None:
             )
     console.print(table)
     # Below the table and unwrapped, so that a path can be copied in one piece.
-    for title, lines in (("Broken", _broken(found)), (f"Missing below {data_root}; official sources", _missing(found))):
+    official = any(check.source for one in found for check in one.checks if check.missing)
+    missing = f"Missing below {data_root}; official sources" if official else f"Missing (data root: {data_root})"
+    for title, lines in (("Broken", _broken(found)), (missing, _missing(found))):
         if lines:
             console.print(Text(f"\n{title}:", style="bold"))
             for line in lines:

@@ -36,7 +36,9 @@ def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = Fa
     lines += [f"  {line}" for line in percent_lines(manifest)]
     lines += _policy(manifest)
     lines += normalised_lines(manifest)
-    lines += [f"  in no part: {count:,} images {reason}" for reason, count in manifest.left_out.items()]
+    lines += [
+        f"  in no part: {count:,} image{'s' * (count != 1)} {reason}" for reason, count in manifest.left_out.items()
+    ]
     lines.append(f"  sha256 {manifest.split_sha256 or '- (nothing written)'}")
     lines.append(f"  {drawn.seconds:.1f} s, peak memory {peak_memory() / 1e6:,.0f} MB")
     return "\n".join(lines)

@@ -86,7 +86,7 @@ def _facts(folder: Path, manifest: Manifest) -> Iterable[tuple[str, str]]:
     if boxes.ignored:
         yield "ignore regions", f"{boxes.ignored:,} minority boxes of D_m"
     for reason, count in manifest.left_out.items():
-        yield "in no part", f"{count:,} images {reason}"
+        yield "in no part", f"{count:,} image{'s' * (count != 1)} {reason}"
     if manifest.imbalance is not None:
         yield "imbalance", f"{manifest.imbalance:,} : 1 between the classes of D_l"
     if any(short_classes(manifest).values()):

@@ -23,11 +23,12 @@ from cissod_bench.annotations.overlaps import (
 )
 from cissod_bench.annotations.reading import Annotations, read_annotations
 from cissod_bench.annotations.same_files import fault_of
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.orientation import AS_STORED, Reading
 from cissod_bench.split_folders.ensure import check_classes, image_folder, input_path, shared_inputs, task_data_root
 from cissod_bench.split_folders.exif_check import Orientations, There, orientations, there_of
+from cissod_bench.splitting.drawing import minority_rows
 from cissod_bench.splitting.task import Conversion, Task
 
 State: TypeAlias = Literal["ok", "missing", "broken"]
@@ -159,10 +160,9 @@ class DataCheck:
 
     def _converted(self, task: Task, conversion: Conversion) -> TaskCheck:
         """Check data of another format: what its conversion refuses, and then the files that this gives."""
-        folders = {what: self._data_root / folder for what, folder in conversion.sources.items()}
-        source = task.official.get("train", "")
-        blank = Check(role="all", what="annotations", path=str(folders["annotations"]), state="ok", source=source)
-        if gone := tuple(str(folder) for folder in folders.values() if not folder.exists()):
+        source, place = task.official.get("train", ""), str(self._data_root / conversion.sources["annotations"])
+        blank = Check(role="all", what="annotations", path=place, state="ok", source=source)
+        if gone := conversion.missing(self._data_root):
             return TaskCheck(task=task.name, checks=(replace(blank, state="missing", missing=gone),))
         with tempfile.TemporaryDirectory() as place:
             root = Path(place) / task.name
@@ -287,8 +287,10 @@ class DataCheck:
             return tuple(faults), warnings
         try:
             check_classes(read["train"], read["val"])
-        except DataFault as fault:
-            faults.append(fault.message)
+            if task.file and task.minority:
+                minority_rows(task.minority, read["train"].classes)
+        except (DataFault, UsageFault) as fault:
+            faults.append(str(fault) if isinstance(fault, UsageFault) else fault.message)
         if not shared:
             signatures = tuple(self._read(task, role, read[role].path).boxes for role in ("train", "val"))
             faults += _copies(read["train"], read["val"], (signatures[0], signatures[1]))

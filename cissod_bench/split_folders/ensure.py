@@ -65,7 +65,7 @@ def lay_out(task: Task, data_root: Path, root: Path, say: Callable[[str], None] 
             say(f"Drawing the images of {task.name} into {root}")
         task.prepare(root)
     if task.conversion is not None:
-        if not root.exists():
+        if not root.exists() and not task.conversion.missing(data_root):
             say(f"Reading {data_root / task.conversion.sources['annotations']} into {root}")
         for note in task.conversion.write(data_root, root) or ():
             say(f"Note: {note}")
@@ -115,9 +115,8 @@ def image_folder(task: Task, role: str, root: Path) -> ImageFolder:
 def missing_inputs(task: Task, root: Path) -> list[str]:
     """Return a line for every annotation file of the task that is not there: its path and official source."""
     lines = []
-    for folder in task.conversion.sources.values() if task.conversion is not None else ():
-        if not (root / folder).exists():
-            lines.append(": ".join([str(root / folder), *([task.official["train"]] if task.official else [])]))
+    for line in task.conversion.missing(root) if task.conversion is not None else ():
+        lines.append(": ".join([line, *([task.official["train"]] if task.official else [])]))
     for role in task.inputs if not task.lies_in_work else ():
         try:
             input_path(task, role, root)

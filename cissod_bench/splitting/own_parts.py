@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,7 @@ VERSION = 2
 """Version of the files; it changes when the same sources would give others."""
 
 _STAMP = "stamp.json"
+_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +171,10 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     labelled_images, val_images = read["train"].images, read["val"].images
     (labelled, val), notes = join_parts(read["train"], read["val"], parts.classes, may_name=bool(parts.unlabelled))
     left_out: Counter[str] = Counter()
-    own = [photograph(labelled_images, name).path for name in names_of(labelled)]
+    own = Known([photograph(labelled_images, name).path for name in names_of(labelled)])
     scored = [photograph(val_images, name).path for name in names_of(val)]
-    records = _unlabelled(data_root, parts, Known(own), Known(scored), left_out) if parts.unlabelled else []
+    copies = _copies(own, scored, (read["train"].source, read["val"].source))
+    records, unread = _unlabelled(data_root, parts, own, Known(scored), left_out) if parts.unlabelled else ([], ())
     train = {**labelled, "images": [*labelled["images"], *records]}
     for role, content in (("train", train), ("val", val)):
         (hidden / ANNOTATIONS / f"{role}.json").write_bytes(msgspec.json.encode(content))
@@ -180,13 +182,37 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     folders = parts.folders(data_root) | {"train": labelled_images, "val": val_images}
     for role, place in folders.items():
         (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
-    return notes
+    return (*notes, *copies, *unread)
+
+
+def _copies(labelled: Known, scored: Sequence[Path], sources: tuple[Path, Path]) -> tuple[str, ...]:
+    """Return what the user should know of scored images that are copies of labelled ones.
+
+    Raises:
+        DataFault: a scored image is a labelled one, the same file.
+    """
+    if same := [path for path in scored if labelled.is_file(path)]:
+        number = f"{len(same):,} of {len(scored):,} scored images are"
+        raise DataFault(
+            f"{number} labelled images, the first is {same[0]}; an image that is scored must not be trained on. "
+            f"[labelled] or [train] is {sources[0]}, [val] is {sources[1]}.",
+            remedy="name other labels in [val], or take these images out of one of the two",
+        )
+    copies = [path for path in scored if labelled.holds(path)]
+    if not copies:
+        return ()
+    number = "1 scored image has" if len(copies) == 1 else f"{len(copies):,} scored images have"
+    return (f"{number} the bytes of a labelled one, so that AP says too much: {_first_of(copies)}.",)
+
+
+def _first_of(things: Sequence[object]) -> str:
+    return ", ".join(map(str, things[:_MOST_TOLD])) + (", ..." if len(things) > _MOST_TOLD else "")
 
 
 def _unlabelled(
     data_root: Path, parts: OwnParts, labelled: Known, scored: Known, left_out: Counter[str]
-) -> list[dict[str, Any]]:
-    """Return the records of D_u's photographs; what is left out is counted.
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the records of D_u's photographs, and what the user should know; what is left out is counted.
 
     Raises:
         DataFault: none is left.
@@ -205,7 +231,8 @@ def _unlabelled(
         for one, size in zip(kept, sizes, strict=True)
         if not isinstance(size, DataFault)
     ]
-    left_out[UNREADABLE] += len(kept) - len(records)
+    unread = [size.message.rstrip(".") for size in sizes if isinstance(size, DataFault)]
+    left_out[UNREADABLE] += len(unread)
     if not parts.files:
         left_out[OTHER_FORMAT] += sum(len(unread_below(data_root / folder)) for folder in parts.unlabelled)
     for reason in [reason for reason, count in left_out.items() if not count]:
@@ -216,7 +243,8 @@ def _unlabelled(
             f"No unlabelled photograph is left of {len(listed):,} in {', '.join(parts.unlabelled)}: {told}.",
             remedy="name folders of further photographs in [unlabelled]",
         )
-    return records
+    number = "1 unlabelled photograph is" if len(unread) == 1 else f"{len(unread):,} unlabelled photographs are"
+    return records, (f"{number} left out: {_first_of(unread)}.",) if unread else ()
 
 
 def _record(one: Photograph, role: str, size: tuple[int, int]) -> dict[str, Any]:

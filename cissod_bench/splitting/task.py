@@ -29,10 +29,18 @@ class Conversion:
         write: writes ``inputs`` and ``images`` of the task, given the data root and the folder where to; what is there
             already stays. It may return what the user should know of what it wrote, a sentence each. It raises
             ``DataFault`` where the data breaks a rule.
+        absent: given the data root, returns a line for all that is missing of the sources; None takes their paths.
     """
 
     sources: Mapping[str, str]
     write: Callable[[Path, Path], Sequence[str] | None]
+    absent: Callable[[Path], Sequence[str]] | None = None
+
+    def missing(self, data_root: Path) -> tuple[str, ...]:
+        """Return a line for all that is missing of the sources."""
+        if self.absent is not None:
+            return tuple(self.absent(data_root))
+        return tuple(str(data_root / place) for place in self.sources.values() if not (data_root / place).exists())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,6 +164,41 @@ def test_a_missing_task_file_is_named(tmp_path: Path) -> None:
         find_task(str(tmp_path / "none.toml"))
 
 
+def test_a_task_file_that_is_missing_is_answered_with_the_one_that_is_there(tmp_path: Path) -> None:
+    written(tmp_path, HEAD + PARTS)
+    with pytest.raises(UsageFault, match=r"min\.toml cannot be read: .*Did you mean 'mine\.toml'\?"):
+        find_task(str(tmp_path / "min.toml"))
+    (tmp_path / "data.yaml").write_text("names: [a]")
+    for place in (tmp_path, tmp_path / "data.yaml"):
+        with pytest.raises(UsageFault, match=r"is no task file: the name of one ends in \.toml or \.py"):
+            find_task(str(place))
+
+
+def test_all_misspelt_keys_and_tables_are_told_at_once(tmp_path: Path) -> None:
+    text = 'title = "x"\nminorty = ["a"]\n[labeled]\nannotations = "a"\n[unlabeled]\nimages = "b"\n[val]\nimage = "c"'
+    with pytest.raises(UsageFault) as fault:
+        find_task(written(tmp_path, text))
+    for told in ("'minorty'. Did you mean 'minority'", "'labeled'. Did you mean 'labelled'", "'val.images'?"):
+        assert told in fault.value.message
+    assert "Known: title, labelled, unlabelled, val" in fault.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('[labelled]\nimages = "a"\n[val]\nannotations = "b"',
+         'add title = "..." at the top; add [unlabelled]; add annotations = "..." below [labelled]; docs/own-data.md'),
+        ('title = "x"\n[val]\nannotations = "b"', "add [train], or [labelled] and [unlabelled]; "),
+        ('minority = "heart"\n' + PARTS, 'write minority = ["heart"]'),
+        ("title = My own data\n" + PARTS, "write texts and paths in quotes"),
+    ],
+)  # fmt: skip
+def test_the_remedy_of_a_task_file_says_what_to_write(tmp_path: Path, text: str, remedy: str) -> None:
+    with pytest.raises(UsageFault) as fault:
+        find_task(written(tmp_path, text))
+    assert remedy in str(fault.value.remedy)
+
+
 def test_tasks_shows_a_task_file(call: Callable[..., Any], tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + PARTS)
     shown = json.loads(call("tasks", path, "--json").out)

@@ -71,6 +71,27 @@ def test_a_missing_image_is_told_with_the_file_that_it_may_be(own: Path, call: C
     assert f"{second} is missing\n" in checked.out
 
 
+def test_all_that_a_task_file_names_and_that_is_missing_is_told_at_once_with_the_likely_name(
+    own: Path, call: Call
+) -> None:
+    text = (
+        own.read_text(encoding="utf-8")
+        .replace('"unlabelled"', '["unlabeled", "more"]')
+        .replace("val.json", "vall.json")
+    )
+    own.write_text(text, encoding="utf-8")
+    lines = ("unlabelled] images: unlabeled. Did you mean 'unlabelled'?", "unlabelled] images: more\n", "'val.json'?")
+    where = ("--task", own, "--work-dir", own.parents[1] / "work", "--data-root", own.parents[1] / "none")
+    made = call("make-splits", *where)
+    assert made.code == 3
+    assert all(line in made.err for line in lines)
+    assert f"correct the names in {own}" in made.err
+    checked = call("data", "check", *where)
+    assert all(line in checked.out for line in lines)
+    assert "official sources" not in checked.out
+    assert "Reading" not in made.out
+
+
 def test_a_folder_of_photographs_in_unread_formats_alone_is_refused(own: Path) -> None:
     shutil.rmtree(own.parent / "unlabelled")
     (own.parent / "unlabelled").mkdir()
@@ -78,3 +99,41 @@ def test_a_folder_of_photographs_in_unread_formats_alone_is_refused(own: Path) -
     with pytest.raises(DataFault, match=r"1 pictures are of formats that are not read, such as a\.heic") as fault:
         split_of(own)
     assert fault.value.remedy == "write them as JPEG or PNG"
+
+
+def test_scored_images_that_are_labelled_are_refused_and_copies_of_such_are_told(own: Path, call: Call) -> None:
+    labelled, scored = sorted((own.parent / "photos").glob("a*"))[0], sorted((own.parent / "photos").glob("b*"))[0]
+    shutil.copy(labelled, scored)
+    where = ("--task", own, "--work-dir", own.parents[1] / "work")
+    told = f"1 scored image has the bytes of a labelled one, so that AP says too much: {scored}."
+    assert f"Note: {told}" in call("make-splits", *where).out
+    assert f"Warning: {told}" in call("data", "check", *where).err
+    own.write_text(own.read_text(encoding="utf-8").replace("val.json", "labelled.json"), encoding="utf-8")
+    for done in (call("make-splits", *where), call("data", "check", *where)):
+        assert done.code == 3
+        assert (
+            f"12 of 12 scored images are labelled images, the first is {labelled}; an image that is"
+            in done.out + done.err
+        )
+        assert "name other labels in [val]" in done.out + done.err
+        assert "train.json" not in done.out + done.err
+
+
+def test_photographs_that_cannot_be_read_are_named(own: Path, call: Call) -> None:
+    for number in range(4):
+        (own.parent / "unlabelled" / f"broken {number}.JPG").write_bytes(b"\xff\xd8 no end")
+    told = call("make-splits", "--task", own, "--work-dir", own.parents[1] / "work")
+    assert "Note: 4 unlabelled photographs are left out: " in told.out
+    assert all((f"broken {number}.JPG" in told.out) == (number < 3) for number in range(4))
+    assert "  in no part: 4 images of D_u that cannot be read" in told.out
+
+
+def test_a_check_tells_every_minority_class_that_does_not_exist(own: Path, call: Call) -> None:
+    own.write_text(own.read_text(encoding="utf-8").replace('"heart", "arrow"', '"Heart", "arow"'), encoding="utf-8")
+    where = ("--task", own, "--work-dir", own.parents[1] / "work")
+    for done in (call("data", "check", *where), call("make-splits", *where)):
+        assert done.code
+        assert (
+            "no class 'Heart'. Did you mean 'heart'? There is no class 'arow'. Did you mean 'arrow'? Kn"
+            in done.out + done.err
+        )
