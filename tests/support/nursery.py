@@ -27,11 +27,12 @@ from typing import Any
 
 from cissod_bench.quiet import quiet_imports
 
-# What trainings import, once for all of them; much of it comes with the first model or optimiser that is built.
+# What trainings and draws import, once for all of them; much of it comes with the first model or optimiser that is built.
 PRELOADED = (
     "detectors", "mmdet.models", "mmdet.datasets", "torch._dynamo", "torch.onnx", "hotcoco", "cissod_bench.running.run",
     "cissod_bench.running.assembly", "cissod_bench.detector.model_config", "cissod_bench.detector.assigners",
     "cissod_bench.detector.cpu_operators", "cissod_bench.loading.transforms", "cissod_bench.splitting.scenarios",
+    "cissod_bench.cli.make_splits", "cissod_bench.cli.run", "cissod_bench.catalogue.task_files",
 )  # fmt: skip
 
 
