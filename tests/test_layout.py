@@ -116,7 +116,7 @@ def ours(part: str) -> bool:
 def project_files() -> list[Path]:
     files: list[Path] = []
     for folder, inner, names in os.walk(ROOT):
-        inner[:] = filter(ours, inner)
+        inner[:] = [name for name in inner if ours(name) and not Path(folder, name, "pyvenv.cfg").exists()]
         files += [path for inside in filter(ours, names) if (path := Path(folder, inside)).is_file()]
     return sorted(files)
 
@@ -350,6 +350,21 @@ def test_everything_public_is_documented(path: Path) -> None:
 def test_no_file_names_a_workplace_or_a_registry() -> None:
     found = {name(path): places for path in project_files() if (places := named_places(path))}
     assert found == {}
+
+
+def test_no_environment_is_part_of_the_project_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    for folder, file in (
+        (".venv-core", "pyvenv.cfg"),
+        (".venv-core/lib", "a.py"),
+        ("env3.12", "pyvenv.cfg"),
+        ("a", "b"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).touch()
+    assert project_files() == [tmp_path / "a/b"]
 
 
 def test_a_named_registry_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
