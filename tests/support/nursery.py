@@ -27,7 +27,7 @@ from typing import Any
 
 from cissod_bench.quiet import quiet_imports
 
-# What trainings and draws import, once for all of them; much of it comes with the first model or optimiser that is built.
+# What trainings and draws import, once for all of them; much of it comes with the first model or optimiser.
 PRELOADED = (
     "detectors", "mmdet.models", "mmdet.datasets", "torch._dynamo", "torch.onnx", "hotcoco", "cissod_bench.running.run",
     "cissod_bench.running.assembly", "cissod_bench.detector.model_config", "cissod_bench.detector.assigners",
