@@ -51,8 +51,12 @@ def changing(record: RunRecord) -> dict[str, Any]:
 
 
 def shared(record: RunRecord) -> dict[str, Any]:
-    """Return what methods have to have in common to be compared: settings and processes, not the methods' constants."""
-    return {name: value for name, value in changing(record).items() if name in _DEFAULTS or name == WORLD_SIZE}
+    """Return what methods have to have in common to be compared: settings and processes, not the methods' constants.
+
+    A method may name a constant as the setting that it is made of: theta of ours.
+    """
+    names = {*_DEFAULTS, WORLD_SIZE}
+    return {name: record.settings.get(name, value) for name, value in changing(record).items() if name in names}
 
 
 def as_text(settings: Mapping[str, Any]) -> str:

@@ -91,6 +91,18 @@ def test_other_settings_variants_and_scales_do_not_count(changes: dict[str, Any]
     assert {line[4] for line in listing.lines} == {"–"}  # one seed
 
 
+def test_a_method_that_makes_its_constant_of_a_setting_counts() -> None:
+    """Ours asks for theta = .775 in a short run whose setting is .9."""
+    other = {"settings": {"theta": 0.9}}
+    runs = [scored(method, 0, (ap, ap, ap), **other) for method, ap in list(PRINTED.items())[:4]]
+    ours = scored("ours", 0, (50.0, 50.0, 50.0), **other, departures={"theta": [0.9, 0.775]})
+    (listing,) = report_of("ranking", *runs, ours, methods=ENTRIES).listings
+    assert {line[2] for line in listing.lines} == {"5"}
+    odd = scored("ours", 0, (50.0, 50.0, 50.0), settings={"theta": 0.5}, departures={"theta": [0.9, 0.5]})
+    (listing,) = report_of("ranking", *runs, odd, methods=ENTRIES).listings
+    assert {line[2] for line in listing.lines} == {"4"}
+
+
 def test_three_methods_have_no_order_to_speak_of() -> None:
     three = [scored(method, 0, (ap, ap, ap)) for method, ap in list(PRINTED.items())[:3]]
     report = report_of("ranking", *three, methods=ENTRIES)
