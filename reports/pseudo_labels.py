@@ -73,7 +73,10 @@ def build(
     notes: list[str] = []
     for on_split, title, _, end in scored_splits(runs, tasks):
         entrants = _entrants(on_split, methods, notes)
-        figures += _figures(on_split[0].record, entrants, title + end, end) if entrants else []
+        known = [entrant for entrant in entrants if _is_judged(entrant.frame)]
+        if entrants and not known:
+            notes.append(f"Fig. 3 leaves out {title + end}: nobody knows the boxes of its unlabelled images.")
+        figures += _figures(on_split[0].record, entrants, title + end, end, judged=bool(known)) if entrants else []
     return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
 
 
@@ -100,19 +103,26 @@ def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str
     return entrants
 
 
-def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: str) -> list[Figure]:
-    """Return Fig. 3 of one split at one scale, and what the methods' own states did."""
+def _is_judged(frame: pd.DataFrame) -> bool:
+    """Return whether pseudo labels were compared with hidden boxes; those of a user's photographs are unknown."""
+    return bool(frame.loc[frame["quantity"].isin(["precision", "recall"]), "mean"].notna().any())
+
+
+def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: str, *, judged: bool) -> list[Figure]:
+    """Return Fig. 3 of one split at one scale, unless no boxes are known, and what the methods' own states did."""
     frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
     groups = [group for group in record.groups if group in set(frame["group"])]
     scale = scale_words(record)
     stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}"
     panels = quality_panels(frame, _looks(entrants), groups)
-    figures = [_quality(panels, len(groups), frame, f"Figure 3: Pseudo labels, {title}", scale, safe_stem(stem))]
+    name = f"Figure 3: Pseudo labels, {title}"
+    figures = [_quality(panels, len(groups), frame, name, scale, safe_stem(stem))] if judged else []
     for entrant in entrants:
         if adapts(entrant.frame):
             state_title = f"Weights, thresholds, copies and pool: {entrant.title}, {title}"
             state_stem = safe_stem(f"{stem}_{entrant.name}")
-            figures.append(_state(state_panels(entrant.frame, groups), state_title, scale, state_stem))
+            numbers = pd.DataFrame() if judged else entrant.frame  # else they are among those of Fig. 3
+            figures.append(_state(state_panels(entrant.frame, groups), state_title, scale, state_stem, numbers))
     return figures
 
 
@@ -128,8 +138,8 @@ def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: 
     return Figure(title, scale, QUALITY, frame, curve_drawing("Precision and recall of pseudo labels", layouts, stem))
 
 
-def _state(panels: list[CurvePanel], title: str, scale: str, stem: str) -> Figure:
-    """Return what a method's own state did; its numbers are among those of Fig. 3."""
+def _state(panels: list[CurvePanel], title: str, scale: str, stem: str, numbers: pd.DataFrame) -> Figure:
+    """Return what a method's own state did."""
     layouts = {"": (panels, len(panels)), "_column": (panels, 2), PAGE: (panels, 2)}
     drawing = curve_drawing("Weights, thresholds, copies and pool", layouts, stem)
-    return Figure(title, scale, STATE, pd.DataFrame(), drawing)
+    return Figure(title, scale, STATE, numbers, drawing)

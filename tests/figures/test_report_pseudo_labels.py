@@ -242,6 +242,16 @@ def test_methods_that_adapt_have_a_figure_of_their_state(place: Place) -> None:
     ]
 
 
+def test_where_nobody_knows_the_boxes_of_photographs_no_empty_fig_3_is_drawn(place: Place) -> None:
+    unknown: dict[str, Any] = {"boxes": None, "correct": None, "precision": None, "recall": None}
+    place.add(record(), every(line, **unknown)).add(record("ours"), every(ours, **unknown))
+    report = place.report()
+    (state,) = report.figures
+    assert state.title == "Weights, thresholds, copies and pool: Ours (n = 1), Toy shapes"
+    assert set(state.data["method"]) == {"ours"}
+    assert report.notes == ("Fig. 3 leaves out Toy shapes: nobody knows the boxes of its unlabelled images.",)
+
+
 def test_the_state_shows_the_spread_over_classes_copies_and_the_pool(place: Place) -> None:
     place.add(record("ours"), [*every(ours, (1,)), *every(ours, (2,), w=2.0, theta=0.8)])
     weight, theta, copies, pool = state_panels(place.figure().data, ["maj", "min"])
