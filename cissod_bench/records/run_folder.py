@@ -150,7 +150,8 @@ def read_record(place: Path) -> RunRecord:
         record = _DECODER.decode(path.read_bytes())
     except FileNotFoundError:
         raise DataFault(
-            f"{path}: no run was recorded here.", remedy="cissod-bench run --method NAME --task NAME"
+            f"{path}: no run was recorded here.",
+            remedy="cissod-bench runs list names the folders of runs; or make one: cissod-bench run --method NAME --task NAME",
         ) from None
     except OSError as error:
         remedy = f"make it readable: chmod +r {path}"

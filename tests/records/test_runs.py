@@ -104,7 +104,9 @@ def test_a_broken_record_is_a_fault_that_names_file_and_place(content: bytes, me
 
 
 def test_a_folder_without_a_run_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataFault, match=r"no run was recorded here.\n  -> cissod-bench run"):
+    with pytest.raises(
+        DataFault, match=r"no run was recorded here.\n  -> cissod-bench runs list .*: cissod-bench run --method"
+    ):
         read_record(tmp_path / RECORD)
 
 
