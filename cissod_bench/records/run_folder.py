@@ -151,7 +151,7 @@ def read_record(place: Path) -> RunRecord:
     except FileNotFoundError:
         raise DataFault(
             f"{path}: no run was recorded here.",
-            remedy="cissod-bench runs list names those there are; else make one: cissod-bench run --method NAME --task NAME",
+            remedy="cissod-bench runs list names all runs; to make one: cissod-bench run --method NAME --task NAME",
         ) from None
     except OSError as error:
         remedy = f"make it readable: chmod +r {path}"
