@@ -6,7 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 data invalid, 4 environment, 5 interrupte
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,15 +62,6 @@ class FaultList:
     Attributes:
         count: how many there are.
         first: the first of them.
-
-    >>> faults = FaultList()
-    >>> for line in (3, 8):
-    ...     with faults.noted():
-    ...         raise DataFault(f"one.txt, line {line}: 'x' is no number.", remedy="correct the line")
-    >>> print(faults.as_one())
-    one.txt, line 3: 'x' is no number.
-      one.txt, line 8: 'x' is no number.
-      -> correct the line
     """
 
     SHOWN = 4
@@ -89,25 +80,18 @@ class FaultList:
             if self.count <= self.SHOWN:
                 self.first.append(fault)
 
-    def as_one(self) -> DataFault | None:
-        """Return one fault for all, with the remedies of those it shows; None where there is none."""
-        if not self.first:
-            return None
-        lines = [fault.message for fault in self.first]
-        if self.count > len(lines):
-            lines.append(f"and {self.count - len(lines):,} more.")
-        remedies = dict.fromkeys(fault.remedy for fault in self.first if fault.remedy)
-        return DataFault("\n  ".join(lines), remedy="; ".join(remedies) or None)
-
     def tell(self) -> None:
-        """Raise the one fault for all, if there is any.
+        """Raise one fault for all, with the remedies of those it shows, if there is any.
 
         Raises:
             DataFault: there is.
         """
-        fault = self.as_one()
-        if fault is not None:
-            raise fault
+        lines = [fault.message for fault in self.first]
+        if self.count > len(lines):
+            lines.append(f"and {self.count - len(lines):,} more.")
+        remedies = dict.fromkeys(fault.remedy for fault in self.first if fault.remedy)
+        if lines:
+            raise DataFault("\n  ".join(lines), remedy="; ".join(remedies) or None)
 
 
 class EnvironmentFault(BenchError):
@@ -126,18 +110,29 @@ class PeerLost(Interrupted):
     """Another process of the run is gone, so this one cannot go on; what ended the other is told by the other."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UsageFault:
-    """Return the fault for a name that does not exist, with near matches first and then everything there is.
+def did_you_mean(near: Iterable[str]) -> str:
+    """Return the end of a sentence that names what may be meant, `` Did you mean 'a' or 'b'?``; "" for nothing."""
+    names = " or ".join(map(repr, near))
+    return f" Did you mean {names}?" if names else ""
+
+
+def unknown_names(kind: str, names: Sequence[str], known: Iterable[str], *, remedy: str | None = None) -> UsageFault:
+    """Return the fault for names that do not exist, each with near matches, and then everything there is.
 
     Args:
-        kind: what has that name, "method".
-        name: what was asked for.
+        kind: what has such names, "method".
+        names: what was asked for, one at least.
         known: every name there is.
-        remedy: where the names are listed; None takes the nearest name.
+        remedy: where the names are listed; None takes the name nearest to the first.
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    instead = f"write {near[0]!r}" if near else f"write one of the known names in place of {name!r}"
-    message = f"There is no {kind} {name!r}.{hint} Known: {', '.join(map(shown_name, names))}."
+    there = sorted(known)
+    near = [difflib.get_close_matches(name, there, n=3, cutoff=0.5) for name in names]
+    told = [f"There is no {kind} {name!r}.{did_you_mean(like)}" for name, like in zip(names, near, strict=True)]
+    instead = f"write {near[0][0]!r}" if near[0] else f"write one of the known names in place of {names[0]!r}"
+    message = f"{' '.join(told)} Known: {', '.join(map(shown_name, there))}."
     return UsageFault(message, remedy=remedy or instead)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UsageFault:
+    """Return the fault for one name that does not exist; see `unknown_names`."""
+    return unknown_names(kind, [name], known, remedy=remedy)

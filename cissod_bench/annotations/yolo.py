@@ -139,11 +139,11 @@ def _objects(data: YoloData, path: Path, counts: Counter[str], faults: FaultList
         raise DataFault(f"{path} cannot be read: {error.strerror}.", remedy=f"chmod +r {path}") from None
     except UnicodeDecodeError as error:
         raise DataFault(f"{path} is not UTF-8: byte {error.start}.", remedy="write the label file again") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     objects = []
-    for number, line in lines:
-        with faults.noted():
-            objects.append(_object(data, path, number, line))
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            with faults.noted():
+                objects.append(_object(data, path, number, line))
     return objects
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from cissod_bench.backbones.packaged import install_command
-from cissod_bench.errors import DataFault, EnvironmentFault, UsageFault
+from cissod_bench.errors import DataFault, EnvironmentFault, UsageFault, did_you_mean
 from cissod_bench.quiet import quiet_imports
 
 _STANDS_FOR = "torchvision"
@@ -160,8 +160,9 @@ def _created(name: str, options: dict[str, Any]) -> Any:
     package = timm()
     if not package.is_model(name):
         near = get_close_matches(name, package.list_models(), n=3, cutoff=0.5)  # there are more than a thousand
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UsageFault(f"timm has no network {name!r}.{hint}", remedy="--set backbone=timm:tf_efficientnet_lite0")
+        raise UsageFault(
+            f"timm has no network {name!r}.{did_you_mean(near)}", remedy="--set backbone=timm:tf_efficientnet_lite0"
+        )
     try:
         return package.create_model(name, pretrained=False, features_only=True, **options)
     except (RuntimeError, AssertionError, AttributeError, TypeError, KeyError) as error:

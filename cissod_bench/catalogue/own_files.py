@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cissod_bench.controls import has_control
-from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.files.near_names import did_you_mean
+from cissod_bench.errors import DataFault, UsageFault, did_you_mean
+from cissod_bench.files.near_names import near_names
 from cissod_bench.files.orientation import Exif
 from cissod_bench.splitting.given_parts import FREQUENCY, GIVEN, MINORITY, ONE, take_given
 from cissod_bench.splitting.own_labels import LabelledPart
@@ -144,11 +144,12 @@ def _write(data_root: Path, folder: Path, *, path: Path, parts: OwnParts) -> tup
 
 def _absent(data_root: Path, *, path: Path, parts: OwnParts) -> Sequence[str]:
     """Return a line for each key whose file or folder is not there, with the name that may be meant."""
-    return [
-        f"{key}: {place}{'.' + hint if (hint := did_you_mean(path.parent / place, data_root / place)) else ''}"
-        for key, place in _places(parts)
-        if not (data_root / place).exists()
-    ]
+    lines = []
+    for key, place in _places(parts):
+        if not (data_root / place).exists():
+            hint = did_you_mean(near_names(path.parent / place, data_root / place))
+            lines.append(f"{key}: {place}.{hint}" if hint else f"{key}: {place}")
+    return lines
 
 
 def _places(parts: OwnParts) -> Iterator[tuple[str, str]]:

@@ -34,9 +34,9 @@ from cissod_bench.catalogue.own_files import (
 )
 from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
 from cissod_bench.controls import has_control
-from cissod_bench.errors import UsageFault
+from cissod_bench.errors import UsageFault, did_you_mean
 from cissod_bench.files.images import broken_name_rule
-from cissod_bench.files.near_names import did_you_mean
+from cissod_bench.files.near_names import near_names
 from cissod_bench.splitting.given_parts import FREQUENCY, MINORITY
 from cissod_bench.splitting.options import Cover, DmMinority, DrawOptions, Instances, Percent
 from cissod_bench.splitting.own_labels import LabelledPart
@@ -261,7 +261,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = toml.loads(text)
     except OSError as error:
         remedy = f"name a file that is there, or write it; {WHOLE}"
-        hint = did_you_mean(path) if isinstance(error, FileNotFoundError) else ""
+        hint = did_you_mean(near_names(path)) if isinstance(error, FileNotFoundError) else ""
         raise UsageFault(f"{path} cannot be read: {error.strerror}.{hint}", remedy=remedy) from None
     except UnicodeDecodeError as error:
         raise UsageFault(f"{path} is not UTF-8: byte {error.start}.", remedy="save the file as UTF-8") from None
@@ -307,8 +307,7 @@ def _unknown(content: Mapping[str, Any], kind: type[msgspec.Struct], prefix: str
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(repr(prefix + n) for n in near)}?" if near else ""
-            told.append(f"There is no key {prefix + key!r}.{hint}")
+            told.append(f"There is no key {prefix + key!r}.{did_you_mean(prefix + name for name in near)}")
     return [*told, f"Known: {', '.join(prefix + name for name in known)}."] if told else []
 
 

@@ -22,11 +22,10 @@ def near_name(path: Path) -> str:
     return names[near[0]] if near else ""
 
 
-def did_you_mean(*places: Path) -> str:
-    """Return the end of a message on something that is missing: ``" Did you mean 'photos'?"``, or nothing.
+def near_names(*places: Path) -> list[str]:
+    """Return the one name that is likely meant, in a list, or none.
 
     Args:
-        places: where it was looked for; the first that has a name like it is told.
+        places: where it was looked for; the first that has a name like it counts.
     """
-    near = next((name for place in places if (name := near_name(place))), "")
-    return f" Did you mean {near!r}?" if near else ""
+    return [name for place in places if (name := near_name(place))][:1]

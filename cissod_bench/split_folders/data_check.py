@@ -160,8 +160,8 @@ class DataCheck:
 
     def _converted(self, task: Task, conversion: Conversion) -> TaskCheck:
         """Check data of another format: what its conversion refuses, and then the files that this gives."""
-        source, place = task.official.get("train", ""), str(self._data_root / conversion.sources["annotations"])
-        blank = Check(role="all", what="annotations", path=place, state="ok", source=source)
+        source, path = task.official.get("train", ""), str(self._data_root / conversion.sources["annotations"])
+        blank = Check(role="all", what="annotations", path=path, state="ok", source=source)
         if gone := conversion.missing(self._data_root):
             return TaskCheck(task=task.name, checks=(replace(blank, state="missing", missing=gone),))
         with tempfile.TemporaryDirectory() as place:

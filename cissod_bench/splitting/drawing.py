@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.annotations.columns import Ints
-from cissod_bench.errors import DataFault, UsageFault, unknown_name
+from cissod_bench.errors import DataFault, UsageFault, unknown_names
 from cissod_bench.files.hashing import splitmix64
 from cissod_bench.splitting.options import Cover, DrawOptions
 
@@ -202,10 +202,8 @@ def minority_rows(names: Sequence[str], classes: Sequence[str]) -> Ints:
     """
     if not names:
         raise UsageFault("No minority class is named; at least one is needed.", remedy=_NAME_MINORITY)
-    if unknown := [unknown_name("class", name, classes).message for name in names if name not in classes]:
-        *others, last = unknown  # each ends with all that is known, which is told once
-        told = [*(text.partition(" Known: ")[0] for text in others), last]
-        raise UsageFault(" ".join(told), remedy=_NAME_MINORITY)
+    if unknown := [name for name in names if name not in classes]:
+        raise unknown_names("class", unknown, classes, remedy=_NAME_MINORITY)
     for index, name in enumerate(names):
         if name in names[:index]:
             raise UsageFault(f"The minority class {name!r} is named twice.", remedy="name it once")
