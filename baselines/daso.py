@@ -8,7 +8,8 @@ The original classifies images. Here a feature is the output of the RoI head's l
 foreground classes have prototypes: background RoIs have no compact mean, so the detector alone tells them apart.
 Two more departures of our own, which the variant ``original`` takes back: features of weak views are the teacher's, who
 gives the pseudo labels in Soft Teacher, not the student's; the alignment loss is taken over the detections that may
-become pseudo labels, not over all regions, most of which are background and have no prototype. ``METHOD.departures``
+become pseudo labels, not over all regions, most of which are background and have no prototype. These count in its mean
+as 0, so that a region weighs the same in it and in the classification loss, as in the original. ``METHOD.departures``
 lists all. Equations are cited by their paragraph in Sec. 3.3 of that paper ("DASO, blending").
 """
 
@@ -49,8 +50,8 @@ class Constants:
         alignment: weight of the alignment loss beside the other losses on unlabelled images (DASO: 1).
         weak_features: whose features of the weak views are compared with the prototypes: the "teacher"'s, which gives
             the pseudo labels here, or the "student"'s (DASO).
-        aligned: what the alignment loss is taken over: the teacher's "detections" above the initial threshold, or all
-            its "proposals" (DASO: all unlabelled samples).
+        aligned: what the alignment loss is taken over: the teacher's "detections" above the initial threshold, where
+            the other RoIs of the classification loss count as 0, or all its "proposals" (DASO: all unlabelled samples).
     """
 
     queue: int = 256
@@ -185,14 +186,15 @@ def blend(scores: Tensor, semantic: Tensor, upsilon: Tensor) -> Tensor:
     return torch.cat([(1 - share) * classes + share * foreground * semantic, scores[:, -1:]], dim=1)
 
 
-def alignment_loss(weak: Tensor, strong_logits: Tensor) -> Tensor:
-    """Return -(1 / M) sum q_w . log softmax(cos(z_s, C) / T_proto), a scalar (DASO, semantic alignment loss).
+def alignment_loss(weak: Tensor, strong_logits: Tensor, samples: int) -> Tensor:
+    """Return -(1 / B) sum q_w . log softmax(cos(z_s, C) / T_proto), a scalar (DASO, semantic alignment loss).
 
     Args:
         weak: q_w of the teacher's features, shape (M, n), M > 0, without gradient.
         strong_logits: cos / T_proto of the student's features, shape (M, n).
+        samples: B > 0 of the mean; where B > M, B - M samples count as 0.
     """
-    return -(weak * strong_logits.log_softmax(dim=1)).sum(dim=1).mean()
+    return -(weak * strong_logits.log_softmax(dim=1)).sum() / samples
 
 
 class Daso(Parts):
@@ -200,6 +202,9 @@ class Daso(Parts):
 
     Args:
         facts: of the run.
+
+    Attributes:
+        classified: RoIs of an iteration's classification loss on unlabelled images.
     """
 
     OBSERVES_LABELLED = True
@@ -220,6 +225,7 @@ class Daso(Parts):
         self.COMPARES_PROPOSALS = self.constants.aligned == "proposals"
         self.warmup = (facts.settings.unsup_start + self.constants.warmup) * facts.iterations
         self.initial_threshold, self.score_floor = facts.settings.initial_threshold, facts.settings.score_floor
+        self.classified = facts.settings.roi_samples * facts.settings.unlabelled_per_gpu
         self._copies = labelled_copies(facts.labelled_classes, classes, facts.task.repeat_threshold)
         self.register_buffer("queue", torch.zeros(classes, self.constants.queue, size, dtype=torch.float16))
         self.register_buffer("pushed", torch.zeros(classes, dtype=torch.int64))
@@ -285,7 +291,8 @@ class Daso(Parts):
         kind = self.prototypes.dtype
         weak = similarity_logits(teacher.features.detach().to(kind), prototypes, temperature).softmax(dim=1)
         strong = similarity_logits(student.to(kind), prototypes, temperature)
-        return {"loss_align": self.constants.alignment * alignment_loss(weak, strong)}
+        samples = len(weak) if self.COMPARES_PROPOSALS else max(self.classified, len(weak))
+        return {"loss_align": self.constants.alignment * alignment_loss(weak, strong, samples)}
 
     @torch.no_grad()
     def after_iteration(self, context: Context) -> None:
@@ -337,8 +344,8 @@ METHOD = Method(
     departures=(
         "weak features are the teacher's, which gives the pseudo labels in Soft Teacher; in the original the student's "
         "(variant original)",
-        "the alignment loss is over the teacher's detections above 0.5; in the original over all unlabelled samples "
-        "(variant original: over all proposals)",
+        "the alignment loss is over the teacher's detections above 0.5, other RoIs of the classification loss count as "
+        "0; in the original over all unlabelled samples (variant original: over all proposals)",
         "the histogram of pseudo labels counts detections above 0.5; in the original all unlabelled samples",
         "only foreground classes have prototypes: P(background) stays, and RoIs whose foreground mass is below the "
         "score floor are not blended",

@@ -8,7 +8,7 @@ The paper says no more than that (Sec. 4.3); the pieces are the few-shot detecto
   all of base classes.
 * Between the stages the predictors get fresh rows for the other classes; the base classes keep theirs, by name.
 * Stage 2, 2 T / 3: Soft Teacher on D_l with repeat factors and D_u. The two shared layers of the RoI head, where this
-  detector has what is res5 in the original, are frozen; the classifier's input has dropout.
+  detector has what is res5 in the original, are frozen; the classifier's input has dropout, less where it is narrow.
 
 Base classes are the task's first group: "maj", on LVIS "f". "A balanced dataset" (Sec. 4.3) is read as D_l with repeat
 factors, because the same paragraph says that the sampling of all these methods is replaced with RFS; the few-shot
@@ -43,7 +43,8 @@ from .decoupled import decoupled
 BASE, TUNING = 0, 1  # numbers of the stages
 RPN_SHARES = (0.0, 0.0)  # lambda of the RPN, a stage; these and the next two lines are DeFRCN's values
 ROI_SHARES = (0.75, 0.01)  # lambda of the RoI head
-DROPOUT = 0.8  # of the classifier's input while tuning
+DROPOUT = 0.8  # of the classifier's input while tuning, where it has `WIDTH` channels
+WIDTH = 1024  # of Sec. 4.2's detector
 CLASSIFIER_SPREAD, REGRESSOR_SPREAD = 0.01, 0.001  # standard deviations of fresh rows, as of Faster R-CNN's own
 NO_CHANCE = -1e4  # a logit whose share of a softmax is 0
 SHOTS = 10  # images a class of the few-shot protocol
@@ -180,6 +181,19 @@ def grown(
     return result.reshape(len(new) * block, *rows.shape[1:])
 
 
+def dropout_for(width: int) -> float:
+    """Return the dropout p of a classifier's input that disturbs its logits as .8 of 1024 channels does.
+
+    The variance that dropout adds to a mean of D alike channels is p / (1 - p) / D of its square. Narrow heads of short
+    runs keep it: 256 channels have p = .5. Of .8 they would keep 51 channels, and hardly a score passes theta.
+
+    Args:
+        width: D > 0; from 1024 on p is .8.
+    """
+    noise = DROPOUT / (1 - DROPOUT) * width / WIDTH
+    return noise / (1 + noise) if width < WIDTH else DROPOUT
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What variants change.
@@ -206,6 +220,7 @@ class DeFRCN(Parts):
 
     Attributes:
         stage: number of the running stage, set where it is entered.
+        dropout: p of the classifier's input in stage 2.
     """
 
     known: Tensor
@@ -220,6 +235,7 @@ class DeFRCN(Parts):
         self.register_buffer("known", known, persistent=False)  # of stage 1; from the split, not a state
         self._copies = self._labelled_copies(facts)
         self._scales = facts.settings.optimiser == "sgd"
+        self.dropout = dropout_for(facts.settings.fc_channels)
         base = set(self.base)
         self._support = [row for row, own in enumerate(facts.labelled_classes) if not base.issuperset(own)]
         self._labelled: LabelledImages | None = None
@@ -229,10 +245,12 @@ class DeFRCN(Parts):
     def departures(self) -> dict[str, list[Any]]:
         """Return that the shares of the RoI head's gradient do nothing under AdamW, which divides by its own average.
 
-        Nothing else reaches the backbone within a stage, so its gradient is scaled by one constant. And the
-        classifier that calibrates, by its file's hash.
+        Nothing else reaches the backbone within a stage, so its gradient is scaled by one constant. And a narrow
+        head's dropout, and the classifier that calibrates, by its file's hash.
         """
         found: dict[str, list[Any]] = {} if self._scales else {"defrcn.roi_shares": [list(ROI_SHARES), [1.0, 1.0]]}
+        if self.dropout != DROPOUT:
+            found["defrcn.dropout"] = [DROPOUT, self.dropout]
         if self._classifier is not None:
             found["defrcn.pcb"] = ["", self._classifier.sha256]
         return found
@@ -317,7 +335,7 @@ class DeFRCN(Parts):
         model.rpn_head.decoupling.share = RPN_SHARES[self.stage]
         model.roi_head.bbox_roi_extractor.decoupling.share = ROI_SHARES[self.stage]
         head = model.roi_head.bbox_head
-        head.fc_cls.dropout.p = DROPOUT if self.stage == TUNING else 0.0  # the teacher is in evaluation mode always
+        head.fc_cls.dropout.p = self.dropout if self.stage == TUNING else 0.0  # the teacher is in evaluation mode
         head.shared_fcs.requires_grad_(self.stage == BASE)
 
     def copies(self, context: Context) -> Copies:
@@ -369,6 +387,8 @@ METHOD = Method(
         "a feature pyramid instead of one map: its levels share one decoupling layer a branch, and the two shared "
         "layers of the RoI head are frozen where the original freezes res5",
         "learning rate, weight decay and milestones are the other rows', not the few-shot schedule's",
-        "under AdamW (presets mini and smoke) the RoI head's share of the gradient, 0.75 and 0.01, has no effect",
+        "heads of less than 1 024 channels have a smaller dropout than .8, which disturbs their scores as much as .8 "
+        "does those of 1 024 (run.json lists the value)",
+        "under AdamW (photo, mini, smoke) the RoI head's share of the gradient, 0.75 and 0.01, has no effect",
     ),
 )

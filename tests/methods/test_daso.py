@@ -72,9 +72,10 @@ def test_the_worked_example_of_semantic_scores() -> None:
 
 def test_the_worked_example_of_the_alignment_loss() -> None:
     """H((.7, .2, .1), (.5, .3, .2)) = -.7 ln .5 - .2 ln .3 - .1 ln .2"""
-    close(alignment_loss(exact([[0.7, 0.2, 0.1]]), exact([[0.5, 0.3, 0.2]]).log()), 0.886941379)
-    two = alignment_loss(exact([[0.7, 0.2, 0.1], [0, 1, 0]]), exact([[0.5, 0.3, 0.2]] * 2).log())
-    close(two, (0.886941379 - np.log(0.3)) / 2)
+    close(alignment_loss(exact([[0.7, 0.2, 0.1]]), exact([[0.5, 0.3, 0.2]]).log(), 1), 0.886941379)
+    two = exact([[0.7, 0.2, 0.1], [0, 1, 0]]), exact([[0.5, 0.3, 0.2]] * 2).log()
+    close(alignment_loss(*two, 2), (0.886941379 - np.log(0.3)) / 2)
+    close(alignment_loss(*two, 10), (0.886941379 - np.log(0.3)) / 10)
 
 
 shares = st.lists(st.floats(0.01, 1), min_size=4, max_size=4).map(lambda own: np.array(own) / sum(own))
@@ -118,7 +119,7 @@ def test_features_and_prototypes_of_zero_are_safe() -> None:
     z = torch.zeros(2, 3, requires_grad=True)
     logits = similarity_logits(z.relu(), torch.tensor([[1.0, 0, 0], [0, 0, 0]]), 0.05)
     assert logits.tolist() == [[0, 0], [0, 0]]
-    loss = alignment_loss(torch.tensor([[0.9, 0.1]] * 2), logits)
+    loss = alignment_loss(torch.tensor([[0.9, 0.1]] * 2), logits, 2)
     loss.backward()
     assert loss.item() == pytest.approx(np.log(2))
     assert torch.isfinite(z.grad).all()  # type: ignore[arg-type]
@@ -221,11 +222,15 @@ def test_the_alignment_loss_moves_the_students_features_only() -> None:
     loss.backward()
     q = semantic_scores(teacher.features.detach(), parts.prototypes, parts.pushed > 0, 0.05)
     own = semantic_scores(student.detach(), parts.prototypes, parts.pushed > 0, 0.05)
-    expected = -(q[:, :3] * own[:, :3].log()).sum(dim=1).mean()
-    torch.testing.assert_close(loss.detach(), expected)
+    expected = -(q[:, :3] * own[:, :3].log()).sum(dim=1)
+    classified = TINY.unlabelled_per_gpu * TINY.roi_samples
+    assert classified > 3
+    torch.testing.assert_close(loss.detach(), expected.sum() / classified)
     assert student.grad is not None
     assert student.grad.any()
     assert teacher.features.grad is None
+    over_all = filled(variant={"aligned": "proposals"}).extra_losses(teacher, student, Context(5, 40))["loss_align"]
+    torch.testing.assert_close(over_all.detach(), expected.mean())
     nothing = Regions(torch.zeros(0, 32), torch.zeros(0, dtype=torch.int64))
     assert parts.extra_losses(nothing, student[:0], Context(5, 40))["loss_align"].item() == 0
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from baselines.defrcn import (
     BACKGROUND,
+    DROPOUT,
     METHOD,
     ROI_SHARES,
     RPN_SHARES,
@@ -26,6 +27,7 @@ from baselines.defrcn import (
     balanced_images,
     base_channels,
     base_images,
+    dropout_for,
     grown,
 )
 from cissod_bench.catalogue import load_method
@@ -154,10 +156,23 @@ def test_dropout_is_for_the_student_in_training_in_the_second_stage_and_for_its_
                 assert torch.equal(deltas, F.linear(shared, head.fc_reg.weight, head.fc_reg.bias))
                 if dropped:
                     torch.manual_seed(0)
-                    other = F.linear(F.dropout(shared, 0.8), head.fc_cls.weight, head.fc_cls.bias)
+                    kept = F.dropout(shared, dropout_for(TINY.fc_channels))
+                    other = F.linear(kept, head.fc_cls.weight, head.fc_cls.bias)
                     torch.testing.assert_close(scores, other)
     detector.train()
     assert not detector.teacher.roi_head.bbox_head.fc_cls.dropout.training
+
+
+def test_a_narrow_heads_logits_are_disturbed_as_those_of_1024_channels_are() -> None:
+    """A mean of D channels of 1, dropped with p: variance p / (1 - p) / D."""
+    assert [dropout_for(width) for width in (1024, 2048)] == [DROPOUT, DROPOUT] == [0.8, 0.8]
+    assert dropout_for(256) == pytest.approx(0.5)
+    widths = (8, 32, 256, 1000)
+    assert sorted(map(dropout_for, widths)) == [dropout_for(width) for width in widths]
+    torch.manual_seed(0)
+    for width in (*widths, 1024):
+        means = F.dropout(torch.ones(20_000, width), dropout_for(width)).mean(dim=1)
+        assert means.var().item() == pytest.approx(0.8 / 0.2 / 1024, rel=0.05), width
 
 
 # The first stage's classes and images.
@@ -330,9 +345,13 @@ def test_under_adamw_the_shares_change_nothing_which_the_record_says() -> None:
     torch.testing.assert_close(one_step(torch.optim.SGD, 0.01), 0.01 * one_step(torch.optim.SGD, 1.0))
     without_decay = functools.partial(torch.optim.AdamW, weight_decay=0.0)
     torch.testing.assert_close(one_step(without_decay, 0.01), one_step(without_decay, 1.0), rtol=1e-4, atol=0.0)
-    assert parts(settings=replace(TINY, optimiser="sgd")).departures() == {}
-    made = parts(settings=replace(TINY, optimiser="adamw")).departures()
+    wide = replace(TINY, fc_channels=1024)
+    assert parts(settings=replace(wide, optimiser="sgd")).departures() == {}
+    made = parts(settings=replace(wide, optimiser="adamw")).departures()
     assert made == {"defrcn.roi_shares": [[0.75, 0.01], [1.0, 1.0]]}
+    assert parts(settings=replace(wide, optimiser="sgd", fc_channels=256)).departures() == {
+        "defrcn.dropout": [0.8, pytest.approx(0.5)]
+    }
 
 
 def test_it_states_the_papers_numbers_and_none_on_lvis() -> None:
