@@ -1,9 +1,10 @@
 """Fill the tables and plots of README.md and docs/league.md from the kept runs below results/ (`make tables`).
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
-report ("Toy shapes"), "seconds of TITLE" (how long its runs took) or "pseudo labels of TITLE" (how good those of its
-runs were). "TITLE | rows: A, B" takes some rows of it. What stands between is replaced. Tables are those of the runs on
-split seed 0, but for the spread over splits; the plots are the report's, of Soft Teacher and ours.
+report ("Toy shapes"), "seconds of TITLE" (how long its runs took), "pseudo labels of TITLE" (how good those of its
+runs were) or "expectations of photographs". "TITLE | rows: A, B" takes some rows of it. What stands between is
+replaced. Tables are those of the runs on split seed 0, but for the spread over splits; the plots are the report's, of
+Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from expectations import expectations_of
 
 from cissod_bench.catalogue import list_methods, list_reports, load_report
 from cissod_bench.files.whole_files import write_bytes
@@ -59,7 +62,7 @@ def tables_of(runs: Sequence[Run]) -> dict[str, str]:
             if title in texts:
                 raise ValueError(f"Two tables are called {title!r}; {report.name} holds the second.")
             texts[title] = text
-    return {**texts, **seconds_of(first), **pseudo_labels_of(first)}
+    return {**texts, **seconds_of(first), **pseudo_labels_of(first), **expectations_of(first)}
 
 
 def _tables_in(report: Report) -> list[tuple[str, str]]:
