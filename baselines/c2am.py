@@ -202,5 +202,7 @@ METHOD = Method(
         "no code was released: the formula, s = 30 and alpha = 0.5 are those of later papers that restate the loss",
         "the background takes part in the margins as any class, which those papers leave open (variant "
         "foreground-margins)",
+        "under AdamW (photo, mini, smoke), whose steps are of equal size, norms of classes differ little, on photos "
+        "those of majority and minority by 7 %: a margin of 0.01 radians, which leaves a cosine classifier with RFS",
     ),
 )

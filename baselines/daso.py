@@ -350,6 +350,7 @@ METHOD = Method(
         "only foreground classes have prototypes: P(background) stays, and RoIs whose foreground mass is below the "
         "score floor are not blended",
         "pseudo labels need score > 0.9 as in Soft Teacher; in the original 0.95",
+        "lambda_u multiplies the alignment loss as all losses on unlabelled images; in the original it is 1 for both",
         "the warm-up of 2 % of T counts from the first unlabelled images on",
         "queues and the histogram's window are shorter in runs below 180 000 iterations, queues above 1 000 classes "
         "(run.json lists the values)",

@@ -39,4 +39,8 @@ METHOD = Method(
         "coco-o365": {"all": 7.2, "maj": 23.1, "min": 2.9},
         "lvis": {"all": 8.0, "f": 23.1, "c": 12.7, "r": 2.3},
     },
+    departures=(
+        "t = 0.1, made for 80 classes, also on the tasks with few (toy, voc-animals): there a class is in more of the "
+        "images, so that those with a minority class are drawn 2 to 3 times, on MS-COCO 10 to 14 times",
+    ),
 )

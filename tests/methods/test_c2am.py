@@ -96,6 +96,15 @@ def test_worked_boundary_of_two_classes() -> None:
     close(own, other, 1e-7)
 
 
+def test_norms_that_differ_by_7_percent_leave_a_margin_that_hardly_moves_a_logit() -> None:
+    """Those of majority and minority at the end of a run on photographs, with AdamW; 4 to 1 moves logits by 6.6."""
+    margin = c2am.margins(torch.tensor([0.361, 0.337], dtype=torch.float64), torch.tensor([0]))
+    close(margin, [[0.0, 0.010949]], 1e-6)
+    right_angle = torch.zeros(1, 2, dtype=torch.float64)
+    assert (30 * c2am.shifted(right_angle, margin))[0, 1].item() == pytest.approx(-0.33, abs=0.01)
+    assert any("0.01 radians" in departure for departure in c2am.METHOD.departures)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_losses_are_the_formula_written_out(seed: int) -> None:
     z, weight, labels = data(seed, number=60, features=2)  # in a plane angles come near pi, too

@@ -114,6 +114,26 @@ def test_worked_losses_gradients_and_ratios_of_two_steps() -> None:
         close(eqlv2.gradient_ratio(*gradients), step["ratio"])
 
 
+def test_the_first_iteration_adds_half_of_all_rois_to_the_negative_gradients() -> None:
+    """Preset photo: 768 RoIs at bias 0, of which 4 show the class; the next weights hardly know negatives."""
+    labels = torch.full((768,), 4)
+    labels[:4] = 0
+    parts = eql()
+    loss_of(parts, (torch.zeros(768, 5, dtype=torch.float64), labels, torch.ones(768, dtype=torch.float64)))
+    parts.after_iteration(Context(0, 40))
+    close(parts.gradients[:, 0], [2.0, 382.0])
+    _, negative = eqlv2.class_weights(parts.ratio)
+    assert negative[0].item() < 1e-4
+    assert any("a tenth of what a minority class sums up" in departure for departure in METHOD.departures)
+
+
+def test_a_threshold_on_the_product_of_two_sigmoids_asks_for_its_root_of_each() -> None:
+    root = math.sqrt(0.9)
+    logits = torch.tensor([[math.log(root / (1 - root)), -math.log(root / (1 - root))]], dtype=torch.float64)
+    close(eqlv2.scores(logits)[:, 0], [0.9])
+    assert any(".949 of each" in departure for departure in METHOD.departures)
+
+
 def test_worked_scores() -> None:
     close(eqlv2.scores(LOGITS), ACTIVATION)
 

@@ -100,6 +100,15 @@ def test_rfs_repeats_labelled_images_in_every_generation_and_leaves_the_unlabell
     assert expected.max() > 1
 
 
+def test_a_threshold_made_for_80_classes_repeats_little_where_there_are_6() -> None:
+    """The minority's copies: MS-COCO split 1 (five of its classes, see above) and voc-animals, split seed 0."""
+    many = copies_of(class_factors(list(IMAGES.values()), 10170, 0.1)).tolist()
+    assert many == [3, 12, 23, 7, 2, 2, 6]
+    few = copies_of(class_factors([105, 84, 61, 9, 6, 3], 228, 0.1)).tolist()  # dog, cat, person; horse, cow, sheep
+    assert few == [1, 1, 1, 2, 2, 3]
+    assert any("2 to 3 times" in departure for departure in load_method("rfs").departures)
+
+
 def test_rfs_states_the_papers_numbers() -> None:
     method = load_method("rfs")
     assert method.reported["coco-split1"] == {"all": 23.9, "maj": 30.2, "min": 4.8}
