@@ -1,6 +1,6 @@
 """The paper's sub-tasks at true size: files, split, start, two steps, a partial evaluation, a stop, a continuation.
 
-``scripts/rehearse.sh`` says how it is called; ``docs/costs.md`` holds what it printed. Settings are those of preset
+``scripts/rehearse.sh`` says how it is called; ``docs/speed.md`` holds what it printed. Settings are those of preset
 full, but for what a CPU cannot do: number format, unlabelled images an iteration (memory), weights of the backbone
 (drawn by code), and how often it logs and evaluates. A time is that of a start beside whatever else the machine does,
 so processor seconds stand beside it.

@@ -32,7 +32,7 @@ MODELS: tuple[Model, ...] = ("teacher", "student")
 Detected: TypeAlias = list[tuple[int, tuple[Detections, ...] | None]]
 """Of a batch: (place, what each model detects there); None of an image that cannot be read."""
 CPU_PIXELS = 16 * 320 * 320
-"""Of a batch on a CPU, where more at once gains nothing and takes memory (docs/costs.md): one image of ``full``."""
+"""Of a batch on a CPU, where more at once gains nothing and takes memory (docs/speed.md): one image of ``full``."""
 
 
 def present(source: Source, absent: Collection[str] = (), rows: Sequence[int] | None = None) -> Sequence[int]:
