@@ -49,7 +49,7 @@ def class_rates(boxes: Sequence[int], alpha: float = ALPHA) -> Floats:
     Classes with equal counts stand in channel order; one without any box counts as one box.
 
     Args:
-        boxes: labelled boxes a class in D_l, as annotated, shape (n,).
+        boxes: labelled boxes per class in D_l, as annotated, shape (n,).
         alpha: 0 takes everything; the larger, the less of frequent classes.
     """
     counts = np.maximum(np.asarray(boxes, np.float64), 1.0)
@@ -143,7 +143,7 @@ def target_distribution(boxes: Tensor, t: float) -> Tensor:
     """Return the class distribution of D_l to the power t, which sums to 1, shape (n,).
 
     Args:
-        boxes: labelled boxes a class, shape (n,).
+        boxes: labelled boxes per class, shape (n,).
         t: temperature in (0, 1]; the smaller, the more even.
     """
     powers = (boxes / boxes.sum().clamp(min=1)) ** t
@@ -171,7 +171,7 @@ class Alignment(nn.Module):
     """CReST+: what the teacher predicted in the last batches, and its scores aligned by it.
 
     Args:
-        boxes: labelled boxes a class in D_l, shape (n,).
+        boxes: labelled boxes per class in D_l, shape (n,).
 
     Attributes:
         ring: mean foreground prediction of the last iterations, shape (128, n); rows are filled from the first on.

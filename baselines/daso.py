@@ -29,7 +29,7 @@ from cissod_bench.contract.repeat_factors import labelled_copies
 from cissod_bench.distributed import gather_rows
 
 MANY_CLASSES = 1000
-"""Above it 256 features a class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""
+"""Above it 256 features per class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""
 
 PAPER_ITERATIONS = 180_000
 """From here on queues have DASO's own length. It trains for 250 000 iterations, the paper for 180 000."""
@@ -40,7 +40,7 @@ class Constants:
     """DASO's constants for a run.
 
     Attributes:
-        queue: features a class (DASO: 256).
+        queue: features per class (DASO: 256).
         proto_temperature: T_proto > 0 of the similarities (DASO: 0.05).
         dist_temperature: T_dist > 0 of upsilon. DASO: 1.5 where D_l and D_u are distributed alike (CIFAR-10), 0.3
             where they are not or where it is unknown (CIFAR-100, STL-10).
@@ -68,14 +68,14 @@ def window_for(iterations: int) -> int:
     """Return the iterations of a histogram window: 100, but no more than 2 % of T, and at least 5.
 
     In proportion to the original's 250 000 iterations a window of a run of 900 would be shorter than one iteration. 2 %
-    leave such a run about 50 windows of 18 iterations, which hold some 20 pseudo labels a class of the toy tasks; the
+    leave such a run about 50 windows of 18 iterations, which hold some 20 pseudo labels per class of the toy tasks; the
     least window is for runs of a few iterations that only show that everything works.
     """
     return min(Constants.window, max(round(0.02 * iterations), 5))
 
 
 def queue_for(iterations: int, classes: int) -> int:
-    """Return the features a class: 256, in a run of less than 180 000 iterations their share of it, and at least 32.
+    """Return the features per class: 256, in a run of less than 180 000 iterations their share of it, and at least 32.
 
     A minority class of the toy tasks has ten labelled boxes, which a run of 900 iterations sees every 25 iterations:
     256 features of it would reach back to the random weights of the start, 32 reach back 80 iterations. Above
@@ -106,7 +106,7 @@ def push(queue: Tensor, pushed: Tensor, features: Tensor, labels: Tensor) -> Non
     """Add features to the queues of their classes, in place; the oldest leave (DASO, balanced prototypes).
 
     Args:
-        queue: ring buffers of L features a class, shape (n, L, D).
+        queue: ring buffers of L features per class, shape (n, L, D).
         pushed: how many features each class has ever had, int64, shape (n,); the next slot is pushed mod L.
         features: the new ones, oldest first, shape (M, D).
         labels: their channels in [0, n), int64, shape (M,).
@@ -230,7 +230,7 @@ class Daso(Parts):
         self.register_buffer("queue", torch.zeros(classes, self.constants.queue, size, dtype=torch.float16))
         self.register_buffer("pushed", torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("prototypes", torch.zeros(classes, size))
-        self.register_buffer("window", torch.zeros(classes))  # pseudo labels a class of the running window
+        self.register_buffer("window", torch.zeros(classes))  # pseudo labels per class of the running window
         self.register_buffer("distribution", torch.zeros(classes))  # those of the last whole one
         # What an iteration brings; empty between iterations.
         self.register_buffer("collected", torch.zeros(classes), persistent=False)

@@ -12,7 +12,7 @@ The paper says no more than that (Sec. 4.3); the pieces are the few-shot detecto
 
 Base classes are the task's first group: "maj", on LVIS "f". "A balanced dataset" (Sec. 4.3) is read as D_l with repeat
 factors, because the same paragraph says that the sampling of all these methods is replaced with RFS; the few-shot
-protocol's K images a class are the variant ``kshot``. The original's calibration with prototypes of an ImageNet
+protocol's K images per class are the variant ``kshot``. The original's calibration with prototypes of an ImageNet
 classifier (`pcb`) is the variant ``pcb``: it needs weights of another network and acts at test time only.
 ``METHOD.departures`` lists what else is not as in DeFRCN.
 """
@@ -47,7 +47,7 @@ DROPOUT = 0.8  # of the classifier's input while tuning, where it has `WIDTH` ch
 WIDTH = 1024  # of Sec. 4.2's detector
 CLASSIFIER_SPREAD, REGRESSOR_SPREAD = 0.01, 0.001  # standard deviations of fresh rows, as of Faster R-CNN's own
 NO_CHANCE = -1e4  # a logit whose share of a softmax is 0
-SHOTS = 10  # images a class of the few-shot protocol
+SHOTS = 10  # images per class of the few-shot protocol
 BACKGROUND = "\0background"  # the classifier's last row among names of classes; no class is called this
 
 Chosen = npt.NDArray[np.bool_]
@@ -107,7 +107,7 @@ def base_channels(group: Collection[str], classes: Sequence[str], boxes: Sequenc
     Args:
         group: names of the first group's classes.
         classes: names in channel order.
-        boxes: labelled boxes a class, shape (n,).
+        boxes: labelled boxes per class, shape (n,).
     """
     base = tuple(channel for channel, name in enumerate(classes) if name in group)
     if not any(boxes[channel] for channel in base):

@@ -147,7 +147,7 @@ def train(
     Args:
         task: name of a sub-task, or a task file (".toml").
         method: name of a method, or a file (".py") with METHOD.
-        preset: scale ("smoke", "mini", "photo", "full"); None takes the task's.
+        preset: scale ("smoke", "mini", "photo", "fine-tune", "full"); None takes the task's.
         profile: where constants come from: "default", "paper" or "official".
         variant: of the method, "" for the method as it stands.
         split_seed: seed of the draw.

@@ -26,7 +26,7 @@ class Constants:
     Attributes:
         warmup: share of T during which all thresholds are theta.
         bounded_below: thresholds stay at or above Soft Teacher's initial threshold.
-        score_momentum: eta_p of the running score, a detection.
+        score_momentum: eta_p of the running score, per detection.
         score_warmup: detections per class over which its running score is the plain mean.
         summed_start: during that warm-up add score / score_warmup instead (the released code's way).
         per_rank: count the detections of an average rank instead of those of all (the released code's way, where each
@@ -58,7 +58,7 @@ def score_thresholds(scores: Tensor, theta: float) -> Tensor:
     released code. It may exceed theta. Without any score all are theta.
 
     Args:
-        scores: s, the running mean score a class, >= 0, shape (n,).
+        scores: s, the running mean score per class, >= 0, shape (n,).
         theta: the fixed threshold.
     """
     mean = scores.mean()
@@ -117,7 +117,7 @@ def scores_and_labels(detections: Sequence[Detections]) -> tuple[Tensor, Tensor,
 
 
 class RunningScores(nn.Module):
-    """The teacher's mean score a class, from all its detections.
+    """The teacher's mean score per class, from all its detections.
 
     Args:
         num_classes: n.

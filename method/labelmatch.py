@@ -29,7 +29,7 @@ def expected_boxes(box_counts: Tensor, labelled_images: int, reference_images: T
     """Return q_c = N_ref b r_c, the boxes of class c to expect in N_ref images, shape (n,).
 
     Args:
-        box_counts: labelled boxes a class, counted as 1 at least, shape (n,); r_c is their share.
+        box_counts: labelled boxes per class, counted as 1 at least, shape (n,); r_c is their share.
         labelled_images: images of D_l; b = boxes / images.
         reference_images: N_ref.
     """
@@ -46,7 +46,7 @@ def thresholds_from_histogram(histogram: Tensor, ranks: Tensor) -> Tensor:
     """Return max(0.05, score of rank min(rank, detections - 1)) a class, shape (n,); 0.05 without detections.
 
     Args:
-        histogram: detections a class and score bin of width 1 / bins, lowest first, int64, shape (n, bins).
+        histogram: detections per class and score bin of width 1 / bins, lowest first, int64, shape (n, bins).
         ranks: as of `ranks_of`, shape (n,).
 
     The score is its bin's lower edge.
@@ -62,7 +62,7 @@ class LabelMatch(nn.Module):
     """Score histograms of the last teacher images, and the thresholds read from them now and then.
 
     Args:
-        box_counts: labelled boxes a class, shape (n,).
+        box_counts: labelled boxes per class, shape (n,).
         labelled_images: images of D_l.
         theta: the thresholds before the first look.
         iterations: T.

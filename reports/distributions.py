@@ -1,4 +1,4 @@
-"""Fig. 4: log10 of the boxes a class, in the original data set, in D_l and hidden in D_u, all tasks side by side."""
+"""Fig. 4: log10 of the boxes per class, in the original data set, in D_l and hidden in D_u, all tasks side by side."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Recipe:
         depth: layers of the ResNet.
         base_channels: of its stem.
         side: of the images, pixels.
-        batch: images a step.
+        batch: images per step.
         steps: of the optimiser.
         warmup: steps in which the rate rises to ``lr``; then it falls to 0 as half a cosine.
         lr: largest learning rate.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def summary(drawn: SplitOnDisk, *, dry_run: bool = False, every_class: bool = False) -> str:
-    """Return what was drawn as a few lines of text, with a line a class if asked for."""
+    """Return what was drawn as a few lines of text, with a line per class if asked for."""
     from cissod_bench.split_folders.counts import count_lines, loss_lines, percent_lines, short_line
 
     manifest = drawn.manifest

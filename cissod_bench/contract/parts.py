@@ -25,7 +25,7 @@ from cissod_bench.messages import sendable
 
 Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
 Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
-"""Source (0 labelled, 1 unlabelled) -> how often each of its images is drawn a pass, shape (its images,)."""
+"""Source (0 labelled, 1 unlabelled) -> how often each of its images is drawn in a pass, shape (its images,)."""
 
 
 @dataclass(frozen=True)

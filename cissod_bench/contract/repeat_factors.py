@@ -54,7 +54,7 @@ def image_factors(classes_of_images: Sequence[Sequence[int]], factors: Floats) -
 
 
 def copies_of(factors: Floats) -> npt.NDArray[np.int32]:
-    """Return how often each image is drawn a pass: its factor rounded up, at least 1."""
+    """Return how often each image is drawn in a pass: its factor rounded up, at least 1."""
     copies: npt.NDArray[np.int32] = np.maximum(np.ceil(factors - ROUNDING), 1).astype(np.int32)
     return copies
 

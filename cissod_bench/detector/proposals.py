@@ -1,7 +1,7 @@
 """The RPN's proposals for a whole batch at once, in place of mmdet's image by image and level by level.
 
 The boxes are mmdet's, in its order (``tests/detector/test_rpn.py``); mmdet leaves open which of equal scores comes
-first. A GPU is waited for once a batch, to learn how many boxes there are, and in mmcv's NMS.
+first. A GPU is waited for once per batch, to learn how many boxes there are, and in mmcv's NMS.
 """
 
 from __future__ import annotations

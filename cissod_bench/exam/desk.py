@@ -26,7 +26,7 @@ from cissod_bench.training.predict import detections
 
 CPU = torch.device("cpu")  # the same sums bit by bit, every time
 PROBED = 4  # images of D_u whose detections set the thresholds
-CONFIDENT, SURE = 20, 10  # detections an image above the initial threshold and above theta
+CONFIDENT, SURE = 20, 10  # detections per image above the initial threshold and above theta
 
 # Smallest settings with which every part of an iteration has something to do.
 _QUICK = (
@@ -123,7 +123,7 @@ def opened(plan: Plan) -> Settings:
 
     An untrained detector is sure of nothing: with the thresholds of a real run no pseudo label would be left. What it
     gives its best detections depends on the method's classifier (a softmax starts near 1 / (n + 1), a sigmoid with a
-    prior near that), so it is measured: the initial threshold is passed by about 20 detections an image, theta by 10.
+    prior near that), so it is measured: the initial threshold is passed by about 20 detections per image, theta by 10.
     Where a method has stages it is measured as the last one begins, whose classifier may be another.
     """
     if plan.method.images not in USES_UNLABELLED:

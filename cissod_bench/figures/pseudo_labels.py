@@ -88,7 +88,7 @@ def adapts(frame: pd.DataFrame) -> bool:
 
 
 def _of(frame: pd.DataFrame, title: str, group: str) -> pd.DataFrame:
-    """Return a method's means and deviations in a group: a line a generation, columns (statistic, quantity)."""
+    """Return a method's means and deviations in a group: a line per generation, columns (statistic, quantity)."""
     own = frame[(frame["title"] == title) & (frame["group"] == group)]
     return own.pivot(index="generation", columns="quantity", values=["mean", "std"]).sort_index()
 

@@ -1,4 +1,4 @@
-"""The ranks of a run as processes of this machine: the same command line once a rank, ended together when one dies.
+"""The ranks of a run as processes of this machine: the same command line once per rank, ended together when one dies.
 
 torch's own launcher would do, but what a user is told is this project's business: which rank died and of what, with the
 exit code that the run would have alone. It also kills ranks 30 seconds after it was asked to stop, checkpoint or not.

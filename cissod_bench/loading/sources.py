@@ -20,7 +20,7 @@ COLUMNS = (
     *("names", "name_ends", "image_folder", "image_ids", "sizes"),
     *("box_ends", "boxes", "labels", "ignored"),
 )
-"""Fields of a `Source` that are a row an image, a box or a letter of a name."""
+"""Fields of a `Source` that are a row per image, per box or per letter of a name."""
 _BLOCK = 1 << 16  # boxes at once: copies of 25 million take gigabytes
 
 

@@ -15,7 +15,7 @@ SMALL, LARGE = 32.0**2, 96.0**2
 """px²: COCO's ends of small and medium objects; a stated area counts, of a mask too, else the box's."""
 
 MEASURES = ("AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100")
-"""AP by size, and the mean of the recalls at IoU .50:.05:.95 with so many detections an image and class."""
+"""AP by size, and the mean of the recalls at IoU .50:.05:.95 with so many detections per image and class."""
 
 _LIMITS = (1, 10, 100)
 _RANGES = (

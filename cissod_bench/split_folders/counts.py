@@ -102,7 +102,7 @@ COLUMNS = {
 
 
 def count_lines(manifest: Manifest, *, every_class: bool = False) -> list[str]:
-    """Return a table of boxes: a row a group and, if asked for, a row a class below it.
+    """Return a table of boxes: a row per group and, if asked for, a row per class below it.
 
     A column that holds nothing but zeros or unknowns is left out, apart from D_l's.
     """

@@ -20,7 +20,7 @@ class Interval:
     """Gathers an iteration's numbers on this rank; `close` brings the ranks together.
 
     A number that some iterations lack (losses on D_u before their begin) or in which it is not finite is the mean of
-    the others, NaN where there is none. With one rank and a line an iteration the numbers are the iteration's own.
+    the others, NaN where there is none. With one rank and a line per iteration the numbers are the iteration's own.
     """
 
     def __init__(self) -> None:

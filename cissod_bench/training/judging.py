@@ -154,7 +154,7 @@ def overlaps(boxes: npt.NDArray[Any], truths: npt.NDArray[Any], crowd: Bools) ->
 
 
 def judge(looks: Looks, hidden: HiddenBoxes, num_classes: int) -> Ints:
-    """Return boxes, pseudo labels and correct pseudo labels a class, shape (3, n).
+    """Return boxes, pseudo labels and correct pseudo labels per class, shape (3, n).
 
     In every look and class the pseudo labels, best score first, take the free hidden box they overlap most, if by an
     IoU of at least 0.5; those that got one are correct. As in COCO's scoring, crowd regions are no boxes, and a pseudo
