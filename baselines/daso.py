@@ -29,7 +29,7 @@ from cissod_bench.contract.repeat_factors import labelled_copies
 from cissod_bench.distributed import gather_rows
 
 MANY_CLASSES = 1000
-"""Above it 256 features per class do not fit: LVIS's 1203 queues of 1024-d half-precision features would take 630 MB."""
+"""Above it 256 features per class do not fit: 1203 queues (LVIS) of 1024-d half-precision features take 630 MB."""
 
 PAPER_ITERATIONS = 180_000
 """From here on queues have DASO's own length. It trains for 250 000 iterations, the paper for 180 000."""

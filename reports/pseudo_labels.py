@@ -1,4 +1,4 @@
-"""Fig. 3: precision and recall of pseudo labels per group and generation, and what a method's own state did meanwhile."""
+"""Fig. 3: precision and recall of pseudo labels per group and generation, and what a method's state did meanwhile."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a method states of itself, and what it may know about a run.
 
-A file in ``baselines/`` or ``method/`` with a top-level ``METHOD = Method(...)`` is a row of the tables. The file's name
-is its name on the command line.
+A file in ``baselines/`` or ``method/`` with a top-level ``METHOD = Method(...)`` is a row of the tables. The file's
+name is its name on the command line.
 """
 
 from __future__ import annotations
