@@ -120,13 +120,19 @@ def class_gradients(logits: Tensor, targets: Tensor, weights: Tensor, label_weig
     return both[:, :-1]
 
 
-def scores(logits: Tensor) -> Tensor:
+def scores(logits: Tensor, *, objectness: bool = True) -> Tensor:
     """Return sigmoid(x_j) (1 - sigmoid(x_n)) and, last, P(background) = sigmoid(x_n), in [0, 1], shape (R, K).
 
     Rows do not sum to 1.
+
+    Args:
+        logits: x, shape (R, K).
+        objectness: whether there is the second factor.
     """
     probabilities = logits.sigmoid()
     background = probabilities[:, -1:]
+    if not objectness:
+        return probabilities
     return torch.cat([probabilities[:, :-1] * (1 - background), background], dim=1)
 
 
@@ -144,10 +150,12 @@ class Switches:
             of which knows no weights of rows, leaves it out.
         prior: probability that the foreground classifiers give at first; None is bias 0, as released: 1/2, so that the
             first loss is K ln 2.
+        objectness: whether scores have the factor 1 - P(background): a switch of the released code, on there, too.
     """
 
     weighted_gradients: bool | None = None
     prior: float | None = None
+    objectness: bool = True
 
 
 class EqualisationLoss(Parts):
@@ -169,7 +177,7 @@ class EqualisationLoss(Parts):
         switches = Switches(**facts.variant)
         own = switches.weighted_gradients
         self.weighted_gradients = facts.profile != "official" if own is None else own
-        self.prior = switches.prior
+        self.prior, self.objectness = switches.prior, switches.objectness
         self.register_buffer("gradients", torch.zeros(2, self.num_classes, dtype=torch.float64))
         self.register_buffer("sums", torch.zeros_like(self.gradients), persistent=False)
         self.group_names = tuple(facts.groups)
@@ -204,11 +212,12 @@ class EqualisationLoss(Parts):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Return the scores of inference and of pseudo labels, shape (R, K)."""
-        return scores(logits)
+        return scores(logits, objectness=self.objectness)
 
     def stock(self, detector: Stock) -> Stock:
         """Return the detector with a plugin that gives these scores; mmdet's own EQLV2Loss leaves them a softmax."""
-        detector.box_head["loss_cls"] = {"type": "SigmoidScores", "num_classes": self.num_classes}
+        own = {} if self.objectness else {"objectness": False}
+        detector.box_head["loss_cls"] = {"type": "SigmoidScores", "num_classes": self.num_classes, **own}
         detector.plugins.append("sigmoid_scores")
         return detector
 
@@ -242,9 +251,11 @@ METHOD = Method(
         "lvis": {"all": 8.1, "f": 20.2, "c": 11.8, "r": 3.5},
     },
     variants={
-        # Not in the paper: gradients as the released code sums them; classifiers that begin at a probability of 0.01.
+        # Not in the paper: gradients as the released code sums them; classifiers that begin at a probability of 0.01;
+        # scores without the factor 1 - P(background).
         "unweighted-gradients": {"weighted_gradients": False},
         "prior-bias": {"prior": 0.01},
+        "class-scores": {"objectness": False},
     },
     departures=(
         "gamma 12, mu 0.8 and alpha 4 are published for LVIS and Open Images and used on every task",

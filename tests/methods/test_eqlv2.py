@@ -18,7 +18,9 @@ from baselines import eqlv2
 from baselines.eqlv2 import METHOD, EqualisationLoss
 from cissod_bench.catalogue import load_method
 from cissod_bench.contract.parts import Context
+from cissod_bench.contract.stock import Stock
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
+from cissod_bench.using.plugins.sigmoid_scores import SigmoidScores
 
 # Five RoIs, two foreground classes and background.
 LOGITS = torch.tensor(
@@ -136,6 +138,18 @@ def test_a_threshold_on_the_product_of_two_sigmoids_asks_for_its_root_of_each() 
 
 def test_worked_scores() -> None:
     close(eqlv2.scores(LOGITS), ACTIVATION)
+
+
+def test_scores_of_the_classes_alone_are_their_sigmoids_here_and_in_an_exported_detector() -> None:
+    variant = METHOD.variants["class-scores"]
+    for parts, expected in (
+        (eql(variant=variant), LOGITS.sigmoid()),
+        (eql(), torch.tensor(ACTIVATION, dtype=torch.float64)),
+    ):
+        close(parts.activation(LOGITS), expected)
+        stock = parts.stock(Stock({"roi_head": {"bbox_head": {}}}, {}))
+        settings = {name: value for name, value in stock.box_head["loss_cls"].items() if name != "type"}
+        close(SigmoidScores(**settings).get_activation(LOGITS), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

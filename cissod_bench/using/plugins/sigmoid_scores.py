@@ -16,15 +16,16 @@ class SigmoidScores(nn.Module):
 
     Args:
         num_classes: n, the foreground classes.
+        objectness: whether there is the factor 1 - sigmoid(x_n).
     """
 
     custom_cls_channels = True
     custom_activation = True
     custom_accuracy = True
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, objectness: bool = True) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.objectness = num_classes, objectness
 
     def get_cls_channels(self, num_classes: int) -> int:
         """Return n + 1."""
@@ -33,5 +34,7 @@ class SigmoidScores(nn.Module):
     def get_activation(self, logits: Tensor) -> Tensor:
         """Return the scores of all channels, the background's last, shape (R, n + 1)."""
         probabilities = logits.sigmoid()
+        if not self.objectness:
+            return probabilities
         background = probabilities[:, -1:]
         return torch.cat([probabilities[:, :-1] * (1 - background), background], dim=1)
