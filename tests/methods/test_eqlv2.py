@@ -136,6 +136,20 @@ def test_a_threshold_on_the_product_of_two_sigmoids_asks_for_its_root_of_each() 
     assert any(".949 of each" in departure for departure in METHOD.departures)
 
 
+def test_in_short_runs_theta_is_the_product_of_two_such_probabilities_and_a_departure() -> None:
+    logit = math.log(0.9 / 0.1)
+    score = eqlv2.scores(torch.tensor([[logit, -logit]], dtype=torch.float64))[0, 0].item()
+    assert eqlv2.product_threshold(0.9, 1) == pytest.approx(score, abs=1e-5) == pytest.approx(0.81, abs=1e-5)
+    assert [eqlv2.product_threshold(0.9, iterations) for iterations in (180_000, 360_000)] == [0.9, 0.9]
+    assert eqlv2.product_threshold(0.9, 90_000) == pytest.approx(0.855)
+    assert [eqlv2.product_threshold(theta, 900) for theta in (0.0, 0.15, 0.5)] == [0.0, 0.15, 0.5]
+    short = eql(iterations=1000)
+    assert short.theta_fixed.tolist() == pytest.approx([0.8105] * 4, abs=1e-4)
+    assert short.departures() == {"theta": [0.9, pytest.approx(0.8105, abs=1e-4)]}
+    assert eql().theta_fixed.tolist() == pytest.approx([0.9] * 4)
+    assert eql().departures() == {}
+
+
 def test_worked_scores() -> None:
     close(eqlv2.scores(LOGITS), ACTIVATION)
 
