@@ -188,10 +188,8 @@ class EqualisationLoss(Parts):
     groups: Tensor
 
     def __init__(self, facts: RunFacts) -> None:
-        self.stated_theta = facts.settings.theta
-        theta = product_threshold(self.stated_theta, facts.iterations)
-        super().__init__(len(facts.classes), theta)
-        self.theta = theta
+        super().__init__(len(facts.classes), product_threshold(facts.settings.theta, facts.iterations))
+        self.iterations, self.stated = facts.iterations, (facts.settings.theta, facts.settings.rpn_threshold)
         switches = Switches(**facts.variant)
         own = switches.weighted_gradients
         self.weighted_gradients = facts.profile != "official" if own is None else own
@@ -214,11 +212,14 @@ class EqualisationLoss(Parts):
             nn.init.constant_(classifier.bias[:-1], prior_bias(self.prior))
 
     def departures(self) -> dict[str, list[Any]]:
-        """Return the first bias, if it is another than the released one, and theta, where it is a probability."""
-        found: dict[str, list[Any]] = (
-            {} if self.theta == self.stated_theta else {"theta": [self.stated_theta, self.theta]}
-        )
-        return found if self.prior is None else found | {"eqlv2.initial_bias": [0.0, prior_bias(self.prior)]}
+        """Return the first bias, where it is not the released one, and thresholds that stand for probabilities."""
+        found: dict[str, list[Any]] = {}
+        for name, stated in zip(("theta", "rpn_threshold"), self.stated, strict=True):
+            if self.rpn_threshold(stated) != stated:
+                found[name] = [stated, self.rpn_threshold(stated)]
+        if self.prior is not None:
+            found["eqlv2.initial_bias"] = [0.0, prior_bias(self.prior)]
+        return found
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context
@@ -230,6 +231,10 @@ class EqualisationLoss(Parts):
             counted = label_weights if self.weighted_gradients else torch.ones_like(label_weights)
             self.sums += class_gradients(logits.detach(), targets, weights, counted)
         return weighted_loss(logits, targets, weights, label_weights, normaliser)
+
+    def rpn_threshold(self, threshold: float) -> float:
+        """Return the score that stands for the RPN's threshold; see `product_threshold`."""
+        return product_threshold(threshold, self.iterations)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Return the scores of inference and of pseudo labels, shape (R, K)."""
@@ -285,7 +290,7 @@ METHOD = Method(
         "the weights of the loss change once an iteration, by the sum over branches and ranks; the original's after "
         "every call of the loss",
         "pseudo labels need score > 0.9 as in Soft Teacher, which asks for .949 of each of two sigmoids; in short runs "
-        "the score that stands for that probability (0.81 in 1 000 iterations; run.json lists it)",
+        "the score that stands for that probability, for the RPN, too (0.81 in 1 000 iterations; run.json lists it)",
         "gradients are summed from the first iteration on, where every sigmoid is 1/2, as in the original: it alone is "
         "a tenth of what a minority class sums up in 1 000 iterations, by estimate below a hundredth in 180 000",
     ),

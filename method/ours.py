@@ -122,7 +122,7 @@ class Ours(Parts):
             profile = replace(profile, gbr=replace(profile.gbr, beta=switches.beta))
         choice = resolve(switches, profile, settings.theta)
         self.gamma = profile.gbr.focal_gamma if choice.focal else 0.0
-        self.stated_theta = choice.theta
+        self.iterations, self.stated_theta, self.stated_rpn = facts.iterations, choice.theta, settings.rpn_threshold
         choice = replace(choice, theta=focal_threshold(choice.theta, self.gamma, facts.iterations))
         super().__init__(len(facts.classes), choice.theta)
         self.profile, self.choice = profile, choice
@@ -178,6 +178,8 @@ class Ours(Parts):
         found = departures(self.profile)
         if self.choice.theta != self.stated_theta:
             found["theta"] = [self.stated_theta, self.choice.theta]
+        if self.rpn_threshold(self.stated_rpn) != self.stated_rpn:
+            found["rpn_threshold"] = [self.stated_rpn, self.rpn_threshold(self.stated_rpn)]
         return found
 
     def classification_loss(
@@ -216,6 +218,10 @@ class Ours(Parts):
         if self.scores is not None:
             candidates.append(gbt.score_thresholds(self.scores.scores, theta))
         return gbt.final_thresholds(theta, self.threshold_low, *candidates)
+
+    def rpn_threshold(self, threshold: float) -> float:
+        """Return the score of the focal loss that stands for the RPN's threshold; see `focal_threshold`."""
+        return focal_threshold(threshold, self.gamma, self.iterations)
 
     def copies(self, context: Context) -> Copies | None:
         """Return RFS's copies of D_l and, from generation 1 on, CrS's of D_u."""
@@ -339,7 +345,7 @@ METHOD = Method(
         "of the images, S_c is smaller, and CrS hardly repeats an image of D_u",
         "warm-ups of GbR and GbT count from the first iteration, also where unlabelled images wait (photo, mini: 40 % "
         "of T) and they are over before the first of these",
-        "in short runs with the focal loss theta is the score that stands for its probability; the RPN's threshold of "
-        "0.9 stays a score",
+        "in short runs with the focal loss theta and the RPN's threshold are the scores that stand for their "
+        "probabilities",
     ),
 )

@@ -222,6 +222,14 @@ class Parts(nn.Module):
         """
         return self.theta_fixed
 
+    def rpn_threshold(self, threshold: float) -> float:
+        """Return the score above which a detection is an object to the RPN.
+
+        Args:
+            threshold: the settings', in [0, 1]; where scores are no probabilities, the method says which it stands for.
+        """
+        return threshold
+
     # 3
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context

@@ -223,7 +223,8 @@ class SemiSupervisedDetector(TwoModels):
     def _trusted(self, pseudo: Sequence[PseudoLabels], theta: Tensor) -> tuple[list[InstanceData], ...]:
         """Return what the RPN, the classifier and the regressor each take for truth, an image each."""
         limits = self.settings
-        masks = [p.scores > limits.rpn_threshold for p in pseudo]
+        objects = self.parts.rpn_threshold(limits.rpn_threshold)
+        masks = [p.scores > objects for p in pseudo]
         masks += [p.scores > theta[p.labels] for p in pseudo]
         masks += [p.uncertainty < limits.box_threshold for p in pseudo]
         chosen = [p.instances(rows) for p, rows in zip([*pseudo] * 3, chosen_rows(masks), strict=True)]

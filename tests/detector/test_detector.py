@@ -178,6 +178,22 @@ def test_b2_every_class_has_its_own_threshold() -> None:
     assert (parts.seen[0] == 1).any()
 
 
+class SureObjects(Parts):
+    """Says that the RPN's threshold is a score that no detection has."""
+
+    def rpn_threshold(self, threshold: float) -> float:
+        assert threshold == TINY.rpn_threshold
+        return 1.0
+
+
+def test_the_rpn_learns_from_detections_above_the_score_that_the_method_says() -> None:
+    for parts in (Parts(len(CLASSES)), SureObjects(len(CLASSES))):
+        detector, views = tiny_detector(parts), batch()
+        pseudo = detector.teach(views["weak"], views["strong"], context()).pseudo
+        of_rpn, *_ = detector._trusted(pseudo, parts.theta_fixed)
+        assert any(len(objects) for objects in of_rpn) == (type(parts) is Parts)
+
+
 def test_thresholds_are_strict() -> None:
     detector = tiny_detector()
     views = batch()

@@ -145,7 +145,11 @@ def test_in_short_runs_theta_is_the_product_of_two_such_probabilities_and_a_depa
     assert [eqlv2.product_threshold(theta, 900) for theta in (0.0, 0.15, 0.5)] == [0.0, 0.15, 0.5]
     short = eql(iterations=1000)
     assert short.theta_fixed.tolist() == pytest.approx([0.8105] * 4, abs=1e-4)
-    assert short.departures() == {"theta": [0.9, pytest.approx(0.8105, abs=1e-4)]}
+    assert short.rpn_threshold(0.9) == pytest.approx(0.8105, abs=1e-4)
+    assert short.departures() == {
+        "theta": [0.9, pytest.approx(0.8105, abs=1e-4)],
+        "rpn_threshold": [0.9, pytest.approx(0.8105, abs=1e-4)],
+    }
     assert eql().theta_fixed.tolist() == pytest.approx([0.9] * 4)
     assert eql().departures() == {}
 

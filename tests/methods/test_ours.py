@@ -164,6 +164,14 @@ def test_only_rows_with_the_focal_loss_lower_theta_in_short_runs_and_say_so(vari
     assert parts.departures().get("theta") == (None if used in (0.9, 0.5) else [0.9, pytest.approx(used, abs=1e-3)])
 
 
+@pytest.mark.parametrize(("variant", "used"), [("", 0.775), ("fl", 0.775), ("theta-0.5", 0.775), ("gbt", 0.9)])
+def test_the_rpns_threshold_is_the_same_probability_as_theta_in_short_runs(variant: str, used: float) -> None:
+    parts = Ours(facts(iterations=900, variant=METHOD.variants.get(variant, {})))
+    assert parts.rpn_threshold(0.9) == pytest.approx(used, abs=1e-3)
+    assert parts.departures().get("rpn_threshold") == (None if used == 0.9 else [0.9, pytest.approx(used, abs=1e-3)])
+    assert Ours(facts(variant=METHOD.variants.get(variant, {}))).rpn_threshold(0.9) == 0.9
+
+
 def test_every_departure_from_the_paper_is_named_and_can_be_written_to_json() -> None:
     found = Ours(facts(iterations=700)).departures()
     assert found["gbr.matrix_momentum"] == [0.9995, pytest.approx(0.99)]
