@@ -380,7 +380,7 @@ METHOD = Method(
     },
     departures=(
         "the second stage draws all of D_l with repeat factors (the paper replaces the methods' sampling with RFS); "
-        "the original draws K = 10 images a class (variant kshot)",
+        "the original draws K = 10 images per class (variant kshot)",
         "stage 1 takes T / 3 and stage 2 takes 2 T / 3: this cut is ours, neither paper states one; the original "
         "trains 110 000 and 6 000 iterations on MS-COCO",
         "no calibration by an ImageNet classifier at test time (variant pcb)",

@@ -131,13 +131,13 @@ PRESETS: Mapping[str, Settings] = types.MappingProxyType(
 )
 PRESET_TITLES: Mapping[str, str] = types.MappingProxyType(
     {
-        "full": "the paper's Sec. 4.2, for 8 GPUs: R50-FPN, 1333 x 800, SGD 0.01, 1 + 4 images a GPU; 180,000 "
+        "full": "the paper's Sec. 4.2, for 8 GPUs: R50-FPN, 1333 x 800, SGD 0.01, 1 + 4 images per GPU; 180,000 "
         "iterations, not measured (50 hours at one a second)",
         "fine-tune": "own photographs, for one GPU: begins as mmdet's R50-FPN of MS-COCO, 1066 x 640, 4 + 4 images; "
         "4,000 iterations, not measured",
         "photo": "own photographs, for a CPU or a small GPU: 240 px, frozen EfficientNet-Lite2 of ImageNet (extra "
         "photos), 8 + 8 images in bf16; about 12 minutes of a CPU core",
-        "mini": "the toy tasks, for a CPU: small detector from scratch, 128 px; about 8 minutes of a core",
+        "mini": "the toy tasks, for a CPU: small detector from scratch, 128 px; about 3 minutes on two cores",
         "smoke": "does everything run? mini with 20 iterations, for a CPU; about a minute",
     }
 )
