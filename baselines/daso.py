@@ -26,13 +26,11 @@ from torch import Tensor
 from cissod_bench.contract.method import Method, RunFacts
 from cissod_bench.contract.parts import Context, Copies, Detections, Parts, Regions, group_means
 from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.contract.run_length import PAPER_ITERATIONS
 from cissod_bench.distributed import gather_rows
 
 MANY_CLASSES = 1000
 """Above it 256 features per class do not fit: 1203 queues (LVIS) of 1024-d half-precision features take 630 MB."""
-
-PAPER_ITERATIONS = 180_000
-"""From here on queues have DASO's own length. It trains for 250 000 iterations, the paper for 180 000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +74,8 @@ def window_for(iterations: int) -> int:
 
 def queue_for(iterations: int, classes: int) -> int:
     """Return the features per class: 256, in a run of less than 180 000 iterations their share of it, and at least 32.
+
+    DASO trains for 250 000 iterations, the paper for 180 000.
 
     A minority class of the toy tasks has ten labelled boxes, which a run of 900 iterations sees every 25 iterations:
     256 features of it would reach back to the random weights of the start, 32 reach back 80 iterations. Above

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from cissod_bench.contract.method import Method, RunFacts
 from cissod_bench.contract.parts import Context, Copies, Parts, group_means
 from cissod_bench.contract.repeat_factors import labelled_copies
+from cissod_bench.contract.run_length import score_threshold
 from cissod_bench.contract.stock import Stock
 
 # Tan et al., Sec. 4.2, for LVIS, and in the release for Open Images; no others are published for MS-COCO.
@@ -35,7 +36,6 @@ ALPHA = 4.0
 # The released code: all weights begin at 1, and a ratio is never divided by 0.
 INITIAL_RATIO = 100.0
 EPSILON = 1e-10
-PAPER_ITERATIONS = 180_000  # from here on theta is a score, as in the paper
 
 
 def gate(ratio: Tensor, gamma: float = GAMMA, mu: float = MU) -> Tensor:
@@ -140,15 +140,14 @@ def scores(logits: Tensor, *, objectness: bool = True) -> Tensor:
 def product_threshold(theta: float, iterations: int) -> float:
     """Return the threshold on scores that a threshold theta on probabilities becomes in a short run: .9 is .81.
 
-    A RoI that surely shows the class or no object has score P^2, for both sigmoids stand for P. In a run of 180 000
-    iterations it is theta, as in the paper; in between it moves in proportion to T. One of .5 or less is kept.
+    A RoI that surely shows the class or no object has score P^2, for both sigmoids stand for P. See `score_threshold`
+    for runs in between.
 
     Args:
         theta: in [0, 1].
         iterations: T.
     """
-    share = min(iterations / PAPER_ITERATIONS, 1.0)
-    return theta if theta <= 0.5 else share * theta + (1 - share) * theta**2
+    return score_threshold(theta, lambda probability: probability**2, iterations)
 
 
 def prior_bias(prior: float) -> float:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cissod_bench.contract.parts import Detections
+from cissod_bench.contract.run_length import share_of_paper
 
 from .gbt import scores_and_labels
-from .short_runs import LEAST_WINDOW, share_of_paper
+from .short_runs import LEAST_WINDOW
 
 RELIABLE = 0.2  # share of the expected boxes that become pseudo labels (LabelMatch, Sec. 4.1)
 FLOOR = 0.05  # of the threshold (LabelMatch's code)

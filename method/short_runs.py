@@ -13,13 +13,9 @@ import math
 
 from scipy.optimize import brentq
 
-PAPER_ITERATIONS = 180_000  # Sec. 4.2; MS-COCO -> Objects365 has twice as many with the same constants
+from cissod_bench.contract.run_length import score_threshold, share_of_paper
+
 LEAST_WINDOW = 100  # iterations (or detections, for averages over detections)
-
-
-def share_of_paper(iterations: int) -> float:
-    """Return T / 180 000, at most 1: longer runs keep the constants as they are."""
-    return min(iterations / PAPER_ITERATIONS, 1.0)
 
 
 def shortened_momentum(momentum: float, iterations: int) -> float:
@@ -77,16 +73,15 @@ def _slope(p: float, gamma: float) -> float:
 def focal_threshold(theta: float, gamma: float, iterations: int) -> float:
     """Return the threshold on scores that a threshold theta on probabilities becomes: .9 is .774 for gamma = 1.
 
-    In a run of T >= 180 000 it is theta, as in the paper; in between it moves in proportion to T. A threshold of .5 or
-    less is kept: it would rise, which no detector needs.
+    See `score_threshold` for runs in between.
 
     Args:
         theta: in [0, 1].
         gamma: focusing parameter of the loss that the scores were learned with, >= 0.
         iterations: T.
     """
-    share = share_of_paper(iterations)
-    if gamma == 0 or share == 1 or not 0.5 < theta < 1:
-        return theta
-    score = float(brentq(lambda s: probability_of(s, gamma) - theta, 1e-9, 1 - 1e-9))
-    return share * theta + (1 - share) * score
+
+    def score_of(probability: float) -> float:
+        return float(brentq(lambda s: probability_of(s, gamma) - probability, 1e-9, 1 - 1e-9))
+
+    return score_threshold(theta, score_of, iterations) if gamma else theta

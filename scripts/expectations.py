@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import TypeAlias
 
-from cissod_bench.catalogue import list_methods
+from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.markdown import column_rules, grid_text
 from cissod_bench.reporting.groups import WORDS
@@ -138,7 +138,7 @@ def difference(scores: Scores, expected: Expectation) -> tuple[str, float, float
 
 def expectations_of(runs: Sequence[Run]) -> dict[str, str]:
     """Return "expectations of photographs" -> Markdown table of what is decided; the last row counts the rest."""
-    titles = _titles()
+    methods = list_methods()
     scores = {task: scores_of(runs, task) for task in (FIRST, LONG_TAIL)}
     rows: list[tuple[str, ...]] = []
     for expected in EXPECTED:
@@ -147,7 +147,7 @@ def expectations_of(runs: Sequence[Run]) -> dict[str, str]:
             against, value, error = found
             best = "" if isinstance(expected.right, str) else "the best of the others, "
             group = WORDS.get(expected.column, "all classes")
-            words = f"{titles(expected.left)} − {best}{titles(against)}"
+            words = f"{_title(methods, expected.left)} − {best}{_title(methods, against)}"
             verdict = "yes" if RULES[expected.rule](value, error) else "**no**"
             rows.append((str(expected.number), words, group, expected.rule, f"{value:+.1f} ± {error:.1f}", verdict))
     if waiting := len(EXPECTED) - len(rows):
@@ -156,12 +156,13 @@ def expectations_of(runs: Sequence[Run]) -> dict[str, str]:
     return {"expectations of photographs": grid_text(heads, column_rules(len(heads), 4), rows)}
 
 
-def _titles() -> Callable[[str], str]:
-    """Return what makes a row's title of a method and its variant: "ours+fl" is "Ours [fl]"."""
-    methods = list_methods()
+def _title(methods: Mapping[str, Entry], name: str) -> str:
+    """Return the title of a method with its variant, without a note in brackets: "ours+fl" is "Ours [fl]"."""
+    method, _, variant = name.partition("+")
+    title, _, _ = method_title(methods, method).partition(" (")
+    return with_variant(title, variant)
 
-    def title(name: str) -> str:
-        method, _, variant = name.partition("+")
-        return f"{method_title(methods, method).split(' (')[0]}{variant and f' [{variant}]'}"
 
-    return title
+def with_variant(title: str, variant: str) -> str:
+    """Return a method's title with its variant in square brackets, if it has one."""
+    return f"{title}{variant and f' [{variant}]'}"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from expectations import expectations_of
+from expectations import expectations_of, with_variant
 
 from cissod_bench.catalogue import list_methods, list_reports, load_report
 from cissod_bench.files.whole_files import write_bytes
@@ -135,7 +135,7 @@ def _by_method(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
     for run in runs:
         record = run.record
         if record.status == "done":
-            name = f"{method_title(methods, record.method)}{record.variant and f' [{record.variant}]'}"
+            name = with_variant(method_title(methods, record.method), record.variant)
             tasks.setdefault(record.title, {}).setdefault(name, []).append(run)
     return tasks
 
