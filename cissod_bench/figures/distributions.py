@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 NONE = -0.6
 """Where a count of 0, which has no logarithm, is shown: below log10(1) = 0, with a label of its own."""
 _TOLD = 400  # classes up to which the mouse shows the counts of each
+_NAMED = 12  # classes up to which each has a label of its own, its name where that fits
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,26 @@ def stretches(places: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def class_ticks(count: int) -> list[int]:
-    """Return a few round places on an axis of classes, the first and the last among them."""
+    """Return all places of an axis of few classes, else some round ones, the first and the last among them."""
+    if count <= _NAMED:
+        return list(range(1, count + 1))
     steps = (10**power * digit for power in range(9) for digit in (1, 2, 4, 5))
     step = next(step for step in steps if count / step <= 5)
     return sorted({1, count, *(place for place in range(step, count, step) if count - place > 0.7 * step)})
+
+
+def class_names(names: Sequence[str], points: float) -> list[str]:
+    """Return the names of few classes for an axis of this width, or none where one of them would not fit.
+
+    Args:
+        names: in the order of the axis.
+        points: the width of all classes together.
+    """
+    names = [printable(name) for name in names]
+    if len(names) > _NAMED:
+        return []
+    shown, size = fitted([f"{name} " for name in names], points / len(names))
+    return names if size >= 6 and shown == [f"{name} " for name in names] else []
 
 
 def group_words(panels: Sequence[Sequence[str]]) -> dict[Mark, str]:
@@ -179,7 +196,7 @@ def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
         _tell(axes, panel)
         row = slice(place // across * across, (place // across + 1) * across)
         _vertical(axes, top, any(empty[row]), first=place % across == 0)
-        _members(strips, panel, marks)
+        _members(strips, panel, marks, points=sheet.wide * 72)
     figure.legend(handles=handles, loc="upper center", ncols=math.ceil(len(handles) / lines), borderaxespad=0.3)
     return figure
 
@@ -245,8 +262,8 @@ def _vertical_label(axes: Axes) -> None:
     axes.yaxis.set_label_coords(0, 0.5, transform=outside)
 
 
-def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark]) -> None:
-    """Draw a strip per group that is dark where a class belongs to it, and the horizontal scale below."""
+def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: float) -> None:
+    """Draw a strip per group that is dark where a class belongs to it, and the classes below: names or indices."""
     classes = panel.classes
     for row, (group, mark) in enumerate(marks.items()):
         members = classes.index[classes["group"] == group].tolist()
@@ -261,8 +278,11 @@ def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark]) -> None:
     axes.set_ylim(len(marks), 0)
     axes.set_yticks(np.arange(len(marks)) + 0.5, list(map(printable, marks)), parse_math=False)
     axes.tick_params(axis="y", length=0, labelsize=5.5 if len(marks) < 3 else 5, pad=1.5)
-    axes.set_xticks(class_ticks(count))
-    axes.set_xlabel("class index, by frequency")
+    if names := class_names(classes["class"].tolist(), points):
+        axes.set_xticks(range(1, count + 1), names, parse_math=False, fontsize=6)
+    else:
+        axes.set_xticks(class_ticks(count))
+    axes.set_xlabel("classes, by frequency" if names else "class index, by frequency")
     axes.spines["left"].set_visible(False)
 
 

@@ -25,7 +25,7 @@ from cissod_bench.scoring.points import AP
 
 READING = (
     "AP in points (COCO, IoU .50:.95), mean ± sample standard deviation over n training seeds on one split. Bold: the "
-    "best competitor. A dash: nothing ran. n/a: no class of the group has a box to find."
+    "best competitor of those with the most seeds. A dash: nothing ran. n/a: no class of the group has a box to find."
 )
 NOTHING_RAN = "no run"  # in place of a scale
 PAPER = "The second number of a cell is the one the paper prints; a dash: it has none."

@@ -100,7 +100,7 @@ class ScoreCell:
         std: sample standard deviation over training seeds; None below two of them.
         n: training seeds.
         paper: the paper's number; None where it prints none.
-        best: the highest measured mean among the competitors.
+        best: the highest measured mean among the competitors with the most training seeds.
         paper_best: the highest printed number.
         odd: the measured score does not follow from its classes in one of the runs; a note names it.
         paper_odd: the printed number does not follow from the groups; a note says what does.
@@ -225,11 +225,14 @@ class Table:
         return self._values.get((*row.key, *block.key, column, source), (None, None, 0))
 
     def _is_top(self, row: Row, block: Block, column: str, source: str) -> bool:
-        """Return whether a value, as printed, is the highest of two or more competitors."""
-        values = [self._value(other, block, column, source)[0] for other in self.rows if other.competitor]
-        defined = [round(value, 1) for value in values if value is not None]
-        value = self._value(row, block, column, source)[0]
-        return row.competitor and value is not None and len(defined) > 1 and round(value, 1) == max(defined)
+        """Return whether a value, as printed, is the highest of two or more competitors with the most seeds."""
+        values = [self._value(other, block, column, source) for other in self.rows if other.competitor]
+        most = max((n for mean, _, n in values if mean is not None), default=0)
+        compared = [round(mean, 1) for mean, _, n in values if mean is not None and n == most]
+        mean, _, n = self._value(row, block, column, source)
+        if not row.competitor or mean is None or n < most:
+            return False
+        return len(compared) > 1 and round(mean, 1) == max(compared)
 
     def cell(self, row: Row, block: Block, column: str) -> ScoreCell:
         """Return the cell at a place; an empty one where nothing ran."""

@@ -78,8 +78,10 @@ def test_blocks_and_reference_rows_have_rules_of_their_own() -> None:
 def test_a_table_has_both_numbers_spread_and_the_best_in_bold() -> None:
     classes = {"maj": ["a"], "min": ["b"]}
     runs = [
-        scored("ours", seed, (31.0 + seed, 15.0), classes, task="coco-split1", preset="full") for seed in range(2)
-    ] + [scored("rfs", 0, (35.0, 5.0), classes, task="coco-split1", preset="full")]
+        scored(method, seed, aps, classes, task="coco-split1", preset="full")
+        for seed in range(2)
+        for method, aps in (("ours", (31.0 + seed, 15.0)), ("rfs", (35.0, 5.0)))
+    ]
     report = report_of("comparison", *runs)
     rows = structure(latex(report))
     assert rows[0][1:] == [r"\multicolumn{4}{c}{MS-COCO split 1}", r"\multicolumn{4}{c}{MS-COCO split 2}"]
@@ -88,7 +90,7 @@ def test_a_table_has_both_numbers_spread_and_the_best_in_bold() -> None:
     assert rows[-1] == [r"\quad paper", r"\textbf{26.5}", "30.7", r"\textbf{13.9}", "", r"\textbf{23.8}", "32.4",
                         r"\textbf{15.1}", ""]  # fmt: skip
     assert [row[0] for row in rows[2::2]] == ["Soft Teacher", "RFS", "EQLv2", "C2AM", "CReST", "DASO", "DeFRCN", "Ours"]
-    assert rows[4][1:5] == ["20.0", r"\textbf{35.0}", "5.0", "1"]
+    assert rows[4][1:5] == [r"20.0 $\pm$ 0.0", r"\textbf{35.0} $\pm$ 0.0", r"5.0 $\pm$ 0.0", "2"]
     assert rows[2][1:5] == ["--"] * 4
     assert rows[7][1] == r"22.8$^{\dagger}$"
 
