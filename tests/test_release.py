@@ -121,3 +121,10 @@ def test_the_workflow_does_what_ci_does_on_three_pythons_and_publishes_on_a_tag_
     assert jobs["release"]["needs"] == ["test", "core", "containers"]
     assert "make core" in [step.get("run") for step in jobs["core"]["steps"]]
     assert any("release-check" in step.get("run", "") for step in jobs["release"]["steps"])
+
+
+def test_the_workflow_names_every_action_by_a_commit_which_nobody_can_move() -> None:
+    workflow: Any = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", action)] == []
