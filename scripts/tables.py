@@ -2,9 +2,9 @@
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
 report ("Toy shapes"), "seconds of TITLE" (how long its runs took), "pseudo labels of TITLE" (how good those of its
-runs were) or "expectations of photographs". "TITLE | rows: A, B" takes some rows of it. What stands between is
-replaced. Tables are those of the runs on split seed 0, but for the spread over splits; the plots are the report's, of
-Soft Teacher and ours.
+runs were) or "expectations of photographs". "TITLE | rows: A, B" takes some rows of it, "TITLE | beside: coco-split1"
+adds the paper's numbers of a task. What stands between is replaced. Tables are those of the runs on split seed 0, but
+for the spread over splits; the plots are the report's, of Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from cissod_bench.records.pseudo_label_lines import PseudoLabelLine, read_lines
 from cissod_bench.records.run_folder import Run, find_runs
 from cissod_bench.rendering.markdown import column_rules, grid_text, listing_text, table_text
 from cissod_bench.reporting.groups import WORDS
+from cissod_bench.reporting.paper_tables import METHODS, TABLES
 from cissod_bench.reporting.table_plan import method_title
 from cissod_bench.reporting.tables import DASH, Report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/league.md")
 _MARKED = re.compile(
-    r"<!-- table: (?P<title>[^>|]+?)(?: \| rows: (?P<rows>[^>]+?))? -->\n.*?<!-- end -->",
+    r"<!-- table: (?P<title>[^>|]+?)(?: \| rows: (?P<rows>[^>]+?))?"
+    r"(?: \| beside: (?P<task>[^>]+?))? -->\n.*?<!-- end -->",
     re.DOTALL,
 )
 PICTURES = {
@@ -165,9 +167,39 @@ def filled(text: str, tables: Mapping[str, str]) -> str:
         if title not in tables:
             raise KeyError(f"no table {title!r}; there are {', '.join(sorted(tables))}")
         table = only_rows(tables[title], rows.split(", ")) if rows else tables[title]
+        table = beside_paper(table, match["task"]) if match["task"] else table
         return f"{match[0].splitlines()[0]}\n{table}\n<!-- end -->"
 
     return _MARKED.sub(replaced, text)
+
+
+def beside_paper(table: str, task: str) -> str:
+    """Return a Markdown table of methods with the paper's AP of one of its tasks in further columns, the highest bold.
+
+    Raises:
+        StopIteration: the paper has no such task.
+    """
+    paper = next(paper for paper in TABLES if task in paper.tasks)
+    highest = [max(row[place] for row in paper.rows[task].values()) for place in range(len(paper.columns))]
+    names = {title: name for name, title in METHODS.items()}
+    lines = []
+    for line, text in enumerate(table.splitlines()):
+        printed = paper.rows[task].get(names.get(_title_in(text), ""))
+        if line == 0:
+            cells = [f"paper: {column}" for column in paper.columns]
+        elif line == 1:
+            cells = ["---:"] * len(paper.columns)
+        elif printed is None:
+            cells = [DASH] * len(paper.columns)
+        else:
+            cells = [f"**{ap:.1f}**" if ap == best else f"{ap:.1f}" for ap, best in zip(printed, highest, strict=True)]
+        lines.append(" | ".join([text.removesuffix(" |"), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _title_in(line: str) -> str:
+    """Return the title in a line of a Markdown table, without a note in brackets."""
+    return line.strip("|").split("|")[0].strip(" *").split(" (")[0]
 
 
 def only_rows(table: str, titles: Sequence[str]) -> str:
@@ -177,7 +209,7 @@ def only_rows(table: str, titles: Sequence[str]) -> str:
         KeyError: a title is that of no row.
     """
     lines = table.splitlines()
-    of_title = {line.strip("|").split("|")[0].strip(" *").split(" (")[0]: line for line in lines[2:]}
+    of_title = {_title_in(line): line for line in lines[2:]}
     missing = [title for title in titles if title not in of_title]
     if missing:
         raise KeyError(f"no row {missing[0]!r}; there are {', '.join(of_title)}")

@@ -74,6 +74,18 @@ def test_the_tables_of_the_pages_are_those_of_the_kept_runs(page: str) -> None:
     assert script().filled(text, kept_tables()) == text
 
 
+def test_a_table_may_stand_beside_the_papers_numbers_of_a_task() -> None:
+    lines = script().beside_paper(
+        "|  | all |\n| --- | ---: |\n| Ours | **1.0** |\n| *Oracle (x)* (reference) | 2.0 |", "lvis"
+    )
+    assert lines.splitlines() == [
+        "|  | all | paper: all | paper: f | paper: c | paper: r |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| Ours | **1.0** | **8.9** | 21.7 | 12.3 | **4.2** |",
+        "| *Oracle (x)* (reference) | 2.0 | – | – | – | – |",
+    ]
+
+
 def test_the_readmes_output_of_report_is_what_the_command_prints(tmp_path: Path) -> None:
     """Line by line; "..." stands for lines left out."""
     command = "cissod-bench report --runs results"
