@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -28,8 +27,6 @@ from cissod_bench.catalogue import load_report
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.figures.distributions import (
     NONE,
-    class_names,
-    class_ticks,
     distribution_drawing,
     distribution_files,
     draw,
@@ -300,51 +297,6 @@ def test_the_pages_drawing_is_sound_and_tells_each_class_of_a_few() -> None:
 )
 def test_successive_places_are_one_stretch(places: list[int], found: list[tuple[int, int]]) -> None:
     assert stretches(places) == found
-
-
-@pytest.mark.parametrize(
-    ("count", "ticks"),
-    [
-        (1, [1]),
-        (2, [1, 2]),
-        (6, [1, 2, 3, 4, 5, 6]),
-        (12, list(range(1, 13))),
-        (13, [1, 4, 8, 13]),
-        (80, [1, 20, 40, 60, 80]),
-        (365, [1, 100, 200, 365]),
-        (1203, [1, 400, 800, 1203]),
-    ],
-)
-def test_ticks_are_round_and_hold_the_last_class(count: int, ticks: list[int]) -> None:
-    assert class_ticks(count) == ticks
-
-
-@pytest.mark.parametrize(
-    ("names", "points", "shown"),
-    [
-        (["person", "dog", "cat"], 150, True),
-        (["person", "dog", "cat"], 60, False),  # a name would run into the next
-        (["person", "dog", "a bench in the park"], 150, False),
-        ([f"c{place}" for place in range(12)], 250, True),
-        ([f"c{place}" for place in range(13)], 250, False),
-    ],
-)
-def test_few_classes_are_named_where_every_name_fits(names: list[str], points: float, shown: bool) -> None:
-    assert class_names(names, points) == (names if shown else [])
-
-
-@pytest.mark.parametrize("width", WIDTHS.values())
-@pytest.mark.parametrize("number", [1, 2])
-def test_names_below_an_axis_do_not_touch(width: float, number: int) -> None:
-    splits = panels([manifest(f"task{place}") for place in range(number)])
-    with drawing_style():
-        figure = draw(splits, width)
-        FigureCanvasAgg(figure).draw()
-        for strips in figure.axes[1::2]:
-            labels = strips.get_xticklabels()
-            assert [label.get_text() for label in labels] == ["person", "boat", "car", "kite"]
-            boxes = [label.get_window_extent() for label in labels]
-            assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_a_report_shows_one_split_a_task_the_papers_first() -> None:

@@ -101,21 +101,6 @@ def test_a_reference_row_is_never_the_best_and_is_said_to_be_none() -> None:
     assert any("Oracle: a reference row, not a competitor" in note for note in table.notes)
 
 
-@pytest.mark.parametrize(
-    ("seeds", "best"),
-    [
-        ({"soft-teacher": 3, "new": 3, "ours": 1}, {"new"}),  # ours is the highest, by one seed
-        ({"soft-teacher": 2, "new": 2, "ours": 2}, {"ours"}),
-        ({"soft-teacher": 1, "new": 1, "ours": 3}, set()),  # nothing to compare it with
-    ],
-)
-def test_only_rows_with_the_most_training_seeds_are_the_best(seeds: dict[str, int], best: set[str]) -> None:
-    points = {"soft-teacher": 30.0, "new": 31.0, "ours": 32.0}
-    runs = [record(name, seed, points=(points[name], 40.0, 10.0)) for name, n in seeds.items() for seed in range(n)]
-    (table,) = build(*runs, methods={name: ENTRIES[name] for name in seeds}).tables
-    assert {row.method for row in table.rows if table.cell(row, table.blocks[0], "all").best} == best
-
-
 def test_a_method_that_did_not_run_shows_a_dash_and_an_undefined_ap_does_not() -> None:
     (table,) = build(record(points=(30.0, 40.0, None))).tables
     assert shown(table, "Ours") == DASH

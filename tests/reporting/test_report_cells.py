@@ -137,3 +137,19 @@ def test_tables_that_nothing_ran_for_are_blank_and_complete() -> None:
     assert {second.cell(row, second.blocks[0], "all").measured for row in second.rows} == {"–"}
     best = [row.title for row in second.rows if second.cell(row, second.blocks[0], "maj").paper_best]
     assert best == ["Ours"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "best"),
+    [
+        ({"soft-teacher": 3, "rfs": 3, "ours": 1}, {"rfs"}),  # ours is the highest, by one seed
+        ({"soft-teacher": 2, "rfs": 2, "ours": 2}, {"ours"}),
+        ({"soft-teacher": 1, "rfs": 1, "ours": 3}, set()),  # nothing to compare it with
+    ],
+)
+def test_only_rows_with_the_most_training_seeds_are_the_best(seeds: dict[str, int], best: set[str]) -> None:
+    aps = {"soft-teacher": 30.0, "rfs": 31.0, "ours": 32.0}
+    runs = [scored(name, seed, (aps[name], 40.0, 10.0)) for name, n in seeds.items() for seed in range(n)]
+    (table,) = report_of("comparison", *runs).tables
+    column = table.blocks[0].columns[0]
+    assert {row.method for row in table.rows if table.cell(row, table.blocks[0], column).best} == best

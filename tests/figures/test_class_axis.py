@@ -1,0 +1,64 @@
+"""Fig. 4's axis of classes: names where few of them fit, else a few round places."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from split_folders import made_manifest
+
+from cissod_bench.figures.distributions import class_names, class_ticks, draw, panels
+from cissod_bench.figures.drawing import WIDTHS
+from cissod_bench.figures.style import drawing_style
+
+NAMES = ["person", "boat", "car", "kite"]
+
+
+@pytest.mark.parametrize(
+    ("count", "ticks"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (6, [1, 2, 3, 4, 5, 6]),
+        (12, list(range(1, 13))),
+        (13, [1, 4, 8, 13]),
+        (80, [1, 20, 40, 60, 80]),
+        (365, [1, 100, 200, 365]),
+        (1203, [1, 400, 800, 1203]),
+    ],
+)
+def test_ticks_are_round_and_hold_the_last_class(count: int, ticks: list[int]) -> None:
+    assert class_ticks(count) == ticks
+
+
+@pytest.mark.parametrize(
+    ("names", "points", "shown"),
+    [
+        (["person", "dog", "cat"], 150, True),
+        (["person", "dog", "cat"], 60, False),  # a name would run into the next
+        (["person", "dog", "a bench in the park"], 150, False),
+        ([f"c{place}" for place in range(12)], 250, True),
+        ([f"c{place}" for place in range(13)], 250, False),
+    ],
+)
+def test_few_classes_are_named_where_every_name_fits(names: list[str], points: float, shown: bool) -> None:
+    assert class_names(names, points) == (names if shown else [])
+
+
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("number", [1, 2])
+def test_names_below_an_axis_do_not_touch(width: float, number: int) -> None:
+    counts = {
+        name: {"images": 1, "boxes": 1, "unlabelled_boxes": 1, "original_boxes": 100 - place}
+        for place, name in enumerate(NAMES)
+    }
+    split = made_manifest(groups={"maj": NAMES[:2], "min": NAMES[2:]}, per_class=counts)
+    with drawing_style():
+        figure = draw(panels([split] * number), width)
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        for strips in figure.axes[1::2]:
+            labels = strips.get_xticklabels()
+            assert [label.get_text() for label in labels] == NAMES
+            boxes = [label.get_window_extent() for label in labels]
+            assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
