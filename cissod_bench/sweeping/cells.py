@@ -6,6 +6,7 @@ How far is read from the files of their runs and from who holds their locks. Lis
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from cissod_bench.catalogue.declarations import Entry
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
 from cissod_bench.catalogue.task_files import find_task
 from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
-from cissod_bench.errors import DataFault, unknown_name
+from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.launching.slurm import Job
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
@@ -88,6 +89,11 @@ class Cell:
         names = (self.task, self.split_seed, self.method, self.variant, self.preset, self.profile, self.seed)
         return runs.run_folder(Path(), *names, name).relative_to("runs")
 
+    @property
+    def sources(self) -> tuple[str, str]:
+        """The files of the task and of the method, wherever they are named from; "" where the catalogue has them."""
+        return _real_file(self.named), _real_file(self.file)
+
     def words(self) -> list[str]:
         """Return the command line of the run, without its folders, which it takes from the environment."""
         words = ["run", "--method", self.file or self.method, "--task", self.named, "--preset", self.preset]
@@ -95,6 +101,10 @@ class Cell:
         words += ["--name", self.name] * self.named_by_user
         words += ["--profile", self.profile, "--split-seed", str(self.split_seed), "--seed", str(self.seed)]
         return words + [word for change in self.changes for word in ("--set", change)]
+
+
+def _real_file(named: str) -> str:
+    return os.path.realpath(named) if named.endswith((".toml", ".py")) else ""
 
 
 def _method_and_variant(text: str) -> tuple[str, str, str]:
@@ -148,7 +158,7 @@ def cells_of(
         name: what the user calls the runs; "" takes the settings that differ from the preset.
 
     Raises:
-        UsageFault: a name or a setting does not exist; before anything runs.
+        UsageFault: a name or a setting does not exist, or two files have one name; before anything runs.
     """
     require_profile(profile)
     if name:
@@ -178,7 +188,25 @@ def cells_of(
         for (text, task), scale, (resolved_settings, by_settings) in zip(named, scales, settings, strict=True)
         for method, variant, file in methods_named
     ]
-    return list({cell.place: cell for cell in cells}.values())
+    return _each_once(cells)
+
+
+def _each_once(cells: Sequence[Cell]) -> list[Cell]:
+    """Return every run once.
+
+    Raises:
+        UsageFault: runs of two files would lie in one folder, and only one of them would be run.
+    """
+    known: dict[Path, Cell] = {}
+    for cell in cells:
+        there = known.setdefault(cell.place, cell)
+        for first, second in zip(there.sources, cell.sources, strict=True):
+            if first != second:
+                raise UsageFault(
+                    f"{first} and {second} have the same name; the runs of both would lie in one folder, {cell.place}.",
+                    remedy="rename one of the two files",
+                )
+    return list(known.values())
 
 
 State: TypeAlias = Literal["done", "running", "queued", "interrupted", "failed", "waiting"]

@@ -96,20 +96,21 @@ def read_queue(path: Path) -> Queue:
     known: dict[Path, tuple[Cell, _Place]] = {}
     labels: dict[Cell, str] = {}
     draws: dict[tuple[str, int], tuple[float | None, _Place]] = {}
+    percents: dict[tuple[str, int], float] = {}
     for own, place in zip(rows, places, strict=True):
         cells = place.told(lambda own=own: _cells(own))  # type: ignore[misc]
         for cell in cells:
-            _check_same_draw(
-                draws.setdefault((cell.named, cell.split_seed), (own.unlabelled_percent, place)), own, place
-            )
+            draw = (own.unlabelled_percent, place)
+            _check_same_draw(draws.setdefault((cell.task, cell.split_seed), draw), own, place)
+            if own.unlabelled_percent is not None:
+                percents[cell.named, cell.split_seed] = own.unlabelled_percent
             there, first = known.setdefault(cell.place, (cell, place))
-            if (there.settings, there.file) != (cell.settings, cell.file):
+            if (there.settings, there.sources) != (cell.settings, cell.sources):
                 raise place.refusal(
                     f"{cell.title} has another file or other settings than in {first}; both would be one run's folder.",
                     remedy='give both rows the same settings, or each a name of its own: name = "wide"',
                 )
             labels.setdefault(there, own.label)
-    percents = {draw: percent for draw, (percent, _) in draws.items() if percent is not None}
     return Queue([cell for cell, _ in known.values()], labels, percents)
 
 

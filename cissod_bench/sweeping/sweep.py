@@ -91,7 +91,7 @@ class Sweep:
     seen: dict[Cell, Seen] = field(default_factory=dict, init=False)
     durations: Durations = field(default_factory=Durations, init=False)
     _asked: list[int] = field(default_factory=list, init=False)
-    _begun: float = field(default_factory=time.time, init=False)
+    _known_failures: dict[Cell, int | None] = field(default_factory=dict, init=False)
 
     def run(self) -> dict[Cell, Seen]:
         """Work until no cell is left and return what became of each.
@@ -101,6 +101,7 @@ class Sweep:
             KeyboardInterrupt: likewise after Ctrl-C.
             EnvironmentFault: a folder cannot be written.
         """
+        self._known_failures = {cell: _written(self.folders.run(cell) / FAILURE) for cell in self.cells}
         left = [cell for cell in self.cells if not self._settled(cell)]
         self.say(f"{len(self.cells)} cells: {len(self.cells) - len(left)} need nothing, {self._rest(left)}")
         with stop_requests() as self._asked:
@@ -141,14 +142,17 @@ class Sweep:
         with claimed(folder) as ours:
             if not ours or run_at_work(folder):
                 return False
-            if self._settled(cell) or self._failed_elsewhere(folder):
+            if self._settled(cell) or self._failed_elsewhere(cell):
                 return True
             return self._run(cell, behind)
 
-    def _failed_elsewhere(self, folder: Path) -> bool:
-        """Tell whether another sweep has seen the cell fail since this one began; it would fail again."""
-        mark = folder / FAILURE
-        return mark.exists() and mark.stat().st_mtime > self._begun
+    def _failed_elsewhere(self, cell: Cell) -> bool:
+        """Tell whether another sweep has seen the cell fail since this one began; it would fail again.
+
+        No clock is asked: that of the machine that holds the files may be another one's.
+        """
+        written = _written(self.folders.run(cell) / FAILURE)
+        return written is not None and written != self._known_failures.get(cell)
 
     def _run(self, cell: Cell, behind: Sequence[Cell]) -> bool:
         """Run a claimed cell to its end; tell whether it is settled."""
@@ -218,9 +222,13 @@ class Sweep:
         return f"{len(cells)} left" + (f", about {duration(seconds)}" if cells and seconds is not None else "")
 
     def _keep(self, cell: Cell) -> None:
-        """Copy the small files of a finished run to where records are kept."""
+        """Copy the small files of a finished run to where records are kept.
+
+        A cell may be done by its kept record alone, while the work folder holds a run of it that is not: nothing is
+        copied then.
+        """
         folder, kept = self.folders.run(cell), self.folders.kept(cell)
-        if kept is None:
+        if kept is None or not (folder / runs.RECORD).is_file() or runs.read_record(folder).status != "done":
             return
         for name in KEPT:
             if (folder / name).is_file():
@@ -244,6 +252,14 @@ class Sweep:
         while time.monotonic() < until:
             self._stop_if_asked()
             time.sleep(min(0.1, self.patience))
+
+
+def _written(file: Path) -> int | None:
+    """Return when a file was written, by the clock of its file system in nanoseconds; None where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def duration(seconds: float) -> str:

@@ -66,6 +66,53 @@ def test_the_example_is_a_queue_file() -> None:
 OURS = 'task = "toy"\nmethods = ["ours"]\n'
 
 
+def two_of_a_name(folder: Path, name: str, text: str) -> list[Path]:
+    """Two files of one name in folders of their own."""
+    files = [folder / place / name for place in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(text)
+    return files
+
+
+METHOD_FILE = (
+    "from cissod_bench.contract.method import Method\n"
+    'METHOD = Method(title="New", source="A test.", citation="An example.")\n'
+)
+TASK_FILE = """
+title = "Mine"
+train = { annotations = "train.json", images = "train" }
+val = { annotations = "val.json", images = "val" }
+minority = ["cat"]
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("new.py", METHOD_FILE), ("mine.toml", TASK_FILE)])
+def test_two_files_of_one_name_are_refused_and_none_is_left_out_in_silence(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    files = list(map(str, two_of_a_name(tmp_path, name, text)))
+    methods, tasks = (files, ["toy"]) if name.endswith(".py") else (["ours"], files)
+    with pytest.raises(UsageFault, match=f"{files[0]} and {files[1]} have the same name"):
+        cells_of(methods, tasks)
+    rows = [f'task = "{task}"\nmethods = ["{method}"]' for task in tasks for method in methods]
+    with pytest.raises(UsageFault, match="has another file or other settings than in rows 1"):
+        queue_of(tmp_path, *rows)
+
+
+@pytest.mark.parametrize(("name", "text"), [("new.py", METHOD_FILE), ("mine.toml", TASK_FILE)])
+def test_one_file_may_be_named_in_two_ways(name: str, text: str, tmp_path: Path) -> None:
+    file = str(two_of_a_name(tmp_path, name, text)[0])
+    other = str(tmp_path / "b" / ".." / "a" / name)
+    methods, tasks = ([file, other], ["toy"]) if name.endswith(".py") else (["ours"], [file, other])
+    assert len(cells_of(methods, tasks)) == 1
+    rows = [f'task = "{task}"\nmethods = ["{method}"]' for task in tasks for method in methods]
+    assert len(queue_of(tmp_path, *rows).cells) == 1
+    if name.endswith(".toml"):
+        with pytest.raises(UsageFault, match="unlabelled_percent is 25 here and the task's own in rows 1"):
+            queue_of(tmp_path, rows[0], rows[1] + "\nunlabelled_percent = 25")
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
