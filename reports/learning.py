@@ -17,7 +17,7 @@ from cissod_bench.figures.pseudo_labels import averaged
 from cissod_bench.records.evaluation_lines import Evaluation, read_evaluations
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import departing, scale_words, scored_model
+from cissod_bench.reporting.averaging import marks, scale_words, scored_model
 from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import DASH, Figure, Listing, Report, Splits
 
@@ -84,6 +84,7 @@ def build(
 
 def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str]) -> list[_Entrant]:
     """Return the methods in the paper's order, apart by the images they were evaluated on."""
+    told = marks(runs)
     together: dict[tuple[str, str, int], list[tuple[RunRecord, list[Evaluation]]]] = {}
     for run in runs:
         try:
@@ -93,17 +94,14 @@ def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str
             continue
         for images in {line.images for line in lines[-1:]}:
             own = [line for line in lines if line.images == images]
-            together.setdefault((run.record.method, departing(run.record), images), []).append((run.record, own))
+            together.setdefault((run.record.method, told[run], images), []).append((run.record, own))
     entrants = []
-    for method in sorted({method for method, *_ in together}, key=method_place):
-        choices = sorted({settings for name, settings, _ in together if name == method})
-        for (_, settings, images), seeds in sorted(
-            (item for item in together.items() if item[0][0] == method), key=lambda item: item[0]
-        ):
-            mark = f" [{choices.index(settings) + 1}]" if len(choices) > 1 else ""
-            title = f"{method_title(methods, method)}{mark} (n = {len(seeds)})"
-            frame = averaged([_frame(record, lines) for record, lines in seeds]).assign(method=method, title=title)
-            entrants.append(_Entrant(title, method, images, tuple(record for record, _ in seeds), frame))
+    for method, mark, images in sorted(together, key=lambda key: (method_place(key[0]), *key[1:])):
+        seeds, alone = together[method, mark, images], len({key[1] for key in together if key[0] == method}) == 1
+        shown = f" [{mark}]" if mark and not alone else ""
+        title = f"{method_title(methods, method)}{shown} (n = {len(seeds)})"
+        frame = averaged([_frame(record, lines) for record, lines in seeds]).assign(method=method, title=title)
+        entrants.append(_Entrant(title, method, images, tuple(record for record, _ in seeds), frame))
     return entrants
 
 

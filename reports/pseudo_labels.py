@@ -16,7 +16,7 @@ from cissod_bench.figures.pseudo_labels import adapts, averaged, line_frame, qua
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import departing, scale_words
+from cissod_bench.reporting.averaging import marks, scale_words
 from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import Figure, Report, Splits
 
@@ -39,7 +39,7 @@ class _Entrant:
     """A method as it was run on one split at one scale.
 
     Attributes:
-        name: the method's, with a number where it was run with several settings; what files are called.
+        name: the method's, and what tells it from others of its method (``averaging.marks``); what files are called.
         title: as the legend prints it, with the number of training seeds.
         method: the method.
         frame: its lines, averaged over the seeds.
@@ -82,6 +82,7 @@ def build(
 
 def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str]) -> list[_Entrant]:
     """Return the methods in the paper's order; a run whose file cannot be read is noted and left out."""
+    told = marks(runs)
     together: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for run in runs:
         record = run.record
@@ -92,14 +93,13 @@ def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str
             continue
         if lines:
             keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
-            together.setdefault((record.method, departing(record)), []).append(line_frame(lines, keys))
+            together.setdefault((record.method, told[run]), []).append(line_frame(lines, keys))
     entrants = []
-    for method in sorted({method for method, _ in together}, key=method_place):
-        choices = [together[key] for key in sorted(together) if key[0] == method]
-        for number, frames in enumerate(choices, start=1):
-            mark = f" [{number}]" if len(choices) > 1 else ""
-            title = f"{method_title(methods, method)}{mark} (n = {len(frames)})"
-            entrants.append(_Entrant(method + mark, title, method, averaged(frames).assign(method=method, title=title)))
+    for method, mark in sorted(together, key=lambda key: (method_place(key[0]), key[1])):
+        frames, alone = together[method, mark], sum(other == method for other, _ in together) == 1
+        shown = f" [{mark}]" if mark and not alone else ""
+        title = f"{method_title(methods, method)}{shown} (n = {len(frames)})"
+        entrants.append(_Entrant(method + shown, title, method, averaged(frames).assign(method=method, title=title)))
     return entrants
 
 

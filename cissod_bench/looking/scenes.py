@@ -178,7 +178,8 @@ class Pair:
         boxes = [self.finder.annotated(row), self.finder.detected(int(np.flatnonzero(mine.matching.taken == row)[0]))]
         if taken >= 0:
             shown = theirs.outcomes.shown
-            wrong = (theirs.matching.other.row[:shown] == row) & (theirs.matching.found.channel[:shown] == taken)
+            on_it = (theirs.matching.other.row == row) & (theirs.matching.found.channel == taken)
+            wrong = (on_it & theirs.matching.wrong)[:shown]
             boxes.insert(1, self.other.detected(int(np.flatnonzero(wrong)[0])))
         became = f"{theirs.truth.class_names[taken]} to" if taken >= 0 else "missed by"
         return self.finder.drawn(place, boxes, f"{name}: {became} {self.other.title}")

@@ -8,9 +8,9 @@ same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
+from itertools import count, groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -73,22 +73,27 @@ def marks(runs: Sequence[Run]) -> dict[Run, str]:
     """Return run -> what tells it from other runs of its method on its split: its name, or a number, or both, or "".
 
     Runs have a name where the user gave one or changed settings. Runs of one name, or of none, that differ in settings
-    all the same are numbered from 1, in an order that depends on the settings alone.
+    all the same are numbered from 1, in an order that depends on the settings alone; a number that is another run's
+    name is passed over.
     """
     settings = [departing(run.record) for run in runs]
     places = [(*_place(run.record), run.record.name) for run in runs]
     choices: dict[tuple[str, ...], set[str]] = {}
     for place, text in zip(places, settings, strict=True):
         choices.setdefault(place, set()).add(text)
-    numbers = {
-        (place, text): str(number) if len(texts) > 1 else ""
-        for place, texts in choices.items()
-        for number, text in enumerate(sorted(texts), 1)
-    }
+    numbers: dict[tuple[tuple[str, ...], str], str] = {}
+    for place, texts in choices.items():
+        free = free_numbers([other[-1] for other in choices if other[:-1] == place[:-1]])
+        numbers |= {(place, text): next(free) if len(texts) > 1 else "" for text in sorted(texts)}
     return {
         run: " ".join(filter(None, (run.record.name, numbers[place, text])))
         for run, place, text in zip(runs, places, settings, strict=True)
     }
+
+
+def free_numbers(names: Collection[str]) -> Iterator[str]:
+    """Yield "1", "2" and so on without those that are the name of a run: a user may call one so."""
+    return (str(number) for number in count(1) if str(number) not in names)
 
 
 def _place(record: RunRecord) -> tuple[str, ...]:

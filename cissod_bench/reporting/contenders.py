@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import departing, scored_model, shared
+from cissod_bench.reporting.averaging import departing, free_numbers, scored_model, shared
 from cissod_bench.reporting.table_notes import differing
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title
 from cissod_bench.scoring.points import AP
@@ -65,7 +65,8 @@ def sides_of(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
     for key in sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), *key[1:])):
         method, name, _ = key
         same = sorted(other for other in together if other[:2] == key[:2])
-        mark = " ".join(filter(None, (name, str(same.index(key) + 1) if len(same) > 1 else "")))
+        numbers = dict(zip(same, free_numbers([other[1] for other in together if other[0] == method]), strict=False))
+        mark = " ".join(filter(None, (name, numbers[key] if len(same) > 1 else "")))
         title = method_title(methods, method) + (f" [{mark}]" if mark else "")
         sides.append(Side(method, mark, title, together[key]))
     return sides

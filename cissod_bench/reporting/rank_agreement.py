@@ -15,6 +15,8 @@ Floats = NDArray[np.floating[Any]]
 DRAWS = 2000
 """Draws of the training seeds behind an interval."""
 
+_EQUAL = 1e-9  # points
+
 
 def kendall(measured: Floats, printed: Floats) -> Floats:
     """Return tau-b of every row of ``measured`` with ``printed``, shape (...,), in [-1, 1]; nan where all are equal.
@@ -27,9 +29,14 @@ def kendall(measured: Floats, printed: Floats) -> Floats:
         printed: shape (n,).
     """
     first, second = np.triu_indices(len(printed), 1)
-    ours, theirs = (np.sign(values[..., first] - values[..., second]) for values in (measured, printed))
+    ours, theirs = (_order(values[..., first] - values[..., second]) for values in (measured, printed))
     with np.errstate(invalid="ignore"):
         return np.asarray((ours * theirs).sum(-1) / np.sqrt(np.abs(ours).sum(-1) * np.abs(theirs).sum(-1)))
+
+
+def _order(differences: Floats) -> Floats:
+    """Return -1, 0 or 1: equal means may differ in their last digits, by the order in which they were summed."""
+    return np.asarray(np.where(np.abs(differences) < _EQUAL, 0.0, np.sign(differences)))
 
 
 def exact_p(measured: Floats, printed: Floats) -> float:

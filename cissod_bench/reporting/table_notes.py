@@ -1,4 +1,4 @@
-"""What has to be said of the runs in a table: settings that differ, scores that do not add up."""
+"""What has to be said of the runs in a table: settings and versions that differ, scores that do not add up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import as_text, changing, run_words, shared
 from cissod_bench.reporting.consistency import ALL, record_breaks
 from cissod_bench.reporting.tables import DAGGER, Row
+
+PROGRAM = "cissod-bench"
+"""What ``RunRecord.versions`` calls this program."""
 
 RowOf = Mapping[Run, Row]
 """Run of a table -> the row it stands in."""
@@ -96,6 +99,22 @@ def _apart(name: str, rows: Sequence[Sequence[tuple[str, Mapping[str, object]]]]
             where = having.setdefault(str(settings.get(name, "unknown")), [])
             where += [title] * (title not in where)
     return f"{name} " + ", ".join(f"{value} ({', '.join(where)})" for value, where in having.items())
+
+
+def version_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return a sentence per block whose runs are of several versions of this program, in one row or in several."""
+    notes = []
+    for block, title in titles.items():
+        having: dict[str, list[str]] = {}
+        for run, row in row_of.items():
+            if _block(run) == block:
+                where = having.setdefault(run.record.versions.get(PROGRAM, "unknown"), [])
+                where += [row.title] * (row.title not in where)
+        if len(having) > 1:
+            told = ", ".join(f"{version} ({', '.join(where)})" for version, where in sorted(having.items()))
+            moved = 'what moved between them stands in CHANGELOG.md under "Numbers"'
+            notes.append(f"Runs of {title} are of several versions of {PROGRAM}: {told}; {moved}.")
+    return notes
 
 
 def identity_notes(row_of: RowOf) -> tuple[list[str], set[tuple[str, ...]]]:

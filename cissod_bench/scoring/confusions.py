@@ -28,7 +28,9 @@ class Outcomes:
         detections: of each shown detection "found", "wrong class", "poor or double" (it overlaps a box by less than
             half, or one that is found already), "background", or "ignored" (on a crowd region); S of text.
         boxes: of each box "found", "wrong class", "missed", or "ignored" (a crowd region); N of text.
-        taken_for: channel of the shown detection that lies on each box, -1 where none does, (N,).
+        taken_for: of each box its own channel where it was found, else that of the best-scored shown detection that
+            found none and overlaps it more than any other box of another class; -1 where there is none, (N,). One that
+            found its own box, as a rider on a missed horse, takes no other box for it.
     """
 
     shown: int
@@ -51,9 +53,9 @@ def outcomes(matching: Matching, kinds: list[str], *, everything: bool = False) 
     shown = int(np.searchsorted(counting, int((~truth.crowd).sum()), side="right"))
     shown = len(found.scores) if everything else shown
     taken_for = np.full(len(truth.image), -1, np.int64)
-    for row in reversed(range(shown)):  # the best-scored is written last
-        if matching.other.iou[row] >= FITS:
-            taken_for[matching.other.row[row]] = found.channel[row]
+    mistaken = np.flatnonzero((matching.wrong & (matching.other.iou >= FITS))[:shown])
+    for row in reversed(mistaken):  # the best-scored is written last
+        taken_for[matching.other.row[row]] = found.channel[row]
     hit = matching.taken[:shown]
     hit = hit[hit >= 0]
     taken_for[hit] = truth.channel[hit]

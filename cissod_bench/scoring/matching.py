@@ -58,6 +58,11 @@ class Matching:
         hit[self.taken[self.taken >= 0]] = True
         return hit
 
+    @property
+    def wrong(self) -> Bools:
+        """Which detections found no box and count all the same, (D,)."""
+        return (self.taken < 0) & ~self.ignored
+
 
 def match(truth: GroundTruth, found: Detections, max_dets: int = 100) -> Matching:
     """Compare detections with boxes.

@@ -68,6 +68,20 @@ def test_points_are_means_over_seeds_and_the_band_is_one_deviation(three: list[r
     assert "Ours (n = 1), iteration 400: 31" in figure.svg
 
 
+def test_runs_of_one_seed_with_two_names_are_two_curves_and_no_two_seeds(tmp_path: Path) -> None:
+    named = []
+    for name, ap in (("before", 10.0), ("after", 50.0)):
+        (tmp_path / name).mkdir()
+        run = run_of(tmp_path / name, "ours", 0, (ap,))
+        named.append(runs.Run(run.folder, dataclasses.replace(run.record, name=name)))
+    (figure,) = report_on(*named).figures
+    whole = figure.data[figure.data["column"] == "all"]
+    assert list(zip(whole["title"], whole["mean"], whole["n"], strict=True)) == [
+        ("Ours [after] (n = 1)", 50.0, 1),
+        ("Ours [before] (n = 1)", 10.0, 1),
+    ]
+
+
 def test_the_axis_counts_iterations(three: list[runs.Run]) -> None:
     (figure,) = report_on(*three).figures
     panels = learning_panels(figure.data, {"Ours (n = 1)": 0}, ("all",))

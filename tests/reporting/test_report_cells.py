@@ -13,6 +13,7 @@ from cissod_bench.contract.presets import MINI
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.reporting.averaging import average, changing, departing
+from cissod_bench.reporting.contenders import sides_of
 from cissod_bench.reporting.paper_tables import METHODS
 
 BASE: dict[str, Any] = {"settings": {"lr": 0.001, "workers": 1}, "hardware": {"world_size": 1}}
@@ -85,6 +86,39 @@ def test_a_note_says_what_tells_rows_of_one_method_apart() -> None:
     worlds = [scored(hardware={"world_size": 1}), scored(seed=1, hardware={})]
     notes = report_of("comparison", *worlds).tables[0].notes
     assert {"Ours [1]: world_size 1.", "Ours [2]: world_size unknown."} <= set(notes)
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_a_name_that_is_a_number_is_not_taken_for_a_numbered_row(name: str) -> None:
+    runs = [
+        scored(seed=0, settings={"lr": 0.1}, aps=(30.0, 30.0, 30.0)),
+        scored(seed=1, settings={"lr": 0.2}, aps=(60.0, 60.0, 60.0)),
+        scored(seed=2, settings={"lr": 0.3}, aps=(90.0, 90.0, 90.0), name=name),
+    ]
+    assert counts(*runs) == [1, 1, 1]
+    table = report_of("comparison", *runs).tables[0]
+    cells = table.cells[(table.cells["column"] == "all") & (table.cells["source"] == "measured")]
+    assert sorted(cells["mean"]) == pytest.approx([30.0, 60.0, 90.0])
+    assert dict(zip(cells["mark"], cells["mean"], strict=True))[name] == pytest.approx(90.0)
+    sides = [side.title for side in sides_of(runs_of(*runs), {})]
+    assert sorted(sides) == sorted(cells["title"])
+    assert len(set(sides)) == 3
+
+
+def test_a_note_says_so_where_runs_are_of_several_versions_of_the_program() -> None:
+    old, new = ({"cissod-bench": number, "torch": number} for number in ("0.1.0", "0.2.0"))
+    note = "Runs of Toy shapes are of several versions of cissod-bench: 0.1.0 (Ours), {}; what moved between them"
+    for others, told in (
+        ([scored(seed=1, versions=new)], "0.2.0 (Ours)"),
+        ([scored("rfs", versions=new), scored(seed=1, versions=new)], "0.2.0 (RFS, Ours)"),
+        ([scored(seed=1)], "unknown (Ours)"),
+    ):
+        (table,) = report_of("comparison", scored(versions=old), *others).tables
+        assert [text for text in table.notes if text.startswith(note.format(told))]
+    torch = scored(seed=1, versions=old | {"torch": "3.0"})
+    for same in ([torch], [scored(seed=1, versions=new, split_sha256="cd" * 32)]):
+        (table,) = report_of("comparison", scored(versions=old), *same).tables
+        assert not any("versions" in text for text in table.notes)
 
 
 def test_a_mark_that_means_two_things_is_explained_for_each_task() -> None:

@@ -48,6 +48,14 @@ def test_lists_without_an_order_have_no_tau() -> None:
     assert interval([[1.0, 1.0]] * 4, printed) is None
 
 
+def test_means_of_the_same_numbers_are_a_tie_in_whatever_order_they_were_summed() -> None:
+    means = np.array([np.mean(aps) for aps in ([0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [1.0], [2.0])])
+    assert means[0] != means[1]
+    printed = np.array([1.0, 2.0, 3.0, 4.0])
+    assert kendall(means, printed) == kendall(np.array([0.2, 0.2, 1.0, 2.0]), printed) < 1.0
+    assert kendall(printed, means) == kendall(means, printed)
+
+
 def test_the_interval_is_of_seeds_drawn_anew_and_needs_two() -> None:
     printed = np.array([1.0, 2.0, 3.0, 4.0])
     assert interval([[1.0, 1.1], [2.0, 2.1], [3.0, 3.1], [4.0, 4.1]], printed) == (1.0, 1.0)

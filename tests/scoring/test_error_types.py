@@ -184,3 +184,36 @@ def test_a_found_box_is_not_taken_for_what_lies_on_it_too(tmp_path: Path) -> Non
     result = outcomes(matching, list(errors.kinds))
     assert result.boxes == ("found", "missed")
     assert result.detections == ("wrong class", "found")
+
+
+ON_IT = [0, 2, 10, 10]
+"""A box of another object that lies on ``WHOLE`` by two thirds, as a rider lies on a horse."""
+
+
+@pytest.mark.parametrize(
+    ("boxes", "found", "kinds", "expected"),
+    [
+        ([], [det(WHOLE)], ["correct"], "missed"),
+        ([], [det(WHOLE), det(WHOLE, score=0.8)], ["correct", "class"], "wrong class"),  # a second cat took it for one
+        ([], [det(ON_IT, score=0.95), det(WHOLE, score=0.8)], ["correct", "class"], "wrong class"),
+        ([], [det(WHOLE), det(ON_IT, DOG, 0.8)], ["correct", "correct"], "found"),
+        ([box(10, CAT, [0, 0, 90, 90], iscrowd=1)], [det(WHOLE), det(FAR)], ["correct", "ignored"], "missed"),
+    ],
+)
+def test_a_detection_that_found_its_box_takes_no_other_one_for_it(
+    tmp_path: Path, boxes: list[Any], found: list[Any], kinds: list[str], expected: str
+) -> None:
+    matching, errors = compared(tmp_path, [*ONE_CAT, box(10, DOG, ON_IT), *boxes], found)
+    assert errors.kinds == kinds
+    result = outcomes(matching, kinds)
+    assert result.boxes[:2] == ("found", expected)
+    counts = confusion(matching, result)
+    assert counts[1].tolist() == {"missed": [0, 0, 1], "found": [0, 1, 0], "wrong class": [1, 0, 0]}[expected]
+    assert bool(errors.missed[1]) == (expected == "missed")  # as the types of errors have it
+
+
+def test_a_detection_on_a_crowd_region_takes_no_box_for_its_class(tmp_path: Path) -> None:
+    boxes = [box(10, CAT, [0, 0, 90, 90], iscrowd=1), box(10, DOG, ON_IT)]
+    matching, errors = compared(tmp_path, boxes, [det(WHOLE)])
+    result = outcomes(matching, list(errors.kinds))
+    assert (result.boxes, result.detections) == (("ignored", "missed"), ("ignored",))
