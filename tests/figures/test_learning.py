@@ -18,6 +18,7 @@ from cissod_bench.figures.style import drawing_style
 from cissod_bench.records import log
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.evaluation_lines import Evaluation
+from cissod_bench.records.pseudo_label_lines import PseudoLabelLine
 from cissod_bench.reporting.tables import Report
 
 METHODS = {name: Entry(name, title, "", "") for name, title in (("soft-teacher", "Soft Teacher"), ("ours", "Ours"))}
@@ -73,13 +74,16 @@ def test_runs_of_one_seed_with_two_names_are_two_curves_and_no_two_seeds(tmp_pat
     for name, ap in (("before", 10.0), ("after", 50.0)):
         (tmp_path / name).mkdir()
         run = run_of(tmp_path / name, "ours", 0, (ap,))
+        line = PseudoLabelLine(generation=1, iteration=200, group="min", images=3, detected=2, recall=ap)
+        log.append(run.folder / runs.PSEUDO_LABELS, line.written())
         named.append(runs.Run(run.folder, dataclasses.replace(run.record, name=name)))
-    (figure,) = report_on(*named).figures
-    whole = figure.data[figure.data["column"] == "all"]
-    assert list(zip(whole["title"], whole["mean"], whole["n"], strict=True)) == [
-        ("Ours [after] (n = 1)", 50.0, 1),
-        ("Ours [before] (n = 1)", 10.0, 1),
-    ]
+    for report, column, value in (("learning", "column", "all"), ("pseudo_labels", "quantity", "recall")):
+        (figure,) = load_report(report)(named, (), METHODS, TOY_ENTRIES).figures
+        shown = figure.data[figure.data[column] == value]
+        assert list(zip(shown["title"], shown["mean"], shown["n"], strict=True)) == [
+            ("Ours [after] (n = 1)", 50.0, 1),
+            ("Ours [before] (n = 1)", 10.0, 1),
+        ]
 
 
 def test_the_axis_counts_iterations(three: list[runs.Run]) -> None:

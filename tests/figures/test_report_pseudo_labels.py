@@ -209,14 +209,6 @@ def test_runs_with_other_settings_are_curves_of_their_own(place: Place) -> None:
     assert len({figure.stem for figure in figures}) == len(figures) == 3
 
 
-def test_runs_of_one_seed_with_two_names_are_two_curves_and_no_two_seeds(place: Place) -> None:
-    for name, recall in (("before", 0.2), ("after", 0.6)):
-        place.add(record("ours", name=name), every(ours, recall=recall))
-    figures = place.report().figures
-    assert list(dict.fromkeys(figures[0].data["title"])) == ["Ours [after] (n = 1)", "Ours [before] (n = 1)"]
-    assert len({figure.stem for figure in figures}) == len(figures) == 3
-
-
 def test_only_runs_that_are_done_and_no_variants_are_drawn(place: Place) -> None:
     assert place.add(record("ours", variant="gbr"), every(ours)).report().figures == ()
     assert place.add(record(status="interrupted"), every(line)).report().figures == ()
