@@ -61,11 +61,16 @@ def cost_of_plan(output: Output, plan: Plan, processes: int, work_dir: Path, *, 
 
 def _scored(plan: Plan) -> int | None:
     """Return how many images are scored; None where their file is broken, which the run itself tells."""
+    from cissod_bench.annotations.file_names import ImageFolder
     from cissod_bench.annotations.reading import read_annotations
     from cissod_bench.errors import DataFault
 
-    with suppress(DataFault), read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped) as file:
-        return len(file.image_ids) - len(plan.task.absent)
+    folder, absent = ImageFolder(plan.images["val"], plan.task.images["val"]), frozenset(plan.task.absent)
+    with (
+        suppress(DataFault),
+        read_annotations(plan.val, naming=plan.naming, swapped=plan.task.swapped, folder=folder) as file,
+    ):
+        return sum(name not in absent for name in file.file_names)
     return None
 
 

@@ -165,7 +165,9 @@ def _compare_file(
     """Return how the images of a data file differ, "" -> all and ", D_s" -> those of a part, and how its boxes do."""
     with ExitStack() as stack:
         read = [
-            stack.enter_context(read_annotations(path, naming=manifest.naming, progress=progress))
+            stack.enter_context(
+                read_annotations(path, naming=manifest.naming, doubtful=manifest.doubtful_sizes, progress=progress)
+            )
             for path, manifest in ((a, of_a), (b, of_b))
         ]
         images = {"": _compare_ids(*(_sorted(data, data.image_ids, data.image_spans) for data in read))}

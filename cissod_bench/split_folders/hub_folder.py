@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cissod_bench.annotations.file_names import ImageFolder
 from cissod_bench.annotations.reading import Annotations, read_annotations
 from cissod_bench.errors import DataFault
 from cissod_bench.files.images import safe_path
@@ -81,7 +82,7 @@ def _write_part(
     """Copy the images of an annotation file and write their records."""
     place.mkdir()
     role = "val" if place.name == VALIDATION else "train"
-    with read_annotations(path, naming=manifest.naming, doubtful=manifest.doubtful_sizes) as data:
+    with _opened(path, manifest, root, role) as data:
         names = []
         for row, (source, name) in enumerate(_files(data, manifest, root, role)):
             _copy(source, place / name)
@@ -95,6 +96,14 @@ def _write_part(
                 record |= {"part": parts.get(record["image_id"], "val")} if parts else {}
                 record["objects"] = objects
     write_bytes(place / METADATA, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+
+
+def _opened(path: Path, manifest: Manifest, root: Path, role: str) -> Annotations:
+    """Return a file of the split, whose names are plain and sizes right, or the validation file as it was published."""
+    files, named = manifest.doubtful_sizes, manifest.images.get("val", "")
+    if role != "val":
+        return read_annotations(path, naming=manifest.naming, doubtful=files)
+    return read_annotations(path, naming=manifest.naming, swapped=files, folder=ImageFolder(root / named, named))
 
 
 def _records(data: Annotations, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from commands import Called
 from score_records import finished
 
 from cissod_bench.catalogue import load_method, load_task
-from cissod_bench.cli.cost_lines import flops_text, time_text
+from cissod_bench.cli.cost_lines import _scored, flops_text, time_text
 from cissod_bench.contract.presets import MINI, preset
 from cissod_bench.contract.settings import FULL, Settings
 from cissod_bench.records.run_folder import Run
@@ -173,3 +174,18 @@ def test_a_dry_sweep_tells_what_a_run_of_each_row_costs(call: Callable[..., Call
     assert "per iteration" in shown.out
     assert "3 cells: 3 waiting" in shown.out
     assert json.loads(call(*words, "--no-measure", "--json").out)["costs"] == []
+
+
+@pytest.mark.parametrize("written", ["{}", "/home/old/val/{}", "C:\\\\old\\\\val\\\\{}"])
+def test_scored_images_are_those_that_the_release_holds_whatever_machine_their_names_are_from(
+    written: str, tmp_path: Path
+) -> None:
+    names = [f"{number}.jpg" for number in range(5)]
+    records = [{"id": n, "width": 9, "height": 9, "file_name": "FILE"} for n in range(5)]
+    text = json.dumps({"images": records, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+    for name in names:
+        text = text.replace("FILE", written.format(name), 1)
+    (tmp_path / "val.json").write_text(text)
+    task = SimpleNamespace(swapped=(), absent=("3.jpg", "of-train.jpg"), images={"val": "val"})
+    plan = SimpleNamespace(val=tmp_path / "val.json", naming="file_name", images={"val": tmp_path / "val"}, task=task)
+    assert _scored(plan) == 4  # type: ignore[arg-type]

@@ -100,6 +100,23 @@ def test_hugging_face_folders_hold_images_and_their_records(export: Call, tiny_c
     assert verify(out / "split").files == verify(folder(tmp_path)).files
 
 
+@pytest.mark.parametrize("written", ["C:\\\\old\\\\val\\\\{}", "/home/old/val/{}"])
+def test_scored_images_whose_names_came_from_another_machine_are_published_too(
+    written: str, split: Call, tiny_coco: Path, tmp_path: Path, call: Call
+) -> None:
+    val = tiny_coco / "tiny/annotations/val.json"
+    names = [image["file_name"] for image in content(val)["images"]]
+    text = val.read_text()
+    for name in names:
+        text = text.replace(f'"{name}"', f'"{written.format(name)}"')
+    val.write_text(text)
+    split()
+    places = ("--data-root", tiny_coco, "--work-dir", tmp_path / "work", "--out", tmp_path / "out")
+    done = call("splits", "export", folder(tmp_path), "--format", "huggingface", *places)
+    assert done.code == 0, done.err
+    assert [one["file_name"] for one in lines(tmp_path / "out/validation")] == [f"val/{name}" for name in names]
+
+
 def test_the_card_names_the_parts_and_the_hash(export: Call, tmp_path: Path) -> None:
     export("huggingface", "--license", "cc-by-4.0")
     _, head, text = (tmp_path / "out/README.md").read_text(encoding="utf-8").split("---\n", 2)
