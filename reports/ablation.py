@@ -194,20 +194,42 @@ def _others(keys: AbstractSet[Key], methods: Mapping[str, Entry]) -> list[Ablati
 
 
 def _plan(layout: PaperTable, runs: Sequence[Run], methods: Mapping[str, Entry], ablation: Ablation) -> _AblationPlan:
-    keys = set(map(_key, runs))
-    active = {next((key for key in row.runs if key in keys), row.runs[0]): row for row in ablation.rows}
+    draws = _keys_by_draw(runs)
+    keys = {key for on_draw in draws.values() for key in on_draw}
+    active: dict[Key, AblationRow] = {}
+    for row in ablation.rows:
+        standing = {_standing(row, on_draw) for on_draw in draws.values()} & keys
+        active |= {key: row for key in row.runs if key in (standing or row.runs[:1])}
     return _AblationPlan(layout, runs, methods, ablation, active)
+
+
+def _keys_by_draw(runs: Sequence[Run]) -> dict[str, set[Key]]:
+    """Return hash of the split -> what was run on it."""
+    draws: dict[str, set[Key]] = {}
+    for run in runs:
+        draws.setdefault(run.record.split_sha256, set()).add(_key(run))
+    return draws
+
+
+def _standing(row: AblationRow, keys: AbstractSet[Key]) -> Key:
+    """Return the runs that stand in a row on a draw where ``keys`` were run: the first of its own, if any was."""
+    return next((key for key in row.runs if key in keys), row.runs[0])
 
 
 @dataclass(frozen=True)
 class _AblationPlan(TablePlan):
-    """Rows are the ablation's, in its order; ``active`` names the runs that stand in each."""
+    """Rows are the ablation's, in its order.
+
+    ``active`` names the runs that stand in each: one entry a row, and several where draws of the split have different
+    ones of its runs.
+    """
 
     ablation: Ablation
     active: Mapping[Key, AblationRow]
 
     def belongs(self, run: Run) -> bool:
-        return _key(run) in self.active
+        key, on_draw = _key(run), _keys_by_draw(self.runs)[run.record.split_sha256]
+        return key in self.active and key == _standing(self.active[key], on_draw)
 
     def named(self, method: str, variant: str = "", mark: str = "") -> Row:
         wanted = self.active[method, variant]

@@ -11,7 +11,7 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import scale_words
+from cissod_bench.reporting.averaging import as_text, scale_words, shared
 from cissod_bench.reporting.contenders import Side, sides_of
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.rank_agreement import DRAWS, exact_p, interval, kendall
@@ -37,8 +37,8 @@ def build(
 ) -> Report:
     """Return, for every scale, task and split with four of the paper's methods or more, tau with its tables.
 
-    Methods count that have the settings of the first of them in the paper's order, their own constants aside. A task
-    stands beside the tables with the same columns: all, maj, min or all, f, c, r.
+    Methods count that have the settings of most of them, their own constants aside. A task stands beside the tables
+    with the same columns: all, maj, min or all, f, c, r.
 
     Args:
         runs: of any state; those that are done and no variants are compared.
@@ -63,12 +63,11 @@ def build(
 
 
 def _alike(sides: Sequence[Side]) -> list[Side]:
-    """Return one side per method, those with the settings of the first."""
-    alike: dict[str, Side] = {}
+    """Return one side per method, those with the settings that most methods have; of several such the first ones."""
+    alike: dict[str, dict[str, Side]] = {}
     for side in sides:
-        if not sides[0].apart(side):
-            alike.setdefault(side.method, side)
-    return list(alike.values())
+        alike.setdefault(as_text(shared(side.record)), {}).setdefault(side.method, side)
+    return list(max(alike.values(), key=len, default={}).values())
 
 
 def _frame(sides: Sequence[Side], table: PaperTable, task: str) -> pd.DataFrame:

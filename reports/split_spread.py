@@ -17,7 +17,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import as_text, is_scored, newest, scale
 from cissod_bench.reporting.contenders import OURS, ApByRun, Side, sides_of
 from cissod_bench.reporting.paired_tests import paired_t, sign_flips
-from cissod_bench.reporting.table_plan import task_layouts
+from cissod_bench.reporting.table_plan import columns_of, task_layouts
 from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 from cissod_bench.scoring.points import AP
 
@@ -88,7 +88,7 @@ def build(
     listings = []
     layouts = task_layouts(counted, tasks)
     for (at_scale, task, drawn), comparable in sorted(alike.items(), key=lambda item: item[0]):
-        title, columns = layouts[task]
+        title, columns = layouts[task][0], columns_of(task, [run.record for run in comparable])
         end = f"; {_words(drawn)}" if (at_scale, task) in several else ""
         listing = _listing(comparable, methods, columns, title, end)
         listings += [listing] if listing else []

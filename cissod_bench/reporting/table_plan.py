@@ -117,7 +117,8 @@ class TablePlan(ABC):
             draws = _draws(self.runs, task)
             for draw in draws:
                 named = title if len(draws) == 1 else f"{title} ({draw[:8]})"
-                blocks.append(Block(task, draw, named, self.layout.columns))
+                shown = columns_of(task, [run.record for run in self.runs if _on_draw(run, task, draw)])
+                blocks.append(Block(task, draw, named, tuple(name for name in self.layout.columns if name in shown)))
             if not draws:
                 blocks.append(Block(task, "", title, self.layout.columns))
         return tuple(blocks)
@@ -136,8 +137,8 @@ class TablePlan(ABC):
         for run in self.shown:
             record = run.record
             model = scored_model(record)
-            shared = cell_keys(record, self.row(run)) | {"source": "measured", "model": model}
-            lines += [shared | {"column": column, "ap": record.ap[model].get(column)} for column in self.layout.columns]
+            shared, aps = cell_keys(record, self.row(run)) | {"source": "measured", "model": model}, record.ap[model]
+            lines += [shared | {"column": column, "ap": aps[column]} for column in self.layout.columns if column in aps]
         return average(pd.DataFrame(lines)) if lines else pd.DataFrame()
 
     def _printed(self, blocks: Sequence[Block]) -> pd.DataFrame:
@@ -208,11 +209,16 @@ def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[tuple[
         runs: of one scale.
         tasks: what the catalogue lists.
     """
-    for task, (title, columns) in task_layouts(runs, tasks).items():
+    for task, (title, _) in task_layouts(runs, tasks).items():
         draws = _draws(runs, task)
         for draw in draws:
-            on_draw = [run for run in runs if (run.record.task, run.record.split_sha256) == (task, draw)]
+            on_draw = [run for run in runs if _on_draw(run, task, draw)]
+            columns = columns_of(task, [run.record for run in on_draw])
             yield on_draw, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
+
+
+def _on_draw(run: Run, task: str, draw: str) -> bool:
+    return (run.record.task, run.record.split_sha256) == (task, draw)
 
 
 def _draws(runs: Sequence[Run], task: str) -> list[str]:
@@ -220,17 +226,27 @@ def _draws(runs: Sequence[Run], task: str) -> list[str]:
     return sorted({run.record.split_sha256 for run in runs if run.record.task == task})
 
 
+def columns_of(task: str, records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the score columns of a task: the paper's, else "all" and every group of these runs.
+
+    Groups belong to the split: where a user divides his classes anew, runs of one task have different ones.
+    """
+    known = next((table.columns for table in TABLES if task in table.tasks), None)
+    # One group of all classes says what "all" says.
+    groups = [group for record in records if len(record.groups) > 1 for group in record.groups]
+    return known or tuple(dict.fromkeys(("all", *groups)))
+
+
 def task_layouts(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return every task that was run -> its title and score columns, the paper's tasks first and in its order."""
-    known = {task: (title, table.columns) for table in TABLES for task, title in table.tasks.items()}
+    known = {task: title for table in TABLES for task, title in table.tasks.items()}
     # A record that carries its task's title comes behind one that does not, and stands for the task.
     ordered = sorted((run.record for run in runs), key=lambda record: (record.task, bool(record.title)))
     record_of = {record.task: record for record in ordered}
-    layouts = {task: known[task] for task in known if task in record_of}
-    for task, record in record_of.items():
-        title = tasks[task].title if task in tasks else record.title or task
-        groups = record.groups if len(record.groups) > 1 else ()  # one group of all classes says what "all" says
-        layouts.setdefault(task, (title, tuple(dict.fromkeys(("all", *groups)))))
+    layouts = {}
+    for task in sorted(record_of, key=lambda task: list(known).index(task) if task in known else len(known)):
+        title = known.get(task) or (tasks[task].title if task in tasks else record_of[task].title or task)
+        layouts[task] = title, columns_of(task, [run.record for run in runs if run.record.task == task])
     return layouts
 
 

@@ -163,6 +163,26 @@ def test_a_rows_own_runs_come_before_those_that_stand_in() -> None:
     assert not any("same settings" in note for note in fourth.notes)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_on_each_draw_the_first_runs_that_there_are_stand_in_a_row(number: int) -> None:
+    """Tables 4 and 5 have a row each that runs of two names may fill."""
+    title, first, other = [("CrS + GbR", "crs+gbr", "theta-0.9"), ("θ = 0.9", "theta-0.9", "crs+gbr")][number]
+    placed = [("a", first, 20.0), ("b", other, 30.0), ("c", first, 40.0), ("c", other, 50.0), ("d", "gbr", 60.0)]
+    runs = [record(variant=variant, points=(points,) * 3, split_sha256=64 * draw) for draw, variant, points in placed]
+    table = build(*runs, record(variant="theta-c")).tables[number]
+    cells = [
+        (block.split_sha256[0], row.variant, table.cell(row, block, "all").mean)
+        for row in table.rows
+        if row.title == title
+        for block in table.blocks
+        if table.seeds(row, block)
+    ]
+    assert cells == [("a", first, 20.0), ("c", first, 40.0), ("b", other, 30.0)]
+    assert [note for note in table.notes if note.startswith(title)] == [
+        f"{title}: runs of ours+{other}, which has the same settings as ours+{first}."
+    ]
+
+
 def test_groups_of_a_task_are_its_columns() -> None:
     one = record(variant="crs", task="mine", points=(8.0, 20.0, 12.0, 3.0), groups=("f", "c", "r"), title="My shapes")
     (table,) = build(one).tables

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pandas as pd
 import pytest
-from score_records import report_of, runs_of, scored
+from score_records import TOY_GROUPS, report_of, runs_of, scored
 
 from cissod_bench.catalogue import Entry
 from cissod_bench.contract.presets import MINI
@@ -15,6 +16,7 @@ from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.reporting.averaging import average, changing, departing
 from cissod_bench.reporting.contenders import sides_of
 from cissod_bench.reporting.paper_tables import METHODS
+from cissod_bench.reporting.tables import DASH
 
 BASE: dict[str, Any] = {"settings": {"lr": 0.001, "workers": 1}, "hardware": {"world_size": 1}}
 
@@ -119,6 +121,43 @@ def test_a_note_says_so_where_runs_are_of_several_versions_of_the_program() -> N
     for same in ([torch], [scored(seed=1, versions=new, split_sha256="cd" * 32)]):
         (table,) = report_of("comparison", scored(versions=old), *same).tables
         assert not any("versions" in text for text in table.notes)
+
+
+FREQUENCY = {"f": ["disc"], "c": ["ring"], "r": ["star"]}
+ALONE = {"classes": ["disc", "ring", "star"]}
+BY_LIST, BY_COUNT = {"all", "maj", "min"}, {"all", "f", "c", "r"}
+
+
+@pytest.mark.parametrize(
+    ("draws", "columns"),
+    [
+        ("ab", [BY_LIST, BY_COUNT]),
+        ("ba", [BY_COUNT, BY_LIST]),
+        ("aa", [BY_LIST | BY_COUNT]),  # parts that a user has already have one hash, however he divides their classes
+    ],
+)
+def test_runs_whose_classes_are_divided_anew_keep_all_their_scores(draws: str, columns: list[set[str]]) -> None:
+    first, second = (64 * letter for letter in draws)
+    runs = [scored("ours", split_sha256=first), scored("rfs", split_sha256=second, groups=FREQUENCY)]
+    for order in (runs, runs[::-1]):
+        table = report_of("comparison", *order).tables[0]
+        assert [set(block.columns) for block in table.blocks] == columns
+        shown: dict[str, dict[str, str]] = {}
+        for row, block in itertools.product(table.rows, table.blocks):
+            texts = {column: table.cell(row, block, column).text for column in block.columns}
+            shown.setdefault(row.method, {}).update({name: text for name, text in texts.items() if text != DASH})
+        assert shown["ours"] == {"all": "30.0", "maj": "41.0", "min": "8.0"}
+        assert shown["rfs"] == {"all": "30.0", "f": "40.0", "c": "42.0", "r": "8.0"}
+
+
+def test_a_spread_over_splits_has_the_groups_of_its_own_runs() -> None:
+    runs = [
+        scored(split_sha256=f"{preset}{seed}" * 32, split_seed=seed, groups=groups, preset=name)
+        for preset, name, groups in ((1, "mini", FREQUENCY), (2, "smoke", TOY_GROUPS), (3, "full", ALONE))
+        for seed in range(2)
+    ]
+    listings = report_of("split_spread", *runs).listings
+    assert [{line[1] for line in listing.lines} for listing in listings] == [{"all"}, BY_COUNT, BY_LIST]
 
 
 def test_a_mark_that_means_two_things_is_explained_for_each_task() -> None:

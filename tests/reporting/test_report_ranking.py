@@ -111,6 +111,15 @@ def test_a_method_that_makes_its_constant_of_a_setting_counts() -> None:
     assert {line[2] for line in listing.lines} == {"4"}
 
 
+@pytest.mark.parametrize("odd", ["soft-teacher", "rfs", "ours"])
+def test_the_settings_of_most_methods_count_whichever_was_run_with_others_too(odd: str) -> None:
+    runs = [scored(method, 0, (ap, ap, ap), settings={"lr": 0.01}) for method, ap in PRINTED.items()]
+    others = [scored(odd, seed, (99.0, 99.0, 99.0), settings={"lr": 0.001}) for seed in range(2)]
+    (listing,) = report_of("ranking", *others, *runs, methods=ENTRIES).listings
+    assert {line[2] for line in listing.lines} == {"8"}
+    assert listing.lines[2][3] == "+1.00"
+
+
 def test_three_methods_have_no_order_to_speak_of() -> None:
     three = [scored(method, 0, (ap, ap, ap)) for method, ap in list(PRINTED.items())[:3]]
     report = report_of("ranking", *three, methods=ENTRIES)
