@@ -3,6 +3,10 @@
 Two runs are repetitions of each other when they differ in the training seed only. Task, method, variant, preset,
 profile, split seed, the split's hash, the number of processes and every setting that can change a number have to be the
 same.
+
+From the outside in: a table shows one ``scale`` (preset, profile, split seed), a block of columns one draw of one task
+(the split's hash), a row one method with its variant and its ``marks`` (what the user called it, or a number for its
+choice of settings), and the seeds of a cell are the ``newest`` runs of all that.
 """
 
 from __future__ import annotations
@@ -141,7 +145,8 @@ def method_words(record: RunRecord) -> str:
 
 def run_words(record: RunRecord) -> str:
     """Return what a note calls a run."""
-    return f"{method_words(record)} on {record.task}, {scale_words(record)}, seed {record.seed}"
+    named = f" [{record.name}]" if record.name else ""
+    return f"{method_words(record)}{named} on {record.task}, {scale_words(record)}, seed {record.seed}"
 
 
 def average(frame: pd.DataFrame) -> pd.DataFrame:

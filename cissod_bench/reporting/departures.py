@@ -33,7 +33,10 @@ def departures(runs: Sequence[Run]) -> list[Departures]:
         if changed:
             same = sets.setdefault(as_text(changed), Departures(changed))
             words = f"{record.task}, {method_words(record)}, {record.preset}-{record.profile}"
-            same.runs.setdefault(words, []).append(record.seed)
+            words += f"+{record.name}" if record.name else ""  # as its folder is called
+            words += f", split seed {record.split_seed}" if record.split_seed else ""  # 0 is the usual one
+            seeds = same.runs.setdefault(words, [])
+            seeds += [record.seed] * (record.seed not in seeds)
     return list(sets.values())
 
 

@@ -109,6 +109,11 @@ def areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return product
 
 
+def exist(area: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which boxes lvis-api knows at all by their area in px²: one between 0 and infinity, bool (N,)."""
+    return (area > 0) & (area < np.inf)
+
+
 def numbered_from_one(truth: GroundTruth) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return images and classes for a scorer, numbered 1, 2, ... in the order of their ids.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.scoring.boxes import ALL_AREAS, Detections, GroundTruth, areas, numbered_from_one
+from cissod_bench.scoring.boxes import ALL_AREAS, Detections, GroundTruth, areas, exist, numbered_from_one
 
 _OUT_OF_RANGE = 2 * ALL_AREAS[1]  # px²: a box so large neither has to be found nor makes a detection wrong
 
@@ -65,20 +65,15 @@ def score_lvis(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[
     rules = truth.federated
     assert rules is not None
     images, classes = numbered_from_one(truth)
-    there = _exist(rules.area)
+    there = exist(rules.area)
     area = np.where(rules.ignored, _OUT_OF_RANGE, rules.area)[there]
     gt = hotcoco.COCO.from_arrays(
         images, classes, truth.image[there] + 1, truth.channel[there] + 1, truth.boxes[there], area=area
     )
     found = best_of_each_image(found, max_dets)
-    found = found.only(_exist(areas(found.boxes)) & _annotated(truth, there, rules.absent)[found.image, found.channel])
+    found = found.only(exist(areas(found.boxes)) & _annotated(truth, there, rules.absent)[found.image, found.channel])
     dt = hotcoco.LVISResults(gt, _rows(found), max_dets=-1)  # load_res would keep 300 an image, whatever the limit
     return _precision(hotcoco.LVISEval(gt, dt, "bbox"), max_dets)
-
-
-def _exist(area: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which boxes lvis-api knows at all, those of an area between 0 and infinity, bool (N,)."""
-    return (area > 0) & (area < np.inf)
 
 
 def _annotated(truth: GroundTruth, there: NDArray[np.bool_], absent: Sequence[Sequence[int]]) -> NDArray[np.bool_]:

@@ -7,7 +7,8 @@ lie on a box that no better one took, and P_c boxes in the file:
 
 A detection is kept where its score >= t_c. Detections are matched by COCO's rules: each takes the free box of its class
 and image that it overlaps most, from IoU .50 on; one that lies on a crowd region instead is neither right nor wrong. By
-LVIS's rules so is one in an image that is not annotated, or not to the end, for its class.
+LVIS's rules so is one in an image that is not annotated, or not to the end, for its class, and the one that lies on a
+box to be ignored; crowd regions are boxes like others there, and what has no area is not there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.scoring.boxes import Detections, GroundTruth
+from cissod_bench.scoring.boxes import Detections, GroundTruth, areas, exist
 from cissod_bench.scoring.ground_truth import read_ground_truth
 from cissod_bench.scoring.predictions import read_detections
 
@@ -29,6 +30,7 @@ DEFAULT = 0.5
 """Of a class that the file says nothing of: it has no box there, or none of its detections is right."""
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ def pick_thresholds(
     """
     truth = read_ground_truth(ground_truth, federated=metric == "lvis")
     found = read_detections(predictions, truth)
-    verdicts = matched(truth, found)
+    verdicts, wanted = matched(truth, found), _wanted(truth)
     picked = {}
     for channel, name in enumerate(truth.class_names):
         own = found.channel == channel
-        boxes = int(((truth.channel == channel) & ~truth.crowd).sum())
+        boxes = int(((truth.channel == channel) & wanted).sum())
         picked[name] = best_threshold(found.scores[own], verdicts[own], boxes)
     return picked
 
@@ -97,12 +99,20 @@ def best_threshold(scores: Floats, verdicts: npt.NDArray[np.int8], boxes: int) -
     )
 
 
+def _wanted(truth: GroundTruth) -> Bools:
+    """Return which boxes have to be found, (N,)."""
+    rules = truth.federated
+    return ~truth.crowd if rules is None else exist(rules.area) & ~rules.ignored
+
+
 def matched(truth: GroundTruth, found: Detections) -> npt.NDArray[np.int8]:
     """Return of every detection 1 where it is right, 0 where it is wrong, -1 where it is neither, int8 (D,)."""
     verdicts = np.zeros(len(found.scores), np.int8)
-    classes = len(truth.class_ids)
+    classes, wanted, rules = len(truth.class_ids), _wanted(truth), truth.federated
+    there = np.ones(len(truth.image), np.bool_) if rules is None else exist(rules.area)
     of_truth, of_found = (own.image * classes + own.channel for own in (truth, found))
     by_truth = np.argsort(of_truth, kind="stable")
+    by_truth = by_truth[there[by_truth]]
     by_found = np.lexsort((-found.scores, of_found))
     keys, begins = np.unique(of_found[by_found], return_index=True)
     lows: Any = np.searchsorted(of_truth[by_truth], keys, side="left")
@@ -110,10 +120,12 @@ def matched(truth: GroundTruth, found: Detections) -> npt.NDArray[np.int8]:
     groups = np.split(by_found, begins[1:]) if len(keys) else []
     for place, rows in enumerate(groups):
         boxes = by_truth[lows[place] : highs[place]]
-        own = _matched_in_image(found.boxes[rows], truth.boxes[boxes], truth.crowd[boxes])
-        if truth.federated is not None and not _is_annotated(truth, found, int(rows[0]), len(boxes)):
+        own = _matched_in_image(found.boxes[rows], truth.boxes[boxes], wanted[boxes], regions=rules is None)
+        if rules is not None and not _is_annotated(truth, found, int(rows[0]), len(boxes)):
             own[own == 0] = -1
         verdicts[rows] = own
+    if rules is not None:
+        verdicts[~exist(areas(found.boxes))] = -1
     return verdicts
 
 
@@ -125,19 +137,27 @@ def _is_annotated(truth: GroundTruth, found: Detections, row: int, boxes: int) -
     return is_known and channel not in truth.federated.incomplete[image]
 
 
-def _matched_in_image(found: Floats, boxes: Floats, crowd: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
-    """Return the verdicts on the detections of an image and class, best first."""
+def _matched_in_image(found: Floats, boxes: Floats, wanted: Bools, *, regions: bool) -> npt.NDArray[np.int8]:
+    """Return the verdicts on the detections of an image and class, best first.
+
+    Args:
+        found: the detections, (D, 4).
+        boxes: the boxes, (G, 4).
+        wanted: those that have to be found, (G,).
+        regions: whether the others are crowd regions, on which any number of detections may lie; else they are boxes.
+    """
     verdicts = np.zeros(len(found), np.int8)
     if not len(boxes):
         return verdicts
-    overlaps = _overlaps(found, boxes, crowd)
-    free = ~crowd
+    overlaps = _overlaps(found, boxes, ~wanted & regions)
+    free = np.ones(len(boxes), np.bool_)
     for row, own in enumerate(overlaps):
-        best = int(np.argmax(np.where(free, own, -1.0)))
-        if free[best] and own[best] >= IOU:
-            verdicts[row], free[best] = 1, False
-        elif (own[crowd] >= IOU).any():
-            verdicts[row] = -1
+        for verdict, kind in ((1, wanted), (-1, ~wanted)):
+            reach = np.where(free & kind, own, -1.0)
+            best = int(np.argmax(reach))
+            if reach[best] >= IOU:
+                verdicts[row], free[best] = verdict, verdict < 0 and regions
+                break
     return verdicts
 
 

@@ -107,7 +107,8 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True, dict=True):
         classes: names in channel order.
         images: role -> image folder below the data root.
         naming: how image records name their files.
-        doubtful_sizes: files whose annotated width and height were exchanged.
+        doubtful_sizes: files whose annotated width and height were exchanged: ``read_annotations`` takes them as
+            ``doubtful`` for the split's own files, and as ``swapped`` for the validation file, which is as published.
         metric: "coco" or "lvis".
         max_dets: detections that are scored.
         score_floor: detections at or below this score are not scored; None where the split does not say.

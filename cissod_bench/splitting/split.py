@@ -25,7 +25,9 @@ _DRAW_ANEW = (
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one annotation file gives to a split, its share of it; all fields index its rows.
+    """What one annotation file gives to a split; all fields index its rows.
+
+    Nearly every split has one share. MS-COCO -> Objects365 has two, and so has an imported one: D_l and D_u.
 
     Attributes:
         annotations: the file.

@@ -267,7 +267,11 @@ class Folders:
         return Seen("running", seen.record, self.progress(cell))
 
     def recorded(self, cell: Cell) -> Seen:
-        """Return a cell's state by its files alone: one that says "running" was killed unless somebody is at work."""
+        """Return a cell's state by its files alone: one that says "running" was killed unless somebody is at work.
+
+        The run in the work folder and the kept record are looked at in this order, and the first that is done decides;
+        so a cell may be done while the work folder holds a run of it that is not.
+        """
         begun = None
         for folder in (self.run(cell), self.kept(cell)):
             if folder is None or not (folder / runs.RECORD).is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from score_records import runs_of, scored
 
-from cissod_bench.reporting.averaging import marks
+from cissod_bench.reporting.averaging import marks, run_words
 from cissod_bench.reporting.departures import change_words, departures
 from cissod_bench.reporting.groups import roles
 
@@ -22,6 +22,21 @@ def test_runs_with_the_same_departures_share_one_set() -> None:
     assert first.settings == slow
     assert first.runs == {"toy, ours, mini-default": [0, 2], "toy, rfs, mini-default": [0]}
     assert (second.settings, second.runs) == (fast, {"toy, ours, mini-default": [1]})
+
+
+def test_a_seed_stands_once_for_every_draw_and_name_it_was_used_with() -> None:
+    lr = {"lr": [0.01, 0.1]}
+    usual = [scored(seed=seed, departures=lr) for seed in (0, 1, 0)]  # a copied folder among them
+    others = [scored(departures=lr, split_seed=seed) for seed in (1, 2)] + [scored(departures=lr, name="wide")]
+    (only,) = departures(runs_of(*usual, *others))
+    assert only.runs == {
+        "toy, ours, mini-default": [0, 1],
+        "toy, ours, mini-default, split seed 1": [0],
+        "toy, ours, mini-default, split seed 2": [0],
+        "toy, ours, mini-default+wide": [0],
+    }
+    words = {run_words(record) for record in (*usual, *others)}
+    assert len(words) == 5
 
 
 def test_a_variant_is_named_and_settings_that_change_no_number_are_no_departure() -> None:

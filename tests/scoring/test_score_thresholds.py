@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cissod_bench.scoring.score_thresholds import DEFAULT, best_threshold, pick_thresholds
+from cissod_bench.scoring.ground_truth import read_ground_truth
+from cissod_bench.scoring.predictions import read_detections
+from cissod_bench.scoring.score_thresholds import DEFAULT, best_threshold, matched, pick_thresholds
 
 
 def truth(path: Path, boxes: list[tuple[int, int, list[float], int]], **more: Any) -> Path:
@@ -59,6 +61,32 @@ def test_by_lvis_rules_images_that_are_not_annotated_for_a_class_count_neither_w
     picked = pick_thresholds(val, results, metric="lvis")
     assert picked["cat"].f1 == 1.0
     assert picked["dog"].f1 == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "boxes", "precision", "recall"),
+    [
+        ({"ignore": 1}, 1, 1.0, 1.0),  # the detection on it does not count
+        ({"area": 0.0}, 1, 0.5, 1.0),  # there is no such box, so the detection is wrong
+        ({"iscrowd": 1}, 2, 1.0, 1.0),  # a box like others
+    ],
+)
+def test_by_lvis_rules_odd_boxes_count_as_in_its_own_scorer(
+    tmp_path: Path, more: dict[str, Any], boxes: int, precision: float, recall: float
+) -> None:
+    lists: dict[str, Any] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    val = truth(tmp_path / "val.json", [(1, 1, A, 0), (1, 1, B, 0)], **lists)
+    content = json.loads(val.read_text())
+    content["annotations"][1] |= more
+    val.write_text(json.dumps(content))
+    results = [found(1, 1, B, 0.9), found(1, 1, A, 0.8), found(1, 1, B, 0.7)]
+    cat = pick_thresholds(val, results, metric="lvis")["cat"]
+    assert (cat.threshold, cat.boxes, cat.precision, cat.recall) == (0.8, boxes, precision, recall)
+    whole = read_ground_truth(val, federated=True)
+    second = matched(whole, read_detections([*results, found(1, 1, B, 0.6)], whole))[2:]
+    assert second.tolist() == [0, 0]  # one detection a box, ignored or not
+    empty = matched(whole, read_detections([found(1, 1, [0.0, 0.0, 0.0, 9.0], 0.9)], whole))
+    assert empty.tolist() == [-1]  # what has no area is not there
 
 
 def test_equal_scores_are_taken_together() -> None:
