@@ -35,8 +35,8 @@ PAPER = "The second number of a cell is the one the paper prints; a dash: it has
 class TablePlan(ABC):
     """One table in the making.
 
-    ``row`` puts a run into a row by asking the subclass for the row so ``named``; ``rows`` lists these and the ones that
-    nothing ran for, ``printed`` gives the paper's numbers to rows so named without a mark.
+    ``row`` puts a run into a row by asking the subclass for the row so ``named``; ``rows`` lists these and the ones
+    that nothing ran for; ``printed`` gives the paper's numbers to rows so named without a mark.
 
     Attributes:
         layout: tasks, columns and number; its ``rows`` are the subclass's business.
