@@ -21,6 +21,7 @@ from cissod_bench.looking.numbers import Watched, confusion_panel, error_listing
 from cissod_bench.looking.pseudo_pictures import pseudo_gallery
 from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, picture_of
 from cissod_bench.looking.seen import Seen, Truths, look_at, predictions_of
+from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
 from cissod_bench.reporting.averaging import marks, scale_words, scored_model
 from cissod_bench.reporting.galleries import Gallery, Shelf
@@ -107,10 +108,10 @@ def build(
     tasks = catalogue.list_tasks() if tasks is None else tasks
     gathered, truths = _Gathered(), Truths()
     for on_split, title, _, end in scored_splits(runs, tasks):
-        _scatter(gathered, on_split, splits, methods, title + end)
+        _scatter(gathered, on_split, splits, methods, title, end)
         if places is not None:
             watched = list(_watched(gathered, on_split, methods, places, truths, title + end))
-            _look(gathered, watched, methods, title + end)
+            _look(gathered, watched, methods, title + end, end)
     return Report(
         "looking",
         "What detectors saw",
@@ -175,7 +176,7 @@ def _hands(runs: Sequence[Run], places: Places) -> dict[Run, AtHand | None]:
     return hands
 
 
-def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str) -> None:
+def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str, end: str) -> None:
     """Add what the runs of one split at one scale saw."""
     if not watched:
         return
@@ -185,12 +186,11 @@ def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str,
     gathered.listings += [listing(watched, title, scale) for listing in make]
     featured = _featured(watched, methods)
     if sum(map(len, record.groups.values())) <= MOST_CLASSES:
-        stem = safe_stem(f"confusion_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}")
-        drawing = confusion_drawing([confusion_panel(own) for own in featured], stem)
+        drawing = confusion_drawing([confusion_panel(own) for own in featured], _stem("confusion", record, end))
         name = f"What every class was taken for: {title}"
         gathered.figures.append(Figure(name, scale, _CONFUSED, pd.DataFrame(), drawing))
     try:
-        _pictures(gathered, featured, watched, title, scale)
+        _pictures(gathered, featured, watched, title, scale, end)
     except DataFault as fault:
         gathered.notes.append(f"{title}: no pictures. {fault.message}")
 
@@ -205,7 +205,7 @@ def _featured(watched: Sequence[Watched], methods: Mapping[str, Entry]) -> list[
 
 
 def _pictures(
-    gathered: _Gathered, featured: Sequence[Watched], watched: Sequence[Watched], title: str, scale: str
+    gathered: _Gathered, featured: Sequence[Watched], watched: Sequence[Watched], title: str, scale: str, end: str
 ) -> None:
     """Add pictures of the featured methods, and of what one of the paper's method and its baseline found alone.
 
@@ -229,7 +229,7 @@ def _pictures(
     read: dict[Path, Photos] = {}
     for own in featured:
         _pseudo_labels(gathered, own, read, title, scale)
-    gathered.figures += _pairs(watched, photos, title, scale)
+    gathered.figures += _pairs(watched, photos, title, scale, end)
 
 
 def _pseudo_labels(gathered: _Gathered, watched: Watched, read: dict[Path, Photos], title: str, scale: str) -> None:
@@ -255,7 +255,7 @@ def _rarest(watched: Watched) -> str:
     return WORDS.get(group, group)
 
 
-def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str) -> Iterator[Figure]:
+def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, end: str) -> Iterator[Figure]:
     """Yield what the paper's method found and its baseline did not, and the other way round; on their first seed."""
     sides = [next((own for own in watched if own.method == method), None) for method in _PAIR]
     if sides[0] is None or sides[1] is None:
@@ -268,7 +268,7 @@ def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str) -
     for finder, other in ((views[0], views[1]), (views[1], views[0])):
         pair = Pair(finder, other)
         record = finder.seen.run.record
-        stem = f"pair_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}_{record.method}"
+        stem = _stem("pair", record, f"{end}_{record.method}")
         caption = _PAIRS.format(group=_rarest(sides[0]), count=len(pair.rows), rule=RULE, seed=common[0])
         for picture in pair.pictures(PAIRED):
             picture.read()  # the fault of one that is missing, before any is drawn
@@ -276,11 +276,16 @@ def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str) -
         yield Figure(f"{pair.title}: {title}", scale, caption, pd.DataFrame(), drawing)
 
 
+def _stem(kind: str, record: RunRecord, end: str) -> str:
+    """Return what the files of a figure are called; ``end`` tells draws of one task and seed apart, as in titles."""
+    return safe_stem(f"{kind}_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}")
+
+
 def _scatter(
-    gathered: _Gathered, runs: Sequence[Run], splits: Splits, methods: Mapping[str, Entry], title: str
+    gathered: _Gathered, runs: Sequence[Run], splits: Splits, methods: Mapping[str, Entry], title: str, end: str
 ) -> None:
     """Add AP of every class against its boxes in D_l."""
-    record = runs[0].record
+    record, title = runs[0].record, title + end
     manifest = next((split for split in splits if split.split_sha256 == record.split_sha256), None)
     if manifest is None:
         gathered.lacking[record.task, record.split_seed] = title
@@ -297,8 +302,7 @@ def _scatter(
              "group": group_of[own], "boxes": boxes[own], "ap": value, "n": len(seeds)}
             for own, value in values.items()
         ]  # fmt: skip
-    stem = safe_stem(f"scatter_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}")
-    drawing = scatter_drawing(panels, record.groups, boxes, stem)
+    drawing = scatter_drawing(panels, record.groups, boxes, _stem("scatter", record, end))
     name = f"AP against boxes in D_l: {title}"
     gathered.figures.append(Figure(name, scale_words(record), _SCATTER, pd.DataFrame(lines), drawing))
 

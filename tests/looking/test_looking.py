@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,20 @@ def test_ap_against_boxes_names_every_class_with_its_boxes(place: Looked) -> Non
     assert "Ours (n = 1), sheep: AP 20.0, 2 boxes in D_l" in made.figures[0].svg
     alone = load_report("looking")([place.run("ours", None)])
     assert "make-splits --task mine --split-seed 0" in " ".join(alone.notes)
+
+
+def test_files_of_two_draws_with_one_seed_have_names_of_their_own(place: Looked) -> None:
+    runs = [place.run("ours", OURS), place.run("soft-teacher", SOFT_TEACHER)]
+    alone = [figure.stem for figure in report(place, *runs).figures]
+    assert alone == [
+        *("scatter_mine_mini-default_split0", "confusion_mine_mini-default_split0"),
+        *("pair_mine_mini-default_split0_ours", "pair_mine_mini-default_split0_soft-teacher"),
+    ]
+    other = Run(place.split, replace(runs[0].record, split_sha256="cd" * 32))
+    draw = runs[0].record.split_sha256[:8]
+    stems = [figure.stem for figure in report(place, *runs, other).figures]
+    assert len(stems) == len(alone)
+    assert all(draw in stem for stem in stems)
 
 
 def test_pictures_stop_where_the_page_would_be_too_large(place: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
