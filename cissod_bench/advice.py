@@ -1,6 +1,6 @@
 """What to do next on this machine: the preset that suits it, and how long the toy league takes here.
 
-Hours are those of the kept runs (docs/costs.md), scaled by one short measurement: a convolution on one core.
+Hours are those of one measured run (docs/costs.md), scaled by one short measurement: a convolution on one core.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from cissod_bench import extras
 from cissod_bench.doctor import GIB, usable_cores
 
-LEAGUE_RUNS, LEAGUE_HOURS = 107, 14.2
-"""The kept runs of preset ``mini`` and what they took together on one core (a test compares both with the records)."""
+A_TOY_RUN = 202
+"""Seconds of one run of preset ``mini`` on one idle core; its record lies in benchmarks/records."""
+LEAGUE_RUNS = 107
+"""Runs of the toy leagues below results."""
 EXAMPLE_RUNS = 14
 """Runs of ``examples/league.toml``, on drawn shapes."""
 PROBE_SECONDS = 0.0084
-"""What `probe` gives on the machine of the kept runs, an AMD EPYC."""
+"""What `probe` gives on the machine of that run, an AMD EPYC."""
 A_RUN = 1.5 * GIB
 """Memory of one toy training with its loader, bytes."""
 PAPER_GPUS = 8
@@ -34,7 +36,7 @@ class Machine:
         cores: that may be used at once.
         memory: of the machine, bytes.
         cards: name and memory in bytes of every GPU that torch sees.
-        slowness: how many times as long one core takes as one of the kept runs' machine; None: not measured.
+        slowness: how many times as long one core takes as one of that run's machine; None: not measured.
         trains: whether what trains is installed.
     """
 
@@ -95,7 +97,7 @@ def _workers(machine: Machine) -> int:
 def _takes(runs: int, workers: int, machine: Machine) -> str:
     if machine.slowness is None:
         return ""
-    hours = runs * LEAGUE_HOURS / LEAGUE_RUNS * machine.slowness / workers
+    hours = runs * A_TOY_RUN / 3600 * machine.slowness / workers
     spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     return f", about {spent}" + (f" with {workers} workers" if workers > 1 else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from commands import Called
 
 from cissod_bench import advice, doctor
-from cissod_bench.advice import A_FULL_RUN, EXAMPLE_RUNS, GIB, LEAGUE_HOURS, LEAGUE_RUNS, Machine
+from cissod_bench.advice import A_FULL_RUN, A_TOY_RUN, EXAMPLE_RUNS, GIB, LEAGUE_RUNS, Machine
 from cissod_bench.records.run_folder import find_runs
 from cissod_bench.sweeping.queue_file import read_queue
 
@@ -18,20 +19,19 @@ ROOT = Path(__file__).resolve().parents[1]
 LAPTOP = Machine(cores=4, memory=16 * GIB, slowness=1.0)
 
 
-def test_the_league_s_runs_and_hours_are_those_of_the_kept_records() -> None:
-    runs = [run for run in find_runs(ROOT / "results") if run.record.preset == "mini"]
-    phases = ("train", "predict", "evaluate")
-    hours = sum(run.record.timings.get(phase, 0) for run in runs for phase in phases) / 3600
-    assert (len(runs), round(hours, 1)) == (LEAGUE_RUNS, LEAGUE_HOURS)
+def test_runs_and_seconds_are_those_of_the_records_and_queues() -> None:
+    measured = json.loads((ROOT / "benchmarks/records/toy-run-mini-1t-2026-11-30.json").read_text(encoding="utf-8"))
+    assert [round(run["wall"]) for run in measured["here"]] == [A_TOY_RUN]
+    assert len([run for run in find_runs(ROOT / "results") if run.record.preset == "mini"]) == LEAGUE_RUNS
     assert len(read_queue(ROOT / "examples" / "league.toml").cells) == EXAMPLE_RUNS
 
 
 def test_a_laptop_is_sent_to_the_demo_and_the_toy_league_and_told_their_time() -> None:
     demo, league, full = advice.advice(LAPTOP)
-    assert demo == "cissod-bench demo: splits, two trainings and a table, about 16 minutes"
-    assert "14 runs on the toy task, about 28 minutes with 4 workers;" in league
+    assert demo == "cissod-bench demo: splits, two trainings and a table, about 7 minutes"
+    assert "14 runs on the toy task, about 12 minutes with 4 workers;" in league
     assert (
-        "all 107 of the toy leagues, about 3.5 hours with 4 workers; a worker is this command, started 4 times"
+        "all 107 of the toy leagues, about 1.5 hours with 4 workers; a worker is this command, started 4 times"
         in league
     )
     assert full.startswith("preset full, the paper's scale, is not for this machine (no GPU is seen)")
@@ -40,8 +40,8 @@ def test_a_laptop_is_sent_to_the_demo_and_the_toy_league_and_told_their_time() -
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"slowness": 2.0, "cores": 1}, "14 runs on the toy task, about 3.7 hours;"),
-        ({"memory": 2 * GIB}, "about 1.9 hours;"),
+        ({"slowness": 2.0, "cores": 1}, "14 runs on the toy task, about 1.6 hours;"),
+        ({"memory": 2 * GIB}, "about 47 minutes;"),
         ({"slowness": None}, "14 runs on the toy task; all"),
     ],
     ids=["slow", "little memory", "not measured"],
