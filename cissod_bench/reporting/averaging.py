@@ -30,6 +30,7 @@ _PROFILES = ("default", "paper", "official")
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(json.loads(json.dumps(asdict(FULL))))
 
 WORLD_SIZE = "world_size"  # number of processes
+WEIGHTS = "weights"  # the beginning of the hash of the pretrained backbone's file; its path says not what is in it
 
 
 def is_scored(record: RunRecord) -> bool:
@@ -45,21 +46,23 @@ def scored_model(record: RunRecord) -> str:
 def changing(record: RunRecord) -> dict[str, Any]:
     """Return all that can change a run's numbers but its seeds: name -> the value used.
 
-    These are its settings, its method's constants that depart from the paper, the number of processes ("world_size",
-    where the record knows it) and the model that is scored ("scored"). ``FREE_SETTINGS`` change no number.
+    These are its settings, its method's constants that depart from the paper, the number of processes ("world_size")
+    and the pretrained weights ("weights"), where the record knows them, and the model that is scored ("scored").
+    ``FREE_SETTINGS`` change no number.
     """
     used = {**_DEFAULTS, **record.settings}
     used |= {name: pair[-1] if pair else None for name, pair in record.departures.items()}
     used |= {WORLD_SIZE: record.hardware[WORLD_SIZE]} if WORLD_SIZE in record.hardware else {}
+    used |= {WEIGHTS: record.backbone["sha256"][:12]} if record.backbone.get("sha256") else {}
     return {name: value for name, value in used.items() if name not in FREE_SETTINGS} | {"scored": scored_model(record)}
 
 
 def shared(record: RunRecord) -> dict[str, Any]:
-    """Return what methods have to have in common to be compared: settings and processes, not the methods' constants.
+    """Return what methods have to have in common to be compared: settings, processes, weights, not their constants.
 
     A method may name a constant as the setting that it is made of: theta of ours.
     """
-    names = {*_DEFAULTS, WORLD_SIZE}
+    names = {*_DEFAULTS, WORLD_SIZE, WEIGHTS}
     return {name: record.settings.get(name, value) for name, value in changing(record).items() if name in names}
 
 

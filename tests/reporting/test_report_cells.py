@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -39,6 +40,7 @@ def counts(*records: RunRecord) -> list[int]:
         {"profile": "paper"},
         {"hardware": {"world_size": 8}},
         {"hardware": {}},
+        {"backbone": {"file": "r50.pth", "sha256": "ab" * 32}},
         {"settings": {"lr": 0.002, "workers": 1}},
         {"departures": {"gbr.rate": [1.0, 2.0]}},
         {"variant": "gbr"},
@@ -158,6 +160,21 @@ def test_a_spread_over_splits_has_the_groups_of_its_own_runs() -> None:
     ]
     listings = report_of("split_spread", *runs).listings
     assert [{line[1] for line in listing.lines} for listing in listings] == [{"all"}, BY_COUNT, BY_LIST]
+
+
+def test_weights_of_one_name_with_other_bytes_are_other_weights() -> None:
+    ours, other, rfs = (
+        scored(method, seed, backbone={"file": "r50.pth", "sha256": 64 * letter}, settings={"pretrained": "r50.pth"})
+        for method, seed, letter in (("ours", 0, "a"), ("ours", 1, "b"), ("rfs", 0, "b"))
+    )
+    assert counts(ours, other) == [1, 1]
+    assert counts(other, dataclasses.replace(other, seed=2)) == [2]
+    notes = report_of("comparison", ours, other).tables[0].notes
+    assert {"Ours [1]: weights aaaaaaaaaaaa.", "Ours [2]: weights bbbbbbbbbbbb."} <= set(notes)
+    (table,) = report_of("comparison", ours, rfs).tables
+    assert any("differ in settings as well as in methods: weights" in note for note in table.notes)
+    (listing,) = report_of("paired", ours, rfs).listings
+    assert listing.notes == ("RFS: not compared, it was run with other settings (weights).",)
 
 
 def test_a_mark_that_means_two_things_is_explained_for_each_task() -> None:
