@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,20 +68,30 @@ class ClassReport:
         return " and ".join(holders)
 
 
+def plain_name(name: str) -> str:
+    """Return a class's name as names are compared: no blanks around it, and a letter with its accent as one character.
+
+    Systems write "Ö" as one character or as two (Unicode's NFC and NFD), which look the same.
+    """
+    return unicodedata.normalize("NFC", name.strip())
+
+
 def join_classes(parts: Mapping[str, Labelled]) -> tuple[dict[str, Content], ClassReport]:
     """Return the content of each part with the same categories in all, joined by name, and what was found.
 
-    The first part's classes keep their numbers. Classes that only others name are numbered on from there. A blank
-    before or behind a name does not count.
+    The first part's classes keep their numbers. Classes that only others name are numbered on from there. Names are
+    compared as ``plain_name`` has them.
 
     Args:
         parts: name of a part -> what was read, at least one.
     """
     first = next(iter(parts.values())).content["categories"]
-    numbers = {record["name"].strip(): int(record["id"]) for record in sorted(first, key=lambda record: record["id"])}
+    numbers = {
+        plain_name(record["name"]): int(record["id"]) for record in sorted(first, key=lambda record: record["id"])
+    }
     objects: dict[str, dict[str, int]] = {}
     for part, labelled in parts.items():
-        for name in map(str.strip, labelled.classes):
+        for name in map(plain_name, labelled.classes):
             numbers.setdefault(name, 1 + max(numbers.values(), default=0))
         objects[part] = _objects(labelled.content)
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
@@ -89,15 +100,15 @@ def join_classes(parts: Mapping[str, Labelled]) -> tuple[dict[str, Content], Cla
 
 
 def _objects(content: Content) -> dict[str, int]:
-    names = {record["id"]: record["name"].strip() for record in content["categories"]}
+    names = {record["id"]: plain_name(record["name"]) for record in content["categories"]}
     counts = Counter(names[box["category_id"]] for box in content["annotations"] if not box.get("iscrowd"))
     return {name: counts[name] for name in names.values()}
 
 
 def _renumbered(content: Content, numbers: Mapping[str, int], categories: list[dict[str, object]]) -> Content:
     """Return a content whose boxes have the numbers of the joined classes; records of classes keep their other keys."""
-    number_of = {record["id"]: numbers[record["name"].strip()] for record in content["categories"]}
-    more = {numbers[record["name"].strip()]: record for record in content["categories"]}
+    number_of = {record["id"]: numbers[plain_name(record["name"])] for record in content["categories"]}
+    more = {numbers[plain_name(record["name"])]: record for record in content["categories"]}
     return {
         **content,
         "annotations": [{**box, "category_id": number_of[box["category_id"]]} for box in content["annotations"]],

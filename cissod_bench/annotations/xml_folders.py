@@ -84,7 +84,7 @@ def _photographs_beside(place: Path) -> Path:
 def _xml_files(place: Path) -> list[Path]:
     if not place.is_dir():
         raise DataFault(f"The folder {place} is missing.", remedy="correct the name of the folder of XML files")
-    files = sorted(path for path in place.rglob("*.xml") if not path.name.startswith("."))
+    files = sorted(path for path in place.rglob("*.[xX][mM][lL]") if not path.name.startswith("."))
     if not files:
         raise DataFault(
             f"{place} holds no file whose name ends in .xml.",

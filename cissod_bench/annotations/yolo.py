@@ -73,13 +73,18 @@ def read_yolo(
 
 
 def label_file(image: Path) -> Path:
-    """Return where the label file of an image lies: the last folder ``images`` of its path is ``labels``."""
+    """Return where the label file of an image lies: the last folder ``images`` of its path is ``labels``.
+
+    Its ending may be in capitals, as some cameras' and systems' are.
+    """
     parts = list(image.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
             parts[place] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    label = Path(*parts).with_suffix(".txt")
+    capitals = label.with_suffix(".TXT")
+    return capitals if not label.exists() and capitals.exists() else label
 
 
 def _strays(images: Iterable[Path]) -> int:
@@ -92,7 +97,9 @@ def _strays(images: Iterable[Path]) -> int:
     for folder, labels in folders:
         if folder != labels and labels.is_dir():
             there = {Path(name).stem for name in os.listdir(folder) if is_image_name(name)}
-            strays += sum(name.endswith(".txt") and name[:-4] not in there | _NO_LABELS for name in os.listdir(labels))
+            strays += sum(
+                name.lower().endswith(".txt") and name[:-4] not in there | _NO_LABELS for name in os.listdir(labels)
+            )
     return strays
 
 

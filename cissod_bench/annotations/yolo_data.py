@@ -173,8 +173,9 @@ def _listed(path: Path, base: Path) -> Iterator[Path]:
         places = [path.parent / name, base / name]
         image = next((place for place in places if place.is_file()), None)
         if image is None or not is_image_name(image.name):
+            looked = " nor in ".join(dict.fromkeys(map(str, (path.parent, base))))
             raise DataFault(
-                f"{path}, line {number}: there is no image {name}, neither in {path.parent} nor in {base}.",
+                f"{path}, line {number}: there is no image {name} in {looked}.",
                 remedy="correct the line, or take it out",
             )
         yield image

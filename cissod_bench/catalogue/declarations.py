@@ -103,7 +103,7 @@ def place_of(error: BaseException, path: Path | None = None) -> str:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if path is not None and frame.filename == str(path)]
-    if not frames:
+    if not frames or (path is not None and isinstance(error, SyntaxError)):  # a NUL byte, which stands in no line
         return str(path or "unknown place")
     deepest = (own or list(frames))[-1]
     return f"{deepest.filename}, line {deepest.lineno}"

@@ -109,7 +109,7 @@ def load(point: EntryPoint, kind: type[T]) -> T:
     remedy = "repair or remove that package"
     try:
         found = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageFault(
             f"The {what} cannot be loaded: {place_of(error)}: {words_of(error)}.", remedy=remedy
         ) from error

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from cissod_bench.annotations.class_names import plain_name
 from cissod_bench.controls import has_control
 from cissod_bench.errors import DataFault, UsageFault, did_you_mean
 from cissod_bench.files.near_names import near_names
@@ -115,7 +116,7 @@ def own_task(path: Path, name: str, described: OwnFile) -> Task:
         repeat_threshold=described.repeat_threshold,
         crs_gamma=described.crs_gamma,
         exif=_exif(described.exif, parts),
-        minority=tuple(described.minority),
+        minority=tuple(map(plain_name, described.minority)),
         cover=None,
         frequency_bounds=described.bounds or Task.frequency_bounds,
         draw_defaults=GIVEN,
@@ -234,7 +235,7 @@ def _parts(path: Path, described: OwnFile) -> OwnParts:
         files=place("unlabelled.files", photographs.files) if photographs.files else "",
         val=labelled("val", described.val),
         exif=described.exif,
-        classes=tuple(described.classes),
+        classes=tuple(map(plain_name, described.classes)),
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import re
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -21,6 +22,9 @@ T = TypeVar("T")
 ENDING = ".py"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """What a file may be called whose name becomes that of a folder."""
+
+
+_MODULE = "cissod_bench_file_"  # how the modules of such files are called, in front of a hash of the path
 
 
 class _Anew(SourceFileLoader):
@@ -82,7 +86,7 @@ class Declared(Generic[T]):
         """
         self.expression(path)
         path = path.resolve()  # one module however the file is named, and frames that are found by its name
-        module_name = f"cissod_bench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+        module_name = f"{_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
         spec = importlib.util.spec_from_file_location(module_name, path, loader=_Anew(module_name, str(path)))
         assert spec is not None
         assert spec.loader is not None
@@ -90,7 +94,10 @@ class Declared(Generic[T]):
         sys.modules[module_name] = module  # dataclasses and pickles look their module up
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # sys.exit() would end the command in silence
             del sys.modules[module_name]
             _refuse(path, error)
         declared = getattr(module, self.variable, None)
@@ -106,3 +113,16 @@ class Declared(Generic[T]):
 def _refuse(path: Path, error: BaseException) -> NoReturn:
     place = str(path) if isinstance(error, (OSError, UnicodeDecodeError)) else place_of(error, path)
     raise UsageFault(f"{place}: {words_of(error)}.", remedy=f"mend {path}") from error
+
+
+def place_in_file(error: BaseException) -> tuple[str, str] | None:
+    """Return the file of a user's own in which an error arose, and "FILE, line N, in FUNCTION"; None where in none.
+
+    The deepest line of such a file counts: below it may stand torch's.
+    """
+    frames = [
+        (frame.f_code.co_filename, f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}")
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith(_MODULE)
+    ]
+    return frames[-1] if frames else None

@@ -90,14 +90,19 @@ class Output:
             print(f"Error: rank {rank}: {shown(str(fault))}", file=sys.stderr)
 
     def unexpected(self, error: Exception) -> None:
-        """Print a fault of ours: the traceback with -v, else its last line and how to see the rest."""
+        """Print a fault of ours, or of a method's or task's own file, which is named with its line.
+
+        With -v it is the traceback, else its last line and how to see the rest.
+        """
         if self.verbosity > 0:
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-        else:
-            print(
-                f"Error: {type(error).__name__}: {shown(str(error))}\n  -> repeat the command with -v for the details",
-                file=sys.stderr,
-            )
+            return
+        from cissod_bench.catalogue.python_files import place_in_file
+
+        own = place_in_file(error)
+        place, mend = (f"{own[1]}: ", f"mend {own[0]}, or ") if own else ("", "")
+        told = f"{place}{type(error).__name__}: {error}"
+        print(f"Error: {shown(told)}\n  -> {shown(mend)}repeat the command with -v for the details", file=sys.stderr)
 
 
 @contextmanager

@@ -116,7 +116,10 @@ def _tell(output: Output, done: Exported, form: str) -> None:
     if output.shows:
         for path in done.paths:
             output.tell(f"Written: {path}")
-        if agreement is not None:
+        if agreement is not None and not (agreement.boxes or agreement.more):
+            told = f"neither finds anything on the {agreement.images} images"
+            output.tell(f"Not compared: {told}; --images FOLDER names others.")
+        elif agreement is not None:
             output.tell(f"Compared: {agreement.words}.")
         elif form != "safetensors":
             output.tell("Not compared: there are no images of val at hand; --images FOLDER names others.")

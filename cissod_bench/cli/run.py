@@ -118,6 +118,7 @@ def command(
     wanted = wanted_of(launcher, gpus, nodes, partition, time, more)
     processes = world if world > 1 or launcher == "none" else process_count(gpus) * nodes
     if launcher == "none" and world == 1 and gpus not in ("1", "auto"):
+        process_count(gpus)
         raise UsageFault(f"--gpus {gpus} needs somebody to start {gpus} processes.", remedy="add --launcher pytorch")
     task, method = find_task(task_name), find_method(method_name)
     plan = make_plan(task, method, command=sys.argv, say=output.say, **options)

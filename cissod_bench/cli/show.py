@@ -34,7 +34,7 @@ def command(
     """
     from cissod_bench.files.whole_files import write_bytes
     from cissod_bench.looking.at_hand import Places, split_at_hand
-    from cissod_bench.looking.split_pictures import split_report
+    from cissod_bench.looking.split_pictures import UNKNOWN, split_report
     from cissod_bench.records.run_folder import RECORD
     from cissod_bench.rendering.page import render_html
     from cissod_bench.split_folders.listing import find_split
@@ -50,7 +50,7 @@ def command(
     path = out or work_dir / "reports" / f"show_{name}.html"
     write_bytes(path, render_html([report], runs, heading).encode())
     for note in report.notes:
-        output.warn(note)
+        (output.say if note == UNKNOWN else output.warn)(note)
     output.tell(f"Written: {path}")
     output.result({"file": str(path), "notes": list(report.notes)})
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from cissod_bench.errors import UsageFault
 from cissod_bench.scoring.points import AP
 from cissod_bench.splitting.task import Task
 
@@ -85,3 +86,24 @@ class RunFacts:
     labelled_boxes: tuple[int, ...]
     num_unlabelled: int
     seed: int
+
+
+def parts_of(method: Method, facts: RunFacts) -> Parts:
+    """Return the parts that a method makes for a run.
+
+    Raises:
+        UsageFault: ``Method.parts`` cannot be called with the facts of a run, or makes something else.
+    """
+    from cissod_bench.contract.parts import Parts  # with torch, which listings of methods do without
+
+    rule = f"The method {method.name!r}: parts must make an object of Parts from the facts of a run."
+    remedy = "name a subclass of Parts whose __init__ takes the facts; CONTRIBUTING.md shows a whole method in 40 lines"
+    try:
+        made = method.parts(facts)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # raised within, with its line
+            raise
+        raise UsageFault(f"{rule} {error}.", remedy=remedy) from error
+    if not isinstance(made, Parts):
+        raise UsageFault(f"{rule} Got {type(made).__name__}.", remedy=remedy)
+    return made

@@ -131,7 +131,7 @@ def _mixed(role: str, one: Evidence) -> DataFault:
         f"as shown in {len(one.apply):,} ({_examples(one.apply)}) and as stored in {len(one.ignore):,} "
         f"({_examples(one.ignore)}). Boxes of one of the two would be misplaced.",
         remedy="write all images upright, without EXIF orientation, and let the annotation file have the sizes and "
-        "boxes of the upright images; `cissod-bench data check --deep` looks at them",
+        "boxes of the upright images; `cissod-bench data check --deep` with this --task looks at them",
     )
 
 

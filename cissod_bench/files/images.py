@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
@@ -124,7 +126,8 @@ def read_image(
     import numpy as np
 
     try:
-        data = path.read_bytes()
+        with _opened(path) as stream:
+            data = stream.read()
     except OSError as error:
         raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
     header = read_header(path, io.BytesIO(data))
@@ -137,6 +140,20 @@ def read_image(
         raise DataFault(f"{path}: the image cannot be decoded; it is broken.", remedy=_REMEDY)
     read = cast("npt.NDArray[np.uint8]", pixels)
     return turned(read, header.tag) if reading.turns(header[:2], header.tag, (width, height)) else read
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Return an image file, opened; a pipe or a device, which would be waited for without end, is an OSError."""
+    return open(path, "rb", opener=_without_waiting)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which changes nothing in the reading of files
+    mode = os.fstat(handle).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is told by open() itself
+        os.close(handle)
+        raise OSError(errno.EINVAL, "a pipe or device")
+    return handle
 
 
 def check_header(
@@ -155,7 +172,7 @@ def check_header(
             ``MAX_PIXELS``. A file that is cut off or broken further behind passes.
     """
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             header = read_header(path, stream)
     except OSError as error:
         raise DataFault(f"{path}: the image cannot be read ({error.strerror}).", remedy=_REMEDY) from None
@@ -187,7 +204,7 @@ def check_end(path: Path) -> None:
         DataFault: it is cut off, or cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             first = stream.read(2)
             stream.seek(max(os.fstat(stream.fileno()).st_size - _LAST, 0))
             last = stream.read(_LAST)

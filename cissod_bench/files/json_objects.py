@@ -33,6 +33,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 PIECE_BYTES = 1 << 20
 _MOST_RECORD_BYTES = 256 << 20
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BYTE = re.compile(r" \(byte (\d+)\)$")  # where msgspec found no JSON
+_NO_NUMBER = re.compile(rb"NaN|-?Infinity")
 _SCALAR = re.compile(rb"[^\s,\]}]+")
 _PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*))?`)?$", re.DOTALL)
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -265,8 +267,19 @@ class Member:
         try:
             msgspec.json.decode(value, type=msgspec.Raw)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise self._file.fault(self._start, f"the value of {self.key!r} is not JSON ({error}).") from None
+            raise self._unreadable(str(error)) from None
         return value
+
+    def _unreadable(self, error: str) -> DataFault:
+        """Return the fault of a value that is no JSON, at the place within it that msgspec names."""
+        place = _BYTE.search(error)
+        at = self._start + (int(place[1]) if place else 0)
+        number = _NO_NUMBER.match(self._file._text, at)
+        if number is not None:
+            message = f"{number[0].decode()} within the value of {self.key!r} is no number of JSON."
+            return self._file.fault(at, message, remedy="write a finite number, or leave that record out")
+        why = _BYTE.sub("", error.removeprefix("JSON is malformed: "))
+        return self._file.fault(at, f"the value of {self.key!r} is not JSON ({why}).")
 
     def pieces(self, decoder: Decoder[list[T]], size: int | None = None) -> Iterator[Piece[T]]:
         """Yield the records of an array of objects in pieces of about ``size`` bytes, ``PIECE_BYTES`` by default.

@@ -8,20 +8,27 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from cissod_bench.controls import shown
 from cissod_bench.errors import EnvironmentFault
+
+PATIENCE = 2.0
+"""Seconds for which a process waits for another one's folder without a word."""
 
 
 def _write_fault(path: Path, error: OSError) -> EnvironmentFault:
     remedy = "free some space or pass another --work-dir"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "pass a --work-dir that can be written"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        remedy = "name another place: a file lies where a folder is to be, or a folder where a file is to be"
     return EnvironmentFault(f"Cannot write {path}: {error.strerror or error}.", remedy=remedy)
 
 
@@ -145,7 +152,8 @@ def remove_leftovers(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the right to write the folder ``path``: other processes that want it wait for a hidden file beside it.
 
-    What a killed writer of ``folder_appearing`` left there is removed.
+    Who waits longer than ``PATIENCE`` says so on standard error. What a killed writer of ``folder_appearing`` left
+    there is removed.
 
     Raises:
         EnvironmentFault: the lock cannot be made.
@@ -153,7 +161,11 @@ def locked(path: Path) -> Iterator[None]:
     make_folder(path.parent)
     lock = FileLock(path.parent / f".{path.name}.lock")
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            print(f"Waiting for another process that writes {shown(str(path))}", file=sys.stderr, flush=True)
+            lock.acquire()
     except OSError as error:
         raise _write_fault(path, error) from error
     try:

@@ -37,7 +37,7 @@ def padded_sizes(sizes: npt.NDArray[np.integer], settings: Settings, divisor: in
     """
     limits = settings.long_side, settings.test_short_side
     scale = np.minimum(max(limits) / sizes.max(axis=1), min(limits) / sizes.min(axis=1))
-    scaled = (sizes * scale[:, None] + 0.5).astype(np.int64)
+    scaled = np.maximum((sizes * scale[:, None] + 0.5).astype(np.int64), 1)  # see ``quick.resized``
     padded: IntArray = -(-scaled // divisor) * divisor
     return padded
 

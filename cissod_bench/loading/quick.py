@@ -66,9 +66,14 @@ class Resize(BaseTransform):  # type: ignore[misc]
 
 
 def resized(sample: Sample, scale: tuple[int, int]) -> Sample:
-    """Return a sample whose image is as large as it may be: its longer side at most the larger number of ``scale``."""
+    """Return a sample whose image is as large as it may be: its longer side at most the larger number of ``scale``.
+
+    A side keeps a pixel at least, which mmdet's does not: pictures of lines, a thousand times as long as high, lie in
+    folders of the web.
+    """
     height, width = sample["img"].shape[:2]
-    size = mmcv.rescale_size((width, height), scale)
+    wide, high = mmcv.rescale_size((width, height), scale)
+    size = max(wide, 1), max(high, 1)
     factors = (size[0] / width, size[1] / height)
     sample["img"] = cv2.resize(sample["img"], size, interpolation=cv2.INTER_LINEAR)
     sample |= {"scale": scale, "keep_ratio": True, "scale_factor": factors, "img_shape": (size[1], size[0])}

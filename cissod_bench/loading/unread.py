@@ -119,7 +119,7 @@ class UnreadImages:
             f"{number} images could not be read since the training began, more than the {self.most} that may be "
             f"replaced ({SHARE:.1%}, and one at least). The last: {last.message}",
             remedy="fetch these images again and repeat the same command, which continues from the last checkpoint; "
-            "`cissod-bench data check --deep` names every image that cannot be read",
+            "`cissod-bench data check --deep` with this --task names every image that cannot be read",
         )
         fault.on_all_ranks = not self._seen
         raise fault

@@ -28,6 +28,9 @@ _PARTS = (
     ("val", "val", "Scored images", "Boxes that detections are scored against. {chosen}"),
 )
 
+UNKNOWN = "Unlabelled images (D_u): not shown. Their boxes are not known."
+"""The note on own photographs: nothing is wrong there."""
+
 
 def split_report(hand: AtHand, most: int = 24) -> Report:
     """Return pictures of every part of a split; a part that cannot be shown is noted, with the reason.

@@ -16,7 +16,7 @@ from cissod_bench.annotations.same_files import Listed, check_files, keyed
 from cissod_bench.backbones.pretrained import Backbone, backbone_of
 from cissod_bench.backbones.timm_weights import TimmWeights
 from cissod_bench.backbones.whole_detectors import begin_from, read_detector
-from cissod_bench.contract.method import USES_UNLABELLED, RunFacts
+from cissod_bench.contract.method import USES_UNLABELLED, RunFacts, parts_of
 from cissod_bench.contract.parts import Parts
 from cissod_bench.contract.stages import spans, unlabelled_from
 from cissod_bench.detector.model_config import IGNORE_IOF, faster_rcnn
@@ -173,7 +173,7 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
     backbone = backbone_of(plan.settings)
     known = {} if backbone is None else {"pretrained backbone": f"{backbone.kind} {backbone.sha256}"}
     check_alike(known)
-    parts = plan.method.parts(facts_of(plan, labelled, unlabelled))
+    parts = parts_of(plan.method, facts_of(plan, labelled, unlabelled))
     detector = _detector(plan, parts, backbone, ignores=has_ignore_regions(plan, labelled))
     return Training(
         detector.to_device(device),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cissod_bench.contract.method import Method, RunFacts
+from cissod_bench.contract.method import Method, RunFacts, parts_of
 from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.contract.settings import Settings, learning_rate_for
 from cissod_bench.contract.stages import spans, unlabelled_from
@@ -184,7 +184,7 @@ def cost_of(
         iterate_on: device on which an iteration may be done; None derives all from shapes.
     """
     settings = subject.settings
-    parts = subject.method.parts(subject.facts())
+    parts = parts_of(subject.method, subject.facts())
     begin = unlabelled_from(spans(parts.stages(), settings.iterations), settings.unsup_start, settings.iterations)
     cost = Cost(
         iterations=settings.iterations,

@@ -65,8 +65,8 @@ def check_drawn(training: Training, labelled: int, warn: Say) -> None:
     training.leave_out([int(unlabelled.image_ids[row]) for row, _ in broken])
     if distributed.rank() == 0:
         warn(
-            f"{told} and are left out (skipped.images in run.json counts them; `cissod-bench data check --deep` names "
-            f"all). The first:{listed(fault for _, fault in broken)}"
+            f"{told} and are left out (skipped.images in run.json counts them; `cissod-bench data check --deep` "
+            f"with this --task names all). The first:{listed(fault for _, fault in broken)}"
         )
 
 
@@ -79,8 +79,8 @@ def _refuse(broken: Sequence[tuple[int, DataFault]], images: int, what: str, why
 def _on_all_ranks(message: str, why: str) -> DataFault:
     fault = DataFault(
         message,
-        remedy=f"{why}fetch them again, or say with --data-root where they lie; `cissod-bench data check --deep` names "
-        "every image that cannot be read",
+        remedy=f"{why}fetch them again, or say with --data-root where they lie; `cissod-bench data check --deep` "
+        "with this --task names every image that cannot be read",
     )
     fault.on_all_ranks = True
     return fault

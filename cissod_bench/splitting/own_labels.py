@@ -113,7 +113,7 @@ def _refuse_strange(labelled: Labelled, val: Labelled, report: ClassReport, *, m
     if strange:
         alike = [f"{near!r} and {name!r}" for name in strange[:_MOST_TOLD] if (near := report.near(name))]
         hint = f" Are {', '.join(alike)} one class?" if alike else ""
-        counting = f"classes = [{', '.join(json.dumps(name) for name in named)}]"
+        counting = f"classes = [{', '.join(json.dumps(name, ensure_ascii=False) for name in named)}]"
         choice = f", or name those that count in the task file, above all tables: {counting}" if may_name else ""
         raise DataFault(
             f"{val.source}: {len(strange)} of its classes with boxes are none of {labelled.source}: "
@@ -132,6 +132,9 @@ def _notes(labelled: Labelled, val: Labelled, report: ClassReport, counting: Col
         if part.notes:
             yield f"{part.source}: {'; '.join(part.notes)}."
     shown, scored = report.objects["labelled"], report.objects["val"]
+    for pair in report.unlike:
+        if all(name in counting and (shown.get(name) or scored.get(name)) for name in pair):
+            yield f"{pair[0]!r} and {pair[1]!r} are two classes; is one meant?"
     unscored = [name for name in counting if shown.get(name) and not scored.get(name)]
     if unscored:
         alike = [f"{name!r} be {near!r}" for name in unscored if (near := report.near(name))]

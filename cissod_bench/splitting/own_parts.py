@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
+from cissod_bench.annotations.label_content import Content
 from cissod_bench.annotations.labelled_sources import files_of_source
 from cissod_bench.annotations.lenient import id_number
 from cissod_bench.annotations.photographs import (
@@ -170,6 +171,8 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     }
     labelled_images, val_images = read["train"].images, read["val"].images
     (labelled, val), notes = join_parts(read["train"], read["val"], parts.classes, may_name=bool(parts.unlabelled))
+    _refuse_boxless(read["train"].source, labelled, "learned")
+    _refuse_boxless(read["val"].source, val, "scored")
     left_out: Counter[str] = Counter()
     own = Known([photograph(labelled_images, name).path for name in names_of(labelled)])
     scored = [photograph(val_images, name).path for name in names_of(val)]
@@ -183,6 +186,13 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     for role, place in folders.items():
         (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
     return (*notes, *copies, *unread)
+
+
+def _refuse_boxless(source: Path, content: Content, lack: str) -> None:
+    """Refuse a labelled source without a box: a run of hours would end with nothing."""
+    if all(box.get("iscrowd") for box in content["annotations"]):
+        message = f"{source}: its images have no box of a class that counts, so that no class could be {lack}."
+        raise DataFault(message, remedy="name labels with boxes in the task file")
 
 
 def _copies(labelled: Known, scored: Sequence[Path], sources: tuple[Path, Path]) -> tuple[str, ...]:
@@ -233,8 +243,9 @@ def _unlabelled(
     ]
     unread = [size.message.rstrip(".") for size in sizes if isinstance(size, DataFault)]
     left_out[UNREADABLE] += len(unread)
-    if not parts.files:
-        left_out[OTHER_FORMAT] += sum(len(unread_below(data_root / folder)) for folder in parts.unlabelled)
+    folders = () if parts.files else parts.unlabelled
+    others = [f"{folder}/{name}" for folder in folders for name in unread_below(data_root / folder)]
+    left_out[OTHER_FORMAT] += len(others)
     for reason in [reason for reason, count in left_out.items() if not count]:
         del left_out[reason]
     if not records:
@@ -243,8 +254,15 @@ def _unlabelled(
             f"No unlabelled photograph is left of {len(listed):,} in {', '.join(parts.unlabelled)}: {told}.",
             remedy="name folders of further photographs in [unlabelled]",
         )
-    number = "1 unlabelled photograph is" if len(unread) == 1 else f"{len(unread):,} unlabelled photographs are"
-    return records, (f"{number} left out: {_first_of(unread)}.",) if unread else ()
+    notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {_first_of(unread)}."] if unread else []
+    if others:
+        told = f"in formats that are not read left out, JPEG and PNG are: {_first_of(others)}"
+        notes.append(f"{_are(len(others), 'unlabelled picture')} {told}.")
+    return records, tuple(notes)
+
+
+def _are(number: int, thing: str) -> str:
+    return f"1 {thing} is" if number == 1 else f"{number:,} {thing}s are"
 
 
 def _record(one: Photograph, role: str, size: tuple[int, int]) -> dict[str, Any]:

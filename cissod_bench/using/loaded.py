@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cissod_bench.annotations.reading import read_annotations
-from cissod_bench.contract.method import Method
+from cissod_bench.contract.method import Method, parts_of
 from cissod_bench.contract.parts import Context
 from cissod_bench.contract.presets import resolved
 from cissod_bench.contract.settings import Settings
@@ -155,7 +155,7 @@ def load_run(
     plan = replace(plan, settings=replace(plan.settings, amp="off"))
     model = built_from(plan.settings, plan.classes, record.backbone)
     labelled, unlabelled = sources(plan, at_hand=False)
-    parts = plan.method.parts(facts_of(plan, labelled, unlabelled))
+    parts = parts_of(plan.method, facts_of(plan, labelled, unlabelled))
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and then overwritten
         detector = SemiSupervisedDetector(model, parts, plan.settings, plan.groups, plan.classes)
     parts.begin_run(partial(labelled_images, labelled, plan.settings))

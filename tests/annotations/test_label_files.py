@@ -272,3 +272,26 @@ def test_a_source_of_no_known_format_is_refused(tmp_path: Path) -> None:
         assert "data.yaml" in str(fault.value.remedy)
     with pytest.raises(DataFault, match=r"holds no file whose name ends in \.xml"):
         read_labels(tmp_path)
+
+
+def test_endings_in_capitals_are_those_of_labels(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path / "yolo", photos(3))
+    plain = read_labels(data).content
+    for label in sorted((tmp_path / "yolo/labels/train").glob("*.txt"))[1:]:
+        label.rename(label.with_suffix(".TXT"))
+    read = read_labels(data)
+    assert (read.content, read.counts) == (plain, {})
+    write_voc(tmp_path / "voc", photos(3))
+    plain = read_labels(tmp_path / "voc").content
+    for number, label in enumerate(sorted((tmp_path / "voc/Annotations").glob("*.xml"))):
+        label.rename(label.with_suffix((".xml", ".XML", ".Xml")[number]))
+    read = read_labels(tmp_path / "voc")
+    assert (read.content, read.counts) == (plain, {})
+
+
+def test_a_line_of_a_list_without_its_image_names_each_folder_once(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path, photos(3))
+    (tmp_path / "some.txt").write_text("gone.png\n")
+    data.write_text(data.read_text().replace("train: images/train", "train: some.txt"))
+    with pytest.raises(DataFault, match=rf"some.txt, line 1: there is no image gone\.png in {tmp_path}\.\n"):
+        read_labels(data)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import exam_files as files
 import pytest
@@ -14,6 +15,7 @@ from commands import Called
 from core_only import trains
 
 from cissod_bench.catalogue.method_files import find_entry, find_method, split_variant
+from cissod_bench.cli.common import Output
 from cissod_bench.errors import UsageFault
 from cissod_bench.sweeping.cells import cells_of
 
@@ -69,6 +71,8 @@ def test_classes_of_the_file_can_be_looked_up_by_their_module(tmp_path: Path) ->
             "from cissod_bench.contract.method import Method\n\nMETHOD = Method(title='T')\n",
             "mine.py, line 3: TypeError: ",
         ),
+        ("import sys\n\nsys.exit(0)\nMETHOD = 1\n", "mine.py, line 3: SystemExit: 0."),
+        ("METHOD = 1\nx = '\0'\n", "mine.py: SyntaxError: source code string cannot contain null bytes."),
     ],
 )
 def test_a_fault_of_the_file_names_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -77,6 +81,38 @@ def test_a_fault_of_the_file_names_its_line(tmp_path: Path, text: str, message: 
     with pytest.raises(UsageFault) as fault:
         find_method(str(file))
     assert f"{tmp_path}/{message}" in fault.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    raise ValueError('no licence')", "line 4, in parts: ValueError: no licence"),
+        ("    return facts.clases", "line 4, in parts: AttributeError: 'dict' object has no attribute 'clases'"),
+        ("    import json\n    return json.loads('')", "line 5, in parts: JSONDecodeError: Expecting value"),
+    ],
+)
+def test_an_error_in_a_files_function_names_its_line(
+    tmp_path: Path, body: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    made = "METHOD = Method(title='T', source='s', citation='c', parts=parts)"
+    file.write_text(f"from cissod_bench.contract.method import Method\n\ndef parts(facts):\n{body}\n\n\n{made}\n")
+    parts: Any = find_method(str(file)).parts
+    try:
+        parts({})
+    except Exception as error:
+        Output().unexpected(error)
+    told = capsys.readouterr().err
+    assert told.startswith(f"Error: {file}, {words}")
+    assert told.endswith(f"  -> mend {file}, or repeat the command with -v for the details\n")
+
+
+def test_an_error_of_our_own_names_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise KeyError("x")
+    except KeyError as error:
+        Output().unexpected(error)
+    assert capsys.readouterr().err == "Error: KeyError: 'x'\n  -> repeat the command with -v for the details\n"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

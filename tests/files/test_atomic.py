@@ -4,11 +4,13 @@ import errno
 import gzip
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from cissod_bench.errors import EnvironmentFault
+from cissod_bench.files import whole_files
 from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked, replacing, write_bytes, write_json
 
 
@@ -124,3 +126,32 @@ def test_a_reader_of_stdout_that_goes_away_is_no_fault_of_the_file(tmp_path: Pat
     with pytest.raises(BrokenPipeError), locked(tmp_path / "split"), folder_appearing(tmp_path / "split"):
         raise gone
     assert [path.name for path in tmp_path.iterdir()] == [".split.lock"], "and nothing half-written stays"
+
+
+def test_who_waits_for_another_writer_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(whole_files, "PATIENCE", 0.05)
+    folder, held, done = tmp_path / "seed0", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(folder):
+            held.set()
+            done.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    threading.Timer(0.3, done.set).start()
+    with locked(folder):
+        assert done.is_set()
+    other.join()
+    assert capsys.readouterr().err == f"Waiting for another process that writes {folder}\n"
+
+
+@pytest.mark.parametrize("place", ["file", "file/inner"])
+def test_a_file_in_the_way_of_a_folder_is_no_matter_of_space(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFault) as fault:
+        write_bytes(tmp_path / place / "a.bin", b"new")
+    assert str(fault.value.remedy).startswith("name another place")

@@ -44,6 +44,13 @@ def test_a_limit_of_pixels_makes_small_batches_of_large_images() -> None:
     assert parts(batches) == [[*range(8)], [8, 9], [10], [11], [12]]
 
 
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1)])
+def test_a_side_has_a_pixel_at_least_however_thin_the_image(size: tuple[int, int]) -> None:
+    padded = padded_sizes(np.array([size]), replace(MINI, long_side=100, test_short_side=80), 32)
+    assert (padded >= 32).all()
+    assert parts(arranged([0], padded, 4, pixels=100)) == [[0]]
+
+
 def test_no_image_makes_no_batch() -> None:
     assert len(arranged([], padded_sizes(drawn_sizes(3), FULL, 32), 4)) == 0
 

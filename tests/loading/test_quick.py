@@ -171,3 +171,15 @@ def drawn_source(folder: Path) -> Source:
         sizes=np.array([[100, 60]], np.int32), box_ends=one, boxes=np.array([[10, 20, 50, 40]], np.float32),
         labels=0 * one, ignored=np.zeros(1, bool),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("view", ["sup", "weak", "strong", "test"])
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (1, 1)])
+def test_every_view_takes_the_picture_of_a_line(view: View, kind: str, shape: tuple[int, int]) -> None:
+    steps = build_transforms(pipeline(view, KINDS[kind]))
+    given = sample(boxes=2) | {"img": np.zeros((*shape, 3), np.uint8), "img_shape": shape, "ori_shape": shape}
+    for key in range(10):
+        with seeded(key):
+            height, width = steps(dict(given))["inputs"].shape[1:]
+        assert 1 <= min(height, width) <= max(height, width) <= max(KINDS[kind].long_side, KINDS[kind].test_short_side)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +140,60 @@ def test_a_check_tells_every_minority_class_that_does_not_exist(own: Path, call:
             "no class 'Heart'. Did you mean 'heart'? There is no class 'arow'. Did you mean 'arrow'? Kn"
             in done.out + done.err
         )
+
+
+@pytest.mark.parametrize("command", [("make-splits",), ("data", "check")])
+def test_pictures_in_unread_formats_and_pipes_are_named(own: Path, call: Call, command: tuple[str, ...]) -> None:
+    for name in ("IMG_1.HEIC", "old.gif"):
+        (own.parent / "unlabelled" / name).write_bytes(b"of a phone")
+    os.mkfifo(own.parent / "unlabelled" / "pipe.jpg")
+    done = call(*command, "--task", own, "--work-dir", own.parents[1] / "work")
+    told = done.out + done.err
+    assert f"left out, JPEG and PNG are: {own.parent}/unlabelled/IMG_1.HEIC, {own.parent}/unlabelled/old.gif." in told
+    assert f"{own.parent}/unlabelled/pipe.jpg: the image cannot be read (a pipe or device)." in told
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("twin", ["Circle", "cir_cle", "CIRCLE"])
+def test_two_spellings_of_a_class_that_both_parts_show_are_told(own: Path, call: Call, twin: str) -> None:
+    for name in ("labelled.json", "val.json"):
+        content = read(own.parent / name)
+        content["categories"].append({"id": 9, "name": twin})
+        content["annotations"][0]["category_id"] = 9
+        write(own.parent / name, content)
+    checked = call("data", "check", "--task", own, "--work-dir", own.parents[1] / "work")
+    assert f"Warning: 'circle' and '{twin}' are two classes; is one meant?" in checked.err
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD", "NFC"), ("NFD", "NFC", "NFD"), ("NFC", "NFC", "NFD")])
+def test_an_accent_is_the_same_however_it_is_written(own: Path, forms: tuple[str, str, str]) -> None:
+    name = "H\u00e9rz \u00d6l"
+    for file, form in zip(("labelled.json", "val.json", "harbour.toml"), forms, strict=False):
+        path, written = own.parent / file, unicodedata.normalize(form, name)
+        path.write_text(path.read_text(encoding="utf-8").replace('"heart"', f'"{written}"'), encoding="utf-8")
+    assert name in split_of(own).manifest.groups["min"]
+
+
+@pytest.mark.parametrize(("file", "lack"), [("labelled.json", "learned"), ("val.json", "scored")])
+@pytest.mark.parametrize("crowds", [False, True])
+def test_labels_without_a_box_are_refused_by_the_users_own_name(
+    own: Path, file: str, lack: str, *, crowds: bool
+) -> None:
+    content = read(own.parent / file)
+    content["annotations"] = [{**box, "iscrowd": 1} for box in content["annotations"]] if crowds else []
+    write(own.parent / file, content)
+    with pytest.raises(DataFault, match=rf"{file}: its images have no box .*no class could be {lack}") as fault:
+        split_of(own)
+    assert "train.json" not in fault.value.message
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("file", ["labelled.json", "val.json"])
+def test_a_number_that_json_does_not_know_is_told_with_its_place(own: Path, file: str, number: str) -> None:
+    content = read(own.parent / file)
+    content["annotations"][3]["bbox"][2] = float(number)
+    (own.parent / file).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    line = 1 + next(row for row, text in enumerate((own.parent / file).open()) if number in text)
+    words = number if number != "-Infinity" else "Infinity"
+    with pytest.raises(DataFault, match=rf"{file}, line {line}, byte \d+: -?{words} within the value of 'annotations'"):
+        split_of(own)

@@ -18,6 +18,8 @@ from exported_runs import own_found, with_method
 from used_runs import used_run
 
 from cissod_bench.catalogue import load_method
+from cissod_bench.cli.common import Output
+from cissod_bench.cli.export import _tell
 from cissod_bench.contract.parts import Parts
 from cissod_bench.contract.stock import Stock
 from cissod_bench.errors import EnvironmentFault, UsageFault
@@ -25,7 +27,7 @@ from cissod_bench.records import run_folder as runs
 from cissod_bench.using import agreement
 from cissod_bench.using.agreement import columns_of, compared, stock_mmdet
 from cissod_bench.using.exchange_files import needed
-from cissod_bench.using.exporting import Format, export
+from cissod_bench.using.exporting import Exported, Format, export
 from cissod_bench.using.loaded import LoadedRun, load_run
 from cissod_bench.using.mmdet_files import write_mmdet
 from cissod_bench.using.photographs import Photographs, photographs
@@ -251,3 +253,10 @@ def test_an_image_of_another_size_than_the_example_goes_through_torchscript(run:
         assert len(own[0])
         assert compared([columns_of(*(value.numpy() for value in own))], [program(image)]).holds
         assert float(np.max(program(image)[0])) <= max(size)
+
+
+def test_an_export_that_nothing_was_found_with_is_not_said_to_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
+    _tell(Output(), Exported((), compared([nothing] * 8, [nothing] * 8)), "onnx")
+    told = "Not compared: neither finds anything on the 8 images; --images FOLDER names others.\n"
+    assert capsys.readouterr().out == told
