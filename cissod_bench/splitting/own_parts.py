@@ -203,10 +203,12 @@ def _copies(labelled: Known, scored: Sequence[Path], sources: tuple[Path, Path])
     """
     if same := [path for path in scored if labelled.is_file(path)]:
         number = f"{len(same):,} of {len(scored):,} scored images are"
+        alone = sources[0] == sources[1] and sources[0].name.lower().endswith((".yaml", ".yml"))
+        other = f"name the part val in {sources[0]}" if alone else "take these images out of one of the two"
         raise DataFault(
             f"{number} labelled images, the first is {same[0]}; an image that is scored must not be trained on. "
             f"[labelled] or [train] is {sources[0]}, [val] is {sources[1]}.",
-            remedy="name other labels in [val], or take these images out of one of the two",
+            remedy=f"name other labels in [val], or {other}",
         )
     copies = [path for path in scored if labelled.holds(path)]
     if not copies:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import Called
+from label_formats import photos, write_yolo
 from own_data import harbour, read, split_of, write
 from PIL import Image
 
@@ -197,3 +198,14 @@ def test_a_number_that_json_does_not_know_is_told_with_its_place(own: Path, file
     words = number if number != "-Infinity" else "Infinity"
     with pytest.raises(DataFault, match=rf"{file}, line {line}, byte \d+: -?{words} within the value of 'annotations'"):
         split_of(own)
+
+
+def test_a_data_yaml_with_one_part_for_both_is_told_to_have_no_val(own: Path) -> None:
+    data = write_yolo(own.parent / "yolo", photos(6))
+    text = own.read_text(encoding="utf-8").replace('images = "photos"\n', "").replace('["heart", "arrow"]', '["boat"]')
+    for name in ("labelled.json", "val.json"):
+        text = text.replace(name, "yolo/data.yaml")
+    own.write_text(text, encoding="utf-8")
+    with pytest.raises(DataFault, match="6 of 6 scored images are labelled images") as fault:
+        split_of(own)
+    assert fault.value.remedy == f"name other labels in [val], or name the part val in {data}"
