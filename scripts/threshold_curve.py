@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="of D_u, the first of a fixed order")
     chosen = parser.parse_args()
     plan = plan_at(chosen.run, chosen.work_dir, chosen.data_root)
-    hidden = read_hidden(plan.split / "hidden.json", plan.classes, plan.naming)
+    hidden = read_hidden(plan.split / "hidden.json", plan.classes, plan.naming, doubtful=plan.task.swapped)
     if hidden is None:
         parser.error("the split has no hidden boxes")
     training = prepare(plan, torch.device("cpu"))

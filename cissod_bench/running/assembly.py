@@ -64,7 +64,7 @@ def sources(plan: Plan, scored: Source | None = None, *, at_hand: bool = True) -
     """
     if plan.method.images in USES_UNLABELLED and distributed.rank() == 0:
         path, sha256 = plan.split / HIDDEN, plan.manifest.files.get(HIDDEN, "")
-        read_ahead(path, partial(hidden_source, path, plan.classes, plan.naming, sha256))
+        read_ahead(path, partial(hidden_source, path, plan.classes, plan.naming, sha256, plan.task.swapped))
     labelled, unlabelled = _parts(plan, at_hand)
     if at_hand:
         check_apart(plan, labelled, unlabelled, scored)
@@ -264,5 +264,5 @@ def statistics(plan: Plan) -> PseudoLabelStatistics | None:
     if plan.method.images not in USES_UNLABELLED:
         return None
     path, sha256 = plan.split / HIDDEN, plan.manifest.files.get(HIDDEN, "")
-    hidden = partial(read_hidden, path, plan.classes, plan.naming, sha256)
+    hidden = partial(read_hidden, path, plan.classes, plan.naming, sha256, plan.task.swapped)
     return PseudoLabelStatistics(plan.groups, plan.classes, hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -87,7 +87,11 @@ class HiddenBoxes:
 
 
 def read_hidden(
-    path: Path, classes: Sequence[str], naming: Naming = "file_name", sha256: str = ""
+    path: Path,
+    classes: Sequence[str],
+    naming: Naming = "file_name",
+    sha256: str = "",
+    doubtful: Collection[str] = (),
 ) -> HiddenBoxes | None:
     """Return the boxes of D_u, or None where there are none; with a warning if the file is not sound.
 
@@ -96,18 +100,21 @@ def read_hidden(
         classes: of the split, in channel order.
         naming: of the split's images.
         sha256: of the file, where it is known: then the columns of a large one are shared.
+        doubtful: files whose annotated width and height have been exchanged in the split (``read_annotations``).
     """
     if not path.exists() or not path.stat().st_size:
         return None
     try:
-        source = hidden_source(path, classes, naming, sha256)
+        source = hidden_source(path, classes, naming, sha256, doubtful)
     except DataFault as fault:  # an analysis must not end a training of days
         warnings.warn(f"Pseudo labels are not judged. {fault}", stacklevel=2)
         return None
     return HiddenBoxes.of(source) if len(source.boxes) else None
 
 
-def hidden_source(path: Path, classes: Sequence[str], naming: Naming, sha256: str = "") -> Source:
+def hidden_source(
+    path: Path, classes: Sequence[str], naming: Naming, sha256: str = "", doubtful: Collection[str] = ()
+) -> Source:
     """Return images and boxes of D_u as columns; those of a large file are shared with the other processes.
 
     Args:
@@ -115,19 +122,22 @@ def hidden_source(path: Path, classes: Sequence[str], naming: Naming, sha256: st
         classes: of the split, in channel order.
         naming: of the split's images.
         sha256: of the file; "" where it is not known, and nothing is shared.
+        doubtful: as for `read_hidden`.
 
     Raises:
         DataFault: the file is not sound or has other classes.
     """
 
     def read() -> Source:
-        with read_annotations(path, naming=naming, records=False) as file:
+        with read_annotations(path, naming=naming, doubtful=doubtful, records=False) as file:
             if file.classes != tuple(classes):
                 remedy = "import the split again with a --hidden that has the classes of --labelled"
                 raise DataFault(f"{path} has other classes than the split.", remedy=remedy)
             return columns_of(file, np.zeros(len(file.image_ids), np.int8))
 
-    return shared_source(path, key_of("hidden", sha256, naming, tuple(classes)), read) if sha256 else read()
+    if not sha256:
+        return read()
+    return shared_source(path, key_of("hidden", sha256, naming, sorted(doubtful), tuple(classes)), read)
 
 
 def _ranges(begins: Ints, counts: Ints) -> Ints:

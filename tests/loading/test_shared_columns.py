@@ -148,7 +148,7 @@ def test_hidden_boxes_are_read_ahead_by_a_process_of_their_own(plan: Plan, all_l
     reader.join(60)
     assert reader.exitcode == 0
     (written,) = {place for place in (plan.split / FOLDER).iterdir() if place.is_dir()} - before
-    assert written.name == f"hidden-{key_of('hidden', 'a hash', 'objects365', plan.classes)}"
+    assert written.name == f"hidden-{key_of('hidden', 'a hash', 'objects365', [], plan.classes)}"
 
 
 def test_nothing_is_read_ahead_of_small_and_missing_files_and_a_fault_is_not_told(

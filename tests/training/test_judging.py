@@ -78,6 +78,21 @@ def test_a_hidden_file_that_is_not_sound_is_a_warning_and_not_the_end_of_the_run
         assert read_hidden(path, plan.classes) is None
 
 
+def test_no_hidden_box_is_cut_that_fits_an_image_of_exchanged_sides(tmp_path: Path) -> None:
+    """Only the image can tell which of the two is its width."""
+    path = tmp_path / "hidden.json"
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 90}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [50, 5, 30, 20], "area": 600, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path.write_text(json.dumps(content))
+    hidden = read_hidden(path, ["cat"], doubtful=["a.jpg"])
+    assert hidden is not None
+    assert hidden.boxes.tolist() == [[50, 5, 80, 25]]
+    assert read_hidden(path, ["cat"]) is None  # it lies outside
+
+
 def test_hidden_boxes_are_those_of_the_file_whatever_its_order(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path)
     path = plan.split / "hidden.json"
