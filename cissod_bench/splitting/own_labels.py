@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ def read_part(hidden: Path, data_root: Path, part: LabelledPart, role: str, exif
         for record in source.content["images"]
     ]
     _make_names_plain(records, ImageFolder(source.images, part.images or source.images.name))
+    _refuse_twice(path, records)
     _measure(path, source.images, records, exif)
     content = {**source.content, "images": records}
     _check(content, hidden / "checked.json", path)
@@ -57,6 +59,19 @@ def _make_names_plain(records: Sequence[dict[str, Any]], folder: ImageFolder) ->
     rows = [row for row, record in enumerate(records) if isinstance(record.get("file_name"), str)]
     for place, plain in NamesBelow(folder).changed([records[row]["file_name"] for row in rows]).items():
         records[rows[place]]["file_name"] = plain
+
+
+def _refuse_twice(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Refuse an image file in two records, by the name and the places that its user knows."""
+    first: dict[str, int] = {}
+    for row, name in enumerate(record.get("file_name") for record in records):
+        plain = os.path.normpath(name) if isinstance(name, str) else ""
+        if plain and first.setdefault(plain, row) != row:
+            both = " and ".join(f"images[{place}] (id {records[place].get('id')})" for place in (first[plain], row))
+            raise DataFault(
+                f"{path}: {both} are both {plain!r}; an image file belongs to one record.",
+                remedy="keep one record of each file and give its boxes that record's id",
+            )
 
 
 def _measure(path: Path, folder: Path, records: Sequence[dict[str, Any]], exif: Exif) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
-from cissod_bench.annotations.label_content import Content
+from cissod_bench.annotations.label_content import Content, Labelled
 from cissod_bench.annotations.labelled_sources import files_of_source
 from cissod_bench.annotations.lenient import id_number
 from cissod_bench.annotations.photographs import (
@@ -185,7 +185,18 @@ def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     folders = parts.folders(data_root) | {"train": labelled_images, "val": val_images}
     for role, place in folders.items():
         (hidden / IMAGES / role).symlink_to(os.path.realpath(place), target_is_directory=True)
-    return (*notes, *copies, *unread)
+    absent = (*_absent(read["train"], labelled), *_absent(read["val"], val))
+    return (*notes, *absent, *copies, *unread)
+
+
+def _absent(part: Labelled, content: Content) -> Iterator[str]:
+    """Yield a line on a source whose images are not in their folder, with the place that may be meant."""
+    names = names_of(content)
+    if gone := [name for name in names if not (part.images / name).exists()]:
+        places = (part.images.parent / gone[0], part.images / Path(gone[0]).name)
+        there = next((f"; there is {place}" for place in places if place.is_file()), "")
+        lack = f"{len(gone):,} of {len(names):,} images of {part.source} are not in {part.images}"
+        yield f"{lack}, the first is {gone[0]}{there}."
 
 
 def _refuse_boxless(source: Path, content: Content, lack: str) -> None:

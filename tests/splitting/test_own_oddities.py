@@ -209,3 +209,31 @@ def test_a_data_yaml_with_one_part_for_both_is_told_to_have_no_val(own: Path) ->
     with pytest.raises(DataFault, match="6 of 6 scored images are labelled images") as fault:
         split_of(own)
     assert fault.value.remedy == f"name other labels in [val], or name the part val in {data}"
+
+
+@pytest.mark.parametrize("file", ["labelled.json", "val.json"])
+@pytest.mark.parametrize("way", ["{}", "./{}", "no/../{}"])
+def test_an_image_in_two_records_is_told_with_its_places_in_the_users_file(own: Path, file: str, way: str) -> None:
+    content = read(own.parent / file)
+    first, number = content["images"][0], len(content["images"])
+    content["images"].append({**first, "id": 4000, "file_name": way.format(first["file_name"])})
+    write(own.parent / file, content)
+    with pytest.raises(DataFault) as fault:
+        split_of(own)
+    both = f"images[0] (id {first['id']}) and images[{number}] (id 4000) are both '{first['file_name']}'"
+    assert fault.value.message.startswith(f"{own.parent / file}: {both}")
+
+
+@pytest.mark.parametrize("file", ["labelled.json", "val.json"])
+@pytest.mark.parametrize("way", ["photos/{}", "elsewhere/{}"])
+def test_images_that_are_not_in_their_folder_are_told_with_the_place_that_may_be_meant(
+    own: Path, call: Call, file: str, way: str
+) -> None:
+    content = read(own.parent / file)
+    names = [image["file_name"] for image in content["images"]]
+    content["images"] = [{**image, "file_name": way.format(image["file_name"])} for image in content["images"]]
+    write(own.parent / file, content)
+    photos = own.parent / "photos"
+    told = f"{len(names)} of {len(names)} images of {own.parent / file} are not in {photos}, the first is "
+    told += f"{way.format(names[0])}; there is {photos / names[0]}."
+    assert told in call("make-splits", "--task", own, "--work-dir", own.parents[1] / "work").out
