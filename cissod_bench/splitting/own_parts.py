@@ -269,7 +269,7 @@ def _unlabelled(
         )
     notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {_first_of(unread)}."] if unread else []
     if others:
-        told = f"in formats that are not read left out, JPEG and PNG are: {_first_of(others)}"
+        told = f"left out, because only formats such as JPEG and PNG are read: {_first_of(others)}"
         notes.append(f"{_are(len(others), 'unlabelled picture')} {told}.")
     return records, tuple(notes)
 

@@ -150,7 +150,8 @@ def test_pictures_in_unread_formats_and_pipes_are_named(own: Path, call: Call, c
     os.mkfifo(own.parent / "unlabelled" / "pipe.jpg")
     done = call(*command, "--task", own, "--work-dir", own.parents[1] / "work")
     told = done.out + done.err
-    assert f"left out, JPEG and PNG are: {own.parent}/unlabelled/IMG_1.HEIC, {own.parent}/unlabelled/old.gif." in told
+    named = ", ".join(f"{own.parent}/unlabelled/{name}" for name in ("IMG_1.HEIC", "old.gif"))
+    assert f"2 unlabelled pictures are left out, because only formats such as JPEG and PNG are read: {named}." in told
     assert f"{own.parent}/unlabelled/pipe.jpg: the image cannot be read (a pipe or device)." in told
     assert done.code == 0
 
