@@ -92,6 +92,19 @@ def _hub(scheme: str) -> Mapping[str, str]:
     return {}
 
 
+def require_named_file(named: str) -> None:
+    """Refuse weights that are named by a file, or by a package, that is not here; an address is not asked.
+
+    Args:
+        named: the setting ``pretrained``; "" is fine.
+
+    Raises:
+        EnvironmentFault: as `fetched` has it.
+    """
+    if named and "://" not in named:
+        fetched(origin_of(named))
+
+
 def fetched(origin: Origin) -> Path:
     """Return the file, which is fetched first if it is not here.
 

@@ -96,6 +96,7 @@ def command(
     A split that is not there yet is drawn first. The same command continues a run that was stopped.
     """
     from cissod_bench.backbones.named import named_backbone
+    from cissod_bench.backbones.weight_files import require_named_file
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.cli.cost_lines import cost_of_plan
@@ -124,6 +125,8 @@ def command(
     plan = make_plan(task, method, command=sys.argv, say=output.say, **options)
     for line in describe(plan, processes):
         output.say(line)
+    if dry_run or processes > world or wanted:  # else told where the run begins
+        require_named_file(plan.settings.pretrained)
     if dry_run:
         cost = cost_of_plan(output, plan, processes, options["work_dir"], measure=measure)
         output.result([{"dir": str(plan.folder), "dry_run": True, "cost": cost}])

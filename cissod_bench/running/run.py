@@ -13,6 +13,7 @@ import torch
 
 from cissod_bench import distributed
 from cissod_bench.backbones.pretrained import tell_backbone
+from cissod_bench.backbones.weight_files import require_named_file
 from cissod_bench.detector.precision import in_software
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
 from cissod_bench.errors import DataFault, EnvironmentFault, Interrupted
@@ -64,12 +65,14 @@ def execute(plan: Plan, *, restart: bool, say: Say, quiet: bool = False, warn: S
         with beginning.only_worker(plan.folder):
             folders.tell_apart(plan.folder, warn)
             if restart and distributed.rank() == 0:
+                require_named_file(plan.settings.pretrained)  # else a run would be forgotten for nothing
                 beginning.forget(plan.folder)
             # Every rank must take the same way, so the first one reads the folder for all.
             record = RunRecord(**distributed.from_first(lambda: vars(beginning.record_of(plan))))
             if record.status == "done":
                 say(f"Already done: {plan.folder} (another --seed or --work-dir trains once more)")
                 return record
+            require_named_file(plan.settings.pretrained)
             _work_to_the_end(_Work(plan, record, say, warn, quiet))
             return record
 

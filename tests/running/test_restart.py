@@ -111,3 +111,19 @@ def test_no_text_of_the_program_proposes_what_deletes_results() -> None:
     assert [(path.name, text) for path, text in found if path not in downloads or "--restart" in text] == []
     remedies = [text for path in option for text in texts(path) if "leave --restart out" in text]
     assert len(remedies) == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--dry-run"], ["--restart", "--yes"], ["--launcher", "pytorch", "--gpus", "2", "--yes"]],
+    ids=["run", "dry run", "restart", "two processes"],
+)
+def test_weights_that_are_not_here_are_told_before_anything_is_written_or_forgotten(
+    tmp_path: Path, tiny_coco: Path, folder: Path, call: Callable[..., Called], more: list[str]
+) -> None:
+    gone = tmp_path / "gone.pth"
+    done = call(*words(tmp_path, tiny_coco, f"--set=pretrained={gone}", *more))
+    assert done.code == 4
+    assert f"The pretrained backbone {str(gone)!r} cannot be read or fetched: there is no such file." in done.err
+    assert (folder / runs.LOG).read_text() == '{"iteration": 30}\n'
+    assert not (folder / runs.RECORD).exists()
