@@ -77,7 +77,6 @@ def entry() -> NoReturn:
     output = Output(for_good=True)
     try:
         code = main.main(standalone_mode=False, obj=output)
-        sys.exit(code if isinstance(code, int) else 0)
     except BenchError as fault:
         output.fault(fault)
         sys.exit(fault.exit_code)
@@ -90,8 +89,17 @@ def entry() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + SIGPIPE)
+    except SystemExit as end:
+        from cissod_bench.catalogue.python_files import place_in_file
+
+        if place_in_file(end) is None:
+            raise
+        output.unexpected(end)  # a user's method ends the program: not without a word
+        sys.exit(1)
     except Exception as error:
         output.unexpected(error)
         sys.exit(1)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
     finally:
         output.release()

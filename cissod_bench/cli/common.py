@@ -89,7 +89,7 @@ class Output:
         elif not fault.on_all_ranks:
             print(f"Error: rank {rank}: {shown(str(fault))}", file=sys.stderr)
 
-    def unexpected(self, error: Exception) -> None:
+    def unexpected(self, error: BaseException) -> None:
         """Print a fault of ours, or of a method's or task's own file, which is named with its line.
 
         With -v it is the traceback, else its last line and how to see the rest.

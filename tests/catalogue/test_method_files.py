@@ -107,6 +107,19 @@ def test_an_error_in_a_files_function_names_its_line(
     assert told.endswith(f"  -> mend {file}, or repeat the command with -v for the details\n")
 
 
+@pytest.mark.parametrize("ending", ["raise SystemExit(0)", "import sys; sys.exit()", "quit()"])
+def test_a_files_function_does_not_end_the_program_without_a_word(
+    tmp_path: Path, ending: str, tiny_coco: Path, call: Callable[..., Called]
+) -> None:
+    file = tmp_path / "mine.py"
+    made = "METHOD = Method(title='T', source='s', citation='c', parts=parts)"
+    file.write_text(f"from cissod_bench.contract.method import Method\n\ndef parts(facts):\n    {ending}\n\n\n{made}\n")
+    places = ["--data-root", tiny_coco, "--work-dir", tmp_path / "work", "--task", tiny_coco / "tiny.toml"]
+    done = call("run", "--method", file, "--preset", "smoke", "--dry-run", *places)
+    assert done.code == 1
+    assert f"Error: {file}, line 4, in parts: SystemExit" in done.err
+
+
 def test_an_error_of_our_own_names_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise KeyError("x")
