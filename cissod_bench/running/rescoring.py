@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,23 @@ def checkpoint_of(folder: Path, name: str) -> Path:
         f"{path}: there is no such checkpoint. {folder} holds {', '.join(there) or 'none'}.",
         remedy="name one that is there; a best one is kept by runs with --set eval_every=ITERATIONS",
     )
+
+
+@contextmanager
+def read_for_use(folder: Path) -> Iterator[None]:
+    """Read a checkpoint within the block: the remedies of what is wrong with it are for who goes on training.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        DataFault, UsageFault: as the block does, with a remedy for who uses the run.
+    """
+    try:
+        yield
+    except (DataFault, UsageFault) as fault:
+        remedy = f"name a readable checkpoint of {folder}: --checkpoint last, best or FILE"
+        raise type(fault)(fault.message, remedy=remedy) from fault
 
 
 def named_parts(record: RunRecord, task: str | None, method: str | None) -> tuple[Task, Method]:
@@ -166,7 +183,8 @@ def rescore(
     preflight.check_scored(scored, absent)
     labelled = training.dataset.sources[0]
     training.detector.parts.begin_run(partial(labelled_images, labelled, settings, told=training.unread.passed_over))
-    training.resume()
+    with read_for_use(plan.folder):
+        training.resume()
     total = len(MODELS) * len(present(scored, absent))
     with TemporaryDirectory() as place, Bar("predict", total, stream=sys.stderr, quiet=quiet) as bar:
         paths = [Path(place) / f"{model}.json.gz" for model in MODELS]

@@ -23,7 +23,7 @@ from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import read_record
 from cissod_bench.running.assembly import facts_of, sources
 from cissod_bench.running.plan import Plan
-from cissod_bench.running.rescoring import check_named, checkpoint_of, named_parts, recorded_settings
+from cissod_bench.running.rescoring import check_named, checkpoint_of, named_parts, read_for_use, recorded_settings
 from cissod_bench.split_folders.ensure import task_data_root
 from cissod_bench.splitting.data_files import LABELLED
 from cissod_bench.splitting.manifest import read_manifest, split_folder
@@ -151,7 +151,8 @@ def load_run(
     record = read_record(folder)
     plan = recorded_plan(record, folder, task, method, data_root=data_root, work_dir=work_dir)
     file = checkpoint_of(folder, name)
-    state = checkpoint.read_own(file, plan.identity())
+    with read_for_use(folder):
+        state = checkpoint.read_own(file, plan.identity())
     plan = replace(plan, settings=replace(plan.settings, amp="off"))
     model = built_from(plan.settings, plan.classes, record.backbone)
     labelled, unlabelled = sources(plan, at_hand=False)

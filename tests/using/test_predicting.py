@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from commands import Called
 from PIL import Image
 from tiny import CHANGES
@@ -134,6 +135,27 @@ def test_thresholds_per_class_are_picked_on_val_and_written_beside(
     assert all(one["score"] >= 0.3 for one in read(tmp_path / "fixed" / "detections.json.gz"))
     assert "a score in [0, 1] or per-class" in call(*words, "--threshold", "high").err
     assert "leave --checkpoint out" in call(*words, "--threshold", "per-class", "--checkpoint", "best").err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+@pytest.mark.parametrize("content", ["garbage", "another format", "another run"])
+def test_a_wrong_checkpoint_is_told_to_somebody_who_uses_it(
+    plan: Plan, tmp_path: Path, call: Callable[..., Called], content: str, command: str
+) -> None:
+    file = tmp_path / "wrong.pth"
+    if content == "garbage":
+        file.write_bytes(b"garbage")
+    else:
+        state = torch.load(plan.folder / runs.CHECKPOINT, weights_only=True)
+        change = {"format": 0} if content == "another format" else {"identity": {**state["identity"], "split": "other"}}
+        torch.save({**state, **change}, file)
+    places = ("--data-root", plan.folder.parents[6] / "data", "--work-dir", plan.folder.parents[5])
+    more = ("--images", plan.images["val"], "--out", tmp_path / "out") if command == "predict" else ()
+    done = call(command, "--run", plan.folder, "--checkpoint", file, *places, *more)
+    assert done.code in (2, 3)
+    assert str(file) in done.err
+    assert f"-> name a readable checkpoint of {plan.folder}: --checkpoint last, best or FILE" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_show_the_boxes(plan: Plan, tmp_path: Path, call: Callable[..., Called]) -> None:
