@@ -200,7 +200,7 @@ def _plan(layout: PaperTable, runs: Sequence[Run], methods: Mapping[str, Entry],
     for row in ablation.rows:
         standing = {_standing(row, on_draw) for on_draw in draws.values()} & keys
         active |= {key: row for key in row.runs if key in (standing or row.runs[:1])}
-    return _AblationPlan(layout, runs, methods, ablation, active)
+    return _AblationPlan(layout, runs, methods, ablation, active, draws)
 
 
 def _keys_by_draw(runs: Sequence[Run]) -> dict[str, set[Key]]:
@@ -221,14 +221,15 @@ class _AblationPlan(TablePlan):
     """Rows are the ablation's, in its order.
 
     ``active`` names the runs that stand in each: one entry a row, and several where draws of the split have different
-    ones of its runs.
+    ones of its runs. ``draws`` holds what was run on each draw.
     """
 
     ablation: Ablation
     active: Mapping[Key, AblationRow]
+    draws: Mapping[str, AbstractSet[Key]]
 
     def belongs(self, run: Run) -> bool:
-        key, on_draw = _key(run), _keys_by_draw(self.runs)[run.record.split_sha256]
+        key, on_draw = _key(run), self.draws[run.record.split_sha256]
         return key in self.active and key == _standing(self.active[key], on_draw)
 
     def named(self, method: str, variant: str = "", mark: str = "") -> Row:

@@ -94,10 +94,7 @@ class Declared(Generic[T]):
         sys.modules[module_name] = module  # dataclasses and pickles look their module up
         try:
             spec.loader.exec_module(module)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # sys.exit() would end the command in silence
+        except (Exception, SystemExit) as error:  # sys.exit() would end the command in silence
             del sys.modules[module_name]
             _refuse(path, error)
         declared = getattr(module, self.variable, None)
