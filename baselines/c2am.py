@@ -174,7 +174,7 @@ class CategoryAwareMargins(Parts):
         return {0: self._copies}
 
     def after_iteration(self, context: Context) -> None:
-        """Log the norms a group and the background's: who is ahead, and of whom."""
+        """Log the norms per group and the background's: who is ahead, and of whom."""
         norms = self._norms(context)
         for name, mean in zip(self.group_names, self.groups @ norms[:-1], strict=True):
             context.logs[f"norm_{name}"] = mean

@@ -1,6 +1,6 @@
 """DASO (Oh, Kim, Kweon, CVPR 2022) on Soft Teacher: pseudo labels blended with a classifier of similar features.
 
-A queue a class holds the teacher's features of labelled boxes; its mean is the class's prototype, however many boxes
+A queue per class holds the teacher's features of labelled boxes; its mean is the class's prototype, however many boxes
 the class has. The more often pseudo labels name a class, the more its RoIs' class probabilities are replaced by
 those of the nearest prototypes. A second loss aligns the student's features with the same prototypes.
 

@@ -252,7 +252,7 @@ class EqualisationLoss(Parts):
 
     @torch.no_grad()
     def after_iteration(self, context: Context) -> None:
-        """Add the gradients of all ranks to the sums and log the weights a group."""
+        """Add the gradients of all ranks to the sums and log the weights per group."""
         sums = context.sum_over_ranks(self.sums)
         # A loss that is not finite is not learned from; its gradients would stay in the sums for ever.
         self.gradients += torch.where(torch.isfinite(sums.sum()), sums, torch.zeros_like(sums))
@@ -286,7 +286,7 @@ METHOD = Method(
         "gamma 12, mu 0.8 and alpha 4 are published for LVIS and Open Images and used on every task",
         "label weights of unlabelled images enter the collected gradients; the original knows none (variant "
         "unweighted-gradients)",
-        "the weights of the loss change once an iteration, by the sum over branches and ranks; the original's after "
+        "the weights of the loss change once per iteration, by the sum over branches and ranks; the original's after "
         "every call of the loss",
         "pseudo labels need score > 0.9 as in Soft Teacher, which asks for .949 of each of two sigmoids; in short runs "
         "the score that stands for that probability, for the RPN, too (0.81 in 1 000 iterations; run.json lists it)",

@@ -24,7 +24,7 @@ from cissod_bench.errors import EnvironmentFault
 
 ALPHA = 0.5  # share of the detector's own score (DeFRCN)
 FLOOR = 0.05  # detections above it are calibrated (DeFRCN)
-STRIDE = 32  # pixels a cell of the classifier's last feature map
+STRIDE = 32  # pixels per cell of the classifier's last feature map
 VARIABLE = "CISSOD_PCB_WEIGHTS"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # red, green, blue of torchvision's classifiers
 # Blocks in each of the four stages, and whether they are bottlenecks -> depth.

@@ -45,7 +45,7 @@ EQUAL = 1e-9  # points
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: with whom, how many times faster is wanted, and its size; ``max_dets`` detections an image."""
+    """One comparison: with whom, how many times faster is wanted, and its size; ``max_dets`` detections per image."""
 
     metric: str
     reference: str

@@ -1,6 +1,6 @@
 """What a GPU machine shall tell, in one go of at most six minutes; its answers go to ``benchmarks/records/``.
 
-* **speed**: images a second and peak memory of our Soft Teacher and of ours beside mmdet's own SoftTeacher, at preset
+* **speed**: images per second and peak memory of our Soft Teacher and of ours beside mmdet's own SoftTeacher, at preset
   ``full`` with 1 + 4 and 4 + 16 images, in fp32, fp16 and bf16 (``step_time.py`` does it; its processes take turns).
 * **idle**: the share of a step's time in which the GPU does nothing, and how often the host waits for it: by torch's
   own debug mode, and as ``waits.py`` counts on any device.

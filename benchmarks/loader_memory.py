@@ -1,12 +1,12 @@
 """Memory of the data loader's workers over 10,000 batches: columns of numbers are shared, not copied.
 
 A worker is a fork, which shares the main process's pages until somebody writes to them. Reading a Python object writes
-its reference count; reading an array writes nothing. So lists of records grow into a copy a worker, and the columns of
-`loading/loaders.py` must not. Measured are the main process and two workers together: the proportional set size (pages
-that k processes share count 1/k in each) and the unique one (pages of one process only), after a warm-up and at the
-end. Pages of files are left out, because other programs that come and go share those of the libraries. Wanted: the
-whole, which is the proportional one, grows by at most 5 %. A step of a few MiB a worker, once, is Python's own: pathlib
-interns the parts of every path, and in the end the table of interned strings is made anew.
+its reference count; reading an array writes nothing. So lists of records grow into one copy per worker, and the columns
+of `loading/loaders.py` must not. Measured are the main process and two workers together: the proportional set size
+(pages that k processes share count 1/k in each) and the unique one (pages of one process only), after a warm-up and at
+the end. Pages of files are left out, because other programs that come and go share those of the libraries. Wanted: the
+whole, which is the proportional one, grows by at most 5 %. A step of a few MiB per worker, once, is Python's own:
+pathlib interns the parts of every path, and in the end the table of interned strings is made anew.
 
 Run ``.venv/bin/python benchmarks/loader_memory.py [--like lvis|objects365] [--batches N] [--lists]`` from the root of
 the repository, on Linux >= 5.4. ``--lists`` measures Python lists in the columns' place.
@@ -49,7 +49,7 @@ class Memory(NamedTuple):
 
 
 class Listed:
-    """A column as Python objects, a number or a list of numbers a row; its parts are given as arrays."""
+    """A column as Python objects, a number or a list of numbers per row; its parts are given as arrays."""
 
     def __init__(self, column: np.ndarray[Any, Any]) -> None:
         self.rows, self.kind, self.width = column.tolist(), column.dtype, column.shape[1:]
@@ -122,7 +122,7 @@ def watch(
 
     Args:
         source: labelled images; the unlabelled ones are the same without their boxes.
-        per_gpu: labelled and unlabelled images a batch.
+        per_gpu: labelled and unlabelled images per batch.
         warm_up: batches before the first measurement.
         batches: loaded after it.
         every: batches between measurements.
@@ -142,9 +142,7 @@ def main(like: str, batches: int, lists: bool) -> None:
         write_images(Path(folder))
         source = draw_source(Path(folder), images, boxes, classes)
         source = as_lists(source) if lists else source
-        print(
-            f"{images:,} images, {boxes:,} boxes in {'lists' if lists else 'columns'}; 2 workers, 1 + 4 images a batch"
-        )
+        print(f"{images:,} images, {boxes:,} boxes in {'lists' if lists else 'columns'}; 2 workers, 1 + 4 per batch")
         print(f"{'batches':>8}  {'PSS':>9}  {'USS':>9}  {'seconds':>7}")
         started, all_of_them = time.perf_counter(), []
         for number, now in watch(source, (1, 4), warm_up=500, batches=batches, every=max(batches // 10, 1)):

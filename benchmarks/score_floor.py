@@ -66,7 +66,7 @@ def points(folder: Path) -> dict[float, dict[str, float | None]]:
 
 
 def main() -> None:
-    """Print one line a run."""
+    """Print one line per run."""
     if len(sys.argv) == 1:
         raise SystemExit("Name the folders of finished runs.")
     for text in sys.argv[1:]:

@@ -27,7 +27,7 @@ from cissod_bench.loading.sampler import TwoSourceSampler
 from cissod_bench.training.loop import Training
 from cissod_bench.training.pseudo_quality import PseudoLabelStatistics
 
-PSEUDO_LABELS = 5  # detections an image above the initial threshold, half of them above theta
+PSEUDO_LABELS = 5  # detections per image above the initial threshold, half of them above theta
 LOGITS, DELTAS = 4.0, 0.3  # standard deviation of the random heads' output
 
 

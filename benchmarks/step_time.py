@@ -6,7 +6,7 @@ the first step must be equal, so that nobody compares different work. The proces
 one step each, in an order that changes every round; what is compared is the median of the rounds' ratios. A step is
 forward, backward, the optimiser, the teacher's update and the method's state; images are drawn before the clock starts,
 and the start of a generation and checkpoints are left out. The learning rate is next to nothing, so that the work stays
-the same, and thresholds are set so that the random teacher finds about as many pseudo labels an image as a trained one.
+the same. Thresholds are set so that the random teacher finds about as many pseudo labels per image as a trained one.
 Memory is the peak of a process (on a GPU, of what torch allocated).
 
 Run ``.venv/bin/python benchmarks/step_time.py --preset mini --threads 1`` from the root of the repository, on a machine

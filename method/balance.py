@@ -61,7 +61,7 @@ class Constants:
 
 
 class Balance(nn.Module):
-    """Class weights that balance the gradients, updated once an iteration.
+    """Class weights that balance the gradients, updated once per iteration.
 
     Args:
         channels: K.
@@ -129,7 +129,7 @@ class Balance(nn.Module):
         """Return views of an iteration's sums.
 
         Matrices by branch, with their sources as rows (2, K, K); Z, proposals and row weights by branch (3, 2);
-        proposals a class (K,).
+        proposals per class (K,).
         """
         square = 2 * self.channels**2
         matrices, numbers, counts = torch.split(sums, [square, 6, self.channels])

@@ -44,7 +44,7 @@ def ranks_of(expected: Tensor) -> Tensor:
 
 
 def thresholds_from_histogram(histogram: Tensor, ranks: Tensor) -> Tensor:
-    """Return max(0.05, score of rank min(rank, detections - 1)) a class, shape (n,); 0.05 without detections.
+    """Return max(0.05, score of rank min(rank, detections - 1)) per class, shape (n,); 0.05 without detections.
 
     Args:
         histogram: detections per class and score bin of width 1 / bins, lowest first, int64, shape (n, bins).

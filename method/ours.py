@@ -253,7 +253,7 @@ class Ours(Parts):
         self._log(context)
 
     def _log(self, context: Context) -> None:
-        """Log weights and thresholds a group, the pool's coverage and the copies."""
+        """Log weights and thresholds per group, the pool's coverage and the copies."""
         logs = context.logs
         if self.balance is not None:
             weights = self.balance.weights

@@ -220,7 +220,7 @@ def _standing(row: AblationRow, keys: AbstractSet[Key]) -> Key:
 class _AblationPlan(TablePlan):
     """Rows are the ablation's, in its order.
 
-    ``active`` names the runs that stand in each: one entry a row, and several where draws of the split have different
+    ``active`` names the runs that stand in each: one entry per row, and several where draws of the split have different
     ones of its runs. ``draws`` holds what was run on each draw.
     """
 

@@ -49,7 +49,7 @@ _PICTURES = (
 )
 _PAIRS = (
     "Training seed {seed}. Boxes of the {group} that one run found and the other did not: {count} in all; shown are "
-    "the first, an image each, {rule}. Dashed: the box; solid: what was detected."
+    "the first, one per image, {rule}. Dashed: the box; solid: what was detected."
 )
 
 

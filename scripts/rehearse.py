@@ -1,7 +1,7 @@
 """The paper's sub-tasks at true size: files, split, start, two steps, a partial evaluation, a stop, a continuation.
 
 ``scripts/rehearse.sh`` says how it is called; ``docs/speed.md`` holds what it printed. Settings are those of preset
-full, but for what a CPU cannot do: number format, unlabelled images an iteration (memory), weights of the backbone
+full, but for what a CPU cannot do: number format, unlabelled images per iteration (memory), weights of the backbone
 (drawn by code), and how often it logs and evaluates. A time is that of a start beside whatever else the machine does,
 so processor seconds stand beside it.
 """
@@ -211,7 +211,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in TASKS]:
         parser.error(f"there is no {unknown[0]!r}; known: {', '.join(TASKS)}")
-    print(f"Wanted of a start: {WANTED_SECONDS} s, {WANTED_MB:,} MB a process.")
+    print(f"Wanted of a start: {WANTED_SECONDS} s, {WANTED_MB:,} MB per process.")
     print("| start | seconds | processor | peak | of it mapped | first step | peak of all |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:

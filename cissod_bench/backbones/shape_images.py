@@ -1,6 +1,6 @@
 """Drawn images of one shape each: what the backbone of the toy tasks is pretrained on.
 
-They are to the toy tasks what ImageNet is to photographs: one object an image, its class, no box. All ten kinds of
+They are to the toy tasks what ImageNet is to photographs: one object per image, its class, no box. All ten kinds of
 shape are drawn equally often, majority and minority alike, as ImageNet has the animals of ``voc-animals``. Every image
 has a key of its own that no image of a task has, so none of the tasks' images is among them.
 """

@@ -14,6 +14,7 @@ from cissod_bench.cli.common import Output, global_options
 from cissod_bench.errors import BenchError, unknown_name
 
 SIGPIPE = 13  # POSIX's number; Windows has no such signal
+ONE_VALUE = "an option takes one value: name it once more for the next one, and put patterns ('photos/*.jpg') in quotes"
 COMMANDS = {
     "make-splits": "Draw the labelled and unlabelled annotation files of the sub-tasks.",
     "run": "Train a method on a sub-task, score it and write its run folder.",
@@ -82,6 +83,8 @@ def entry() -> NoReturn:
         sys.exit(fault.exit_code)
     except click.ClickException as fault:
         fault.show()
+        if "unexpected extra argument" in fault.format_message():  # most often a pattern that the shell has expanded
+            print(f"  -> {ONE_VALUE}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         print("Stopped by Ctrl-C.", file=sys.stderr)

@@ -80,7 +80,7 @@ def command(
 
     require_training("predict")
     from cissod_bench.using.photographs import Skipped, photographs
-    from cissod_bench.using.predicting import THRESHOLDS, Prediction, limits_of, thresholds_record
+    from cissod_bench.using.predicting import Prediction, limits_of, thresholds_record
 
     def skip(image: Skipped) -> None:
         if strict:
@@ -92,15 +92,13 @@ def command(
     picked = _picked(run, model, data_root, work_dir) if threshold == "per-class" else None
     images = photographs(place, run.reading, skip)
     target = out or work_dir / "predictions" / run.record.task / folder_name(folder) / _name(place)
-    from cissod_bench.files.whole_files import make_folder, write_json
     from cissod_bench.running.progress import Bar
 
     with Bar("predict", len(images.source), stream=sys.stderr, quiet=output.verbosity < 0) as bar:
         limits = limits_of(run, picked[0] if picked else fixed)
         prediction = Prediction(run, images, teacher=model == "teacher", limits=limits, skip=skip, progress=bar.advance)
-        done = prediction.write(target, pictures=pictures)
-    if picked:
-        write_json(make_folder(target) / THRESHOLDS, thresholds_record(*picked))
+        thresholds = thresholds_record(*picked) if picked else None
+        done = prediction.write(target, pictures=pictures, thresholds=thresholds)
     _tell(output, done, images.passed_over, picked[0] if picked else None)
 
 

@@ -150,7 +150,9 @@ def _print(reports: list[Report], runs: list[Run]) -> None:
         print_rich(report, console)
     most = max((len(departed.settings) for departed in departures(runs)), default=0)
     if most:
-        console.print(f"Settings that are not the paper's: up to {most} a run; report.html and --format md list them.")
+        console.print(
+            f"Settings that are not the paper's: up to {most} per run; report.html and --format md list them."
+        )
 
 
 def _value(reports: list[Report], written: list[Path]) -> dict[str, Any]:

@@ -329,8 +329,8 @@ class Parts(nn.Module):
     def statistics(self, context: Context) -> dict[str, Tensor | float]:
         """Return numbers for ``pseudo_labels.jsonl``, which no training reads: ("w", "pool", "pool_coverage").
 
-        Called at the end of every generation on every rank. Tensors of shape (n,) become a mean a group, with its least
-        and greatest value.
+        Called at the end of every generation on every rank. Tensors of shape (n,) become a mean per group, with its
+        least and greatest value.
         """
         return {}
 

@@ -24,7 +24,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 @sendable
 @dataclass(frozen=True)
 class Pool:
-    """Pseudo labels of unlabelled images as columns: 10 bytes a box, 26 with its place.
+    """Pseudo labels of unlabelled images as columns: 10 bytes per box, 26 with its place.
 
     Attributes:
         images: rows of D_u that were looked at, int32, shape (V,); ascending and each once after `merge`.

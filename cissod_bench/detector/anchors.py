@@ -44,5 +44,5 @@ def in_image(generator: Any, sizes: Sizes, shape: tuple[int, int], device: torch
 
 
 def by_anchor(maps: Sequence[Tensor], values: int) -> list[Tensor]:
-    """Return an RPN's outputs, (B, A values, H, W) a level, in the anchors' order, (B, N_l, values) a level."""
+    """Return an RPN's outputs, (B, A values, H, W) per level, in the anchors' order, (B, N_l, values) per level."""
     return [level.permute(0, 2, 3, 1).reshape(len(level), -1, values) for level in maps]

@@ -104,7 +104,7 @@ class RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
         )
 
     def at_once(self, feats: Sequence[Tensor]) -> bool:
-        """Tell whether it does so with these features, (B, C, H, W) a level.
+        """Tell whether it does so with these features, (B, C, H, W) per level.
 
         Not where bins have as many samples as they span pixels (preset `full`): large maps would be held twice.
         """

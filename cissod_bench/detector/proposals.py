@@ -61,8 +61,8 @@ def proposals_of(
 
     Args:
         head: mmdet's RPN head.
-        logits: of objectness, (B, A, H, W) a level.
-        deltas: (B, 4 A, H, W) a level.
+        logits: of objectness, (B, A, H, W) per level.
+        deltas: (B, 4 A, H, W) per level.
         shapes: height and width of every image.
         limits: mmdet's: ``nms_pre`` a level go into NMS, ``max_per_img`` are kept, with sides above ``min_bbox_size``.
     """
@@ -84,7 +84,7 @@ def proposals_of(
 def _candidates(
     head: Any, logits: Sequence[Tensor], deltas: Sequence[Tensor], most: int
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """Return the best boxes of every level, (B, K, 4), levels in a row, their scores (B, K), how many a level."""
+    """Return the best boxes of every level, (B, K, 4), levels in a row, their scores (B, K), how many per level."""
     anchors = anchors_at(head.prior_generator, sizes_of(logits), logits[0].device)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     for of_level, own_logits, own_deltas in zip(anchors, by_anchor(logits, 1), by_anchor(deltas, 4), strict=True):

@@ -1,7 +1,7 @@
 """Which proposals of a whole batch the RoI head learns from, and what, in place of mmdet's image by image.
 
 Boxes, their order and the random draws are mmdet's, and so are the targets, up to rounding
-(``tests/detector/test_roi_sampling.py``). A GPU is waited for twice a batch.
+(``tests/detector/test_roi_sampling.py``). A GPU is waited for twice per batch.
 """
 
 from __future__ import annotations

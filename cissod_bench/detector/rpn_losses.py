@@ -1,7 +1,7 @@
 """What the RPN learns of a whole batch at once, in place of mmdet's image by image.
 
 Anchors are assigned as `MatchedFirstAssigner` does it, the sample is mmdet's with its draws, and only what is sampled
-is looked at; losses are mmdet's up to rounding (``tests/detector/test_rpn.py``). A GPU is waited for twice a batch.
+is looked at; losses are mmdet's up to rounding (``tests/detector/test_rpn.py``). A GPU is waited for twice per batch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def rpn_losses(
 
     Args:
         head: mmdet's RPN head.
-        logits: of objectness, (B, A, H, W) a level.
-        deltas: (B, 4 A, H, W) a level.
+        logits: of objectness, (B, A, H, W) per level.
+        deltas: (B, 4 A, H, W) per level.
         samples: with ``gt_instances`` and, where there are ignore regions, ``ignored_instances``.
     """
     if batched_losses(head):
@@ -199,7 +199,7 @@ def drawn(sampler: RandomSampler, assigned: Tensor) -> tuple[Tensor, Tensor, lis
     """Draw what counts of anchors or proposals, an image after the other with mmdet's draws.
 
     Args:
-        sampler: mmdet's; has the number an image and the largest share of the foreground.
+        sampler: mmdet's; has the number per image and the largest share of the foreground.
         assigned: as `assigned_boxes` has it, shape (B, N).
 
     Returns:

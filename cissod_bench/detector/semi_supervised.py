@@ -221,7 +221,7 @@ class SemiSupervisedDetector(TwoModels):
         return losses, StudentPass(samples, RoIs(classified, *passes[0]), RoIs(regressed, *passes[1]), compared)
 
     def _trusted(self, pseudo: Sequence[PseudoLabels], theta: Tensor) -> tuple[list[InstanceData], ...]:
-        """Return what the RPN, the classifier and the regressor each take for truth, an image each."""
+        """Return what the RPN, the classifier and the regressor each take for truth, one entry per image."""
         limits = self.settings
         objects = self.parts.rpn_threshold(limits.rpn_threshold)
         masks = [p.scores > objects for p in pseudo]
@@ -265,7 +265,7 @@ class SemiSupervisedDetector(TwoModels):
     def _uncertainties(
         self, features: tuple[Tensor, ...], views: Sequence[DetDataSample], kept: Sequence[Found]
     ) -> list[Tensor]:
-        """Step 4: u of every kept detection, a tensor (M,) an image."""
+        """Step 4: u of every kept detection, a tensor (M,) per image."""
         times = self.settings.jitter_times
         scale = self.settings.jitter_scale
         jittered = [without_negative_sides(jitter(in_view.boxes, times, scale).flatten(0, 1)) for in_view in kept]

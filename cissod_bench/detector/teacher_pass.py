@@ -107,7 +107,7 @@ class PseudoLabels:
 
 
 def inside_views(pseudo: Sequence[PseudoLabels]) -> list[PseudoLabels]:
-    """Return the pseudo labels that are large enough in the strong views, an image each."""
+    """Return the pseudo labels that are large enough in the strong views, one entry per image."""
     rows = chosen_rows([large_enough(of_image.boxes) for of_image in pseudo])
     return [of_image.kept(own) for of_image, own in zip(pseudo, rows, strict=True)]
 

@@ -53,7 +53,7 @@ class Seen:
     """Views as the student sees them.
 
     Attributes:
-        features: of the FPN, (B, C, H, W) a level, with their graph.
+        features: of the FPN, (B, C, H, W) per level, with their graph.
         samples: of the views.
     """
 

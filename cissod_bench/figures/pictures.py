@@ -140,7 +140,7 @@ def picture_drawing(picture: Picture) -> Drawing:
 
 
 def row_drawing(label: str, pictures: Sequence[Picture], stem: str, across: int = 4) -> Drawing:
-    """Return pictures side by side as one drawing for print, all of one height a row."""
+    """Return pictures side by side as one drawing for print; those of a row have one height."""
 
     def draw(place: str) -> Figure:
         from matplotlib.figure import Figure

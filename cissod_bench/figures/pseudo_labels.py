@@ -32,7 +32,7 @@ def averaged(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def quality_panels(frame: pd.DataFrame, methods: Mapping[str, int], groups: Sequence[str]) -> list[CurvePanel]:
-    """Return Fig. 3: precision, then recall, a panel a group, a curve a method; points are percent.
+    """Return Fig. 3: precision, then recall, a panel per group, a curve per method; points are percent.
 
     Args:
         frame: of ``averaged``, one scale and split.
@@ -53,7 +53,7 @@ def quality_panels(frame: pd.DataFrame, methods: Mapping[str, int], groups: Sequ
 
 
 def state_panels(frame: pd.DataFrame, groups: Sequence[str]) -> list[CurvePanel]:
-    """Return what one method's own state did: weights and thresholds a group, copies, the pool; as far as it has them.
+    """Return what a method's own state did: weights and thresholds per group, copies, the pool; as far as it has them.
 
     Args:
         frame: of ``averaged``, one method on one scale and split.

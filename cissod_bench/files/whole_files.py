@@ -208,6 +208,36 @@ def folder_appearing(path: Path) -> Iterator[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
+@contextmanager
+def files_appearing(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder whose files move into ``folder`` when the block ends without an exception.
+
+    Files of the same names are replaced and others stay. After an exception ``folder`` is as it was, and not there if
+    it was not.
+
+    Raises:
+        EnvironmentFault: the place cannot be written or the disk is full.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    hidden = folder / f".new-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        make_folder(hidden)
+        yield hidden
+        for path in [path for path in hidden.rglob("*") if not path.is_dir()]:
+            target = folder / path.relative_to(hidden)
+            try:
+                make_folder(target.parent)
+                os.replace(path, target)
+            except OSError as error:
+                raise _write_fault(target, error) from error
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        with suppress(OSError):  # the first one that is not empty
+            for place in missing:
+                place.rmdir()
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as stream:

@@ -59,7 +59,7 @@ def wait(
     Args:
         process: from `start`.
         asked: from `stop_requests`.
-        tick: called a few times a second.
+        tick: called a few times per second.
         stopping: called when the stop request is passed on.
     """
     told = False

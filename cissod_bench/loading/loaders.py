@@ -165,7 +165,7 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Gene
     lost = ""
     with no_worker_left():
         # Workers are forks, which share a page until one of them writes to it. The garbage collector writes to every
-        # object there is, so whoever ran it would copy them all: 100 MB a process.
+        # object there is, so whoever ran it would copy them all: 100 MB per process.
         gc.freeze()
         try:
             yield from (_told(batch.opened() if isinstance(batch, Parcel) else batch, told) for batch in loader)

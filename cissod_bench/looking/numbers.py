@@ -30,7 +30,7 @@ TAKEN = (
 )
 SIZES = (
     "AP of objects below 32², from 32² to 96² and above 96² pixels, and AR: the mean of the recalls at IoU .50:.05:.95 "
-    "with 1, 10 and 100 detections an image and class; points, as COCO's summary has them. n/a: no box of that size. "
+    "with 1, 10 and 100 detections per image and class; points, as COCO's summary has them. n/a: no box of that size. "
     "Mean ± sample standard deviation over n training seeds."
 )
 

@@ -88,7 +88,7 @@ def _chosen(photos: Photos, of_image: Mapping[int, Mapping[int, PseudoBoxLine]])
 
 
 def _shelf(photos: Photos, row: int, lines: Mapping[int, PseudoBoxLine], judged: bool) -> Shelf:
-    """Return an image's pictures, a generation each."""
+    """Return an image's pictures, one per generation."""
     photos.read(row)  # the fault of a missing image, before any is drawn
     pictures = []
     for generation in sorted(lines):

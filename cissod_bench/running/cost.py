@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def images(self) -> tuple[int, int]:
-        """Images of each source an iteration and process."""
+        """Images of each source per iteration and process."""
         return images_of(self.method, self.settings)
 
     def facts(self) -> RunFacts:
@@ -130,7 +130,7 @@ class Cost:
     Attributes:
         iterations: T.
         processes: that share it.
-        images: of each source an iteration and process.
+        images: of each source per iteration and process.
         begin: the first iteration that draws unlabelled images.
         size: height and width of the made images, pixels.
         work: of one iteration and process; None where it was not measured.

@@ -107,7 +107,7 @@ def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
 
 
 def images_an_iteration(plan: Plan) -> tuple[int, int]:
-    """Return the images of each source an iteration and rank."""
+    """Return the images of each source per iteration and rank."""
     return images_of(plan.method, plan.settings)
 
 

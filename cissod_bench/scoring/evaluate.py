@@ -127,7 +127,7 @@ def score_several(
     """
     if max_dets < 1:
         message = f"max_dets is the number of detections kept, at least 1. Got {max_dets} instead."
-        raise UsageFault(message, remedy="the paper's tables keep 100 an image")
+        raise UsageFault(message, remedy="the paper's tables keep 100 per image")
     if score_floor is not None and not math.isfinite(score_floor):
         message = f"score_floor is a finite score. Got {score_floor} instead."
         raise UsageFault(message, remedy="the paper's tables have 0.05; None keeps all detections")

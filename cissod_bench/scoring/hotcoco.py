@@ -72,7 +72,7 @@ def score_lvis(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[
     )
     found = best_of_each_image(found, max_dets)
     found = found.only(exist(areas(found.boxes)) & _annotated(truth, there, rules.absent)[found.image, found.channel])
-    dt = hotcoco.LVISResults(gt, _rows(found), max_dets=-1)  # load_res would keep 300 an image, whatever the limit
+    dt = hotcoco.LVISResults(gt, _rows(found), max_dets=-1)  # load_res would keep 300 per image, whatever the limit
     return _precision(hotcoco.LVISEval(gt, dt, "bbox"), max_dets)
 
 

@@ -36,7 +36,7 @@ class _File:
     Attributes:
         image_ids, box_ids: ascending; of all boxes, crowd regions too.
         crowd_ids: of the crowd and ignore regions, ascending.
-        images, boxes: of the boxes that count, a class, (C,).
+        images, boxes: of the boxes that count, per class, (C,).
         classes: names in channel order.
         odd: boxes that the box policy drops or clips; a split holds none.
         files: the image files.

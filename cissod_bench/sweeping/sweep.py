@@ -70,7 +70,7 @@ class Sweep:
         cells: in the order in which they are run.
         folders: where runs and kept records lie.
         say: takes lines for the user.
-        tick: called with the cell at work a few times a second.
+        tick: called with the cell at work a few times per second.
         command: returns the command line of a cell.
         environment: of the cells' processes, added to this one's.
         prepare: called before a cell is run; a fault that it raises is the cell's.

@@ -132,7 +132,7 @@ class PseudoLabelStatistics:
             generation: from 1.
             iteration: the last one in it.
             numbers: what else the lines say, beside the thresholds that were used last: tensors of shape (n,) as their
-                mean, least and greatest a group, the rest as it is.
+                mean, least and greatest per group, the rest as it is.
         """
         self._count()
         numbers = {"generation": generation, "iteration": iteration, "theta": self.theta, **numbers}

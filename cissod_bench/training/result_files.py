@@ -1,6 +1,6 @@
 """Detections as COCO result files, gzipped: the same detections give the same bytes, in whatever pieces they come.
 
-They become packed text image by image, 25 bytes a detection. As a list of Python's dicts, 100 detections on each of
+They become packed text image by image, 25 bytes per detection. As a list of Python's dicts, 100 detections on each of
 the 80,000 images of Objects365 would take 4.6 GB (measured on 8,000).
 """
 

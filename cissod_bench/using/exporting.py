@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cissod_bench.contract.stock import Stock
+from cissod_bench.files.whole_files import files_appearing
 from cissod_bench.loading.loaders import ViewsDataset
 from cissod_bench.loading.sampler import Draw
 from cissod_bench.training.predict import detections
@@ -56,7 +57,9 @@ def export(
     plan = run.plan
     title = f"{plan.method.title} on {plan.task.title}, iteration {run.iteration}"
     facts = files.facts_of(plan.settings, run.classes, title)
-    paths = _written(run, form, folder, detector, facts, images)
+    with files_appearing(folder) as hidden:
+        written = _written(run, form, hidden, detector, facts, images)
+    paths = [folder / path.name for path in written]
     if images is None or form == "safetensors":
         return Exported(tuple(paths), None)
     rows = range(len(images.source))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cissod_bench.contract.parts import Detections
 from cissod_bench.errors import DataFault
-from cissod_bench.files.whole_files import make_folder, write_json
+from cissod_bench.files.whole_files import files_appearing, make_folder, write_json
 from cissod_bench.loading.unread import Unread
 from cissod_bench.scoring.score_thresholds import ClassThreshold
 from cissod_bench.training.predict import detections
@@ -119,17 +119,25 @@ class Prediction:
         self.skip(image)
         self.progress(1)
 
-    def write(self, folder: Path, *, pictures: bool = False) -> Predicted:
-        """Write the results, the images' records and, if wanted, a picture of every image.
+    def write(self, folder: Path, *, pictures: bool = False, thresholds: Mapping[str, Any] | None = None) -> Predicted:
+        """Write the results, the images' records and, if wanted, a picture of every image; all of it or nothing.
 
         Args:
             folder: where to; files of an earlier prediction there are replaced.
             pictures: draw the detections, too.
+            thresholds: what ``thresholds.json`` is to hold; None writes none.
 
         Raises:
             DataFault: not a single image can be read.
+            EnvironmentFault: the place cannot be written.
         """
-        make_folder(folder)
+        with files_appearing(folder) as hidden:
+            self._write(hidden, pictures=pictures)
+            if thresholds is not None:
+                write_json(hidden / THRESHOLDS, thresholds)
+        return Predicted(folder, len(self.done), dict(self.boxes), tuple(self.skipped))
+
+    def _write(self, folder: Path, *, pictures: bool) -> None:
         write_predictions(folder / RESULTS, self._drawn(folder / PICTURES) if pictures else self, self.run.category_ids)
         if not self.done:
             raise DataFault(
@@ -146,7 +154,6 @@ class Prediction:
             "iteration": self.run.iteration,
         }
         write_json(folder / IMAGES, {"info": info, "images": records, "annotations": [], "categories": categories})
-        return Predicted(folder, len(self.done), dict(self.boxes), tuple(self.skipped))
 
     def _drawn(self, folder: Path) -> Any:
         shown = torch.full((len(self.run.classes),), SHOWN, dtype=torch.float64) if self.limits is None else self.limits

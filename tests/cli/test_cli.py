@@ -171,3 +171,21 @@ def test_the_demo_prints_one_value_whatever_its_steps_print(
             "runs": [{"dir": str(folder), "task": "toy", "status": "done"} for folder in folders],
             "report": str(tmp_path / "reports/report.html"),
         }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "--run", "a", "--images", "a.jpg", "b.jpg", "c.jpg"),
+        ("export", "--run", "a", "--format", "onnx", "--images", "a.jpg", "b.jpg"),
+        ("report", "--runs", "a", "b"),
+        ("run", "--method", "ours", "--task", "toy", "b"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_pattern_that_the_shell_has_expanded_is_told_as_such(words: tuple[str, ...]) -> None:
+    done = call(*words)
+    assert done.returncode == 2
+    said, remedy = done.stderr.splitlines()[-2:]
+    assert "unexpected extra argument" in said
+    assert remedy == f"  -> {cli.ONE_VALUE}"

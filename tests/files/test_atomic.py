@@ -11,7 +11,15 @@ import pytest
 
 from cissod_bench.errors import EnvironmentFault
 from cissod_bench.files import whole_files
-from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked, replacing, write_bytes, write_json
+from cissod_bench.files.whole_files import (
+    files_appearing,
+    folder_appearing,
+    json_bytes,
+    locked,
+    replacing,
+    write_bytes,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -110,6 +118,44 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
         write_half_a_folder(path)
     assert names(path) == ["a"]
     assert names(tmp_path) == [".split.lock", "split"]
+
+
+def test_files_appear_together_among_those_that_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    for content in ("old", "new"):
+        with files_appearing(folder) as hidden:
+            write_bytes(hidden / "a", content.encode())
+            write_bytes(hidden / "below" / content, b"")
+            assert not (folder / "below" / content).exists()
+    assert (folder / "a").read_bytes() == b"new"
+    assert (names(folder), names(folder / "below")) == (["a", "below"], ["new", "old"])
+
+
+def add_half_of_the_files(folder: Path) -> None:
+    with files_appearing(folder) as hidden:
+        write_bytes(hidden / "below" / "a", b"")
+        raise InterruptedByTest
+
+
+@pytest.mark.parametrize("there", [".", "new", "new/out"])
+def test_a_failure_leaves_neither_files_nor_folders(tmp_path: Path, there: str) -> None:
+    folder = tmp_path / "new" / "out"
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InterruptedByTest):
+        add_half_of_the_files(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(EnvironmentFault, match="out") as fault, files_appearing(tmp_path / "out"):
+        pass
+    assert "name another place" in (fault.value.remedy or "")
+    (tmp_path / "other" / "a").mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match="other/a"), files_appearing(tmp_path / "other") as hidden:
+        write_bytes(hidden / "a", b"")
+    assert names(tmp_path / "other") == ["a"]
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_an_image_that_breaks_in_the_middle_is_replaced_by_the_next_one_drawn(
     broken = int(training.dataset.sources[source].image_ids[row])
     wanted = ids(training)
     draws = [draw for draw in training.sampler.batch(1) if (draw.source, draw.index) == (source, row)]
-    number = 1 if source == 0 else 2  # images of the source an iteration
+    number = 1 if source == 0 else 2  # images of the source per iteration
     (after,) = [training.sampler.following(draw) for draw in draws]
     assert after.position == draws[0].position + number
     BREAKS[kind](training.dataset.sources[source].file(row))

@@ -141,7 +141,7 @@ batches = st.lists(st.lists(st.integers(0, 2), max_size=9), max_size=6)
 @given(batches)
 @settings(max_examples=60, deadline=None)
 def test_a_queue_keeps_the_last_features_of_its_class(steps: list[list[int]]) -> None:
-    """A deque of 4 a class; C_k is its mean."""
+    """A deque of 4 per class; C_k is its mean."""
     queue, pushed = torch.zeros(3, 4, 2), torch.zeros(3, dtype=torch.int64)
     expected: list[deque[float]] = [deque(maxlen=4) for _ in range(3)]
     value = 0.0

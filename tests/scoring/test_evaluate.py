@@ -31,7 +31,7 @@ def boxes_of(count: int, rng: np.random.Generator, whole: bool) -> NDArray[np.fl
 
 
 def random_case(seed: int) -> tuple[GroundTruth, Detections]:
-    """Few images and classes, crowds, ties, equal boxes, zero areas; every tenth has > 100 detections an image."""
+    """Few images and classes, crowds, ties, equal boxes, zero areas; every tenth has > 100 detections per image."""
     rng = np.random.default_rng(seed)
     images, classes, count = rng.integers(1, 6), rng.integers(1, 5), rng.integers(0, 30)
     found = int(rng.integers(0, 60)) if seed % 10 else 700
@@ -137,7 +137,7 @@ HARD: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     ),
     "two detections on one box": ([box(10, 3, [0, 0, 10, 10])], [DETECTION, DETECTION | {"bbox": [0, 0, 10, 9]}]),
     "two equal boxes": ([box(10, 3, [0, 0, 10, 10])] * 2, [DETECTION, DETECTION]),
-    "more than 100 detections an image": (
+    "more than 100 detections per image": (
         [box(10, 3, [0, 0, 10, 10]), box(10, 3, [50, 0, 10, 10])],
         [DETECTION | {"bbox": [90, 90, 5, 5], "score": 0.99} for _ in range(99)]
         + [DETECTION, DETECTION | {"bbox": [50, 0, 10, 10], "score": 0.8}],

@@ -34,7 +34,7 @@ def scored(
     groups: Mapping[str, Sequence[str]] = TOY_GROUPS,
     **changes: Any,
 ) -> RunRecord:
-    """A finished run with an AP a class, from which groups and "all" follow as the scorer computes them."""
+    """A finished run with an AP per class, from which groups and "all" follow as the scorer computes them."""
     classes = dict(zip([name for names in groups.values() for name in names], aps, strict=True))
 
     def mean(names: Sequence[str]) -> float | None:

@@ -99,11 +99,16 @@ def test_broken_images_are_named_and_left_out_or_refused(
     assert told["images"] == 1
     assert done.err.count("Left out: ") == 2
     assert [image["file_name"] for image in read(tmp_path / "out" / "images.json")["images"]] == ["below/whole.png"]
-    strict = call(*words, "--strict")
+    new = (*words[:-1], tmp_path / "new" / "out")
+    strict = call(*new, "--strict")
     assert strict.code == 3
     assert "text.jpg: this is no image" in strict.err
+    (photos / "text.jpg").unlink()
+    cut = call(*new, "--strict", "--pictures")  # told while it predicts
+    assert (cut.code, "cut.png" in cut.err) == (3, True)
     (photos / "below" / "whole.png").unlink()
-    assert "none of the images can be read" in call(*words).err
+    assert "none of the images can be read" in call(*new).err
+    assert not (tmp_path / "new").exists()
 
 
 def test_thresholds_per_class_are_picked_on_val_and_written_beside(

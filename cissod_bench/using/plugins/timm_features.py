@@ -74,5 +74,5 @@ class TimmFeatures(nn.Module):
         self.net = _timm().create_model(name, **options)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return one tensor a level, (B, C, H, W), of normalised images (B, 3, H, W)."""
+        """Return one tensor per level, (B, C, H, W), of normalised images (B, 3, H, W)."""
         return tuple(self.net(images))
