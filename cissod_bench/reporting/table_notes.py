@@ -14,6 +14,8 @@ from cissod_bench.reporting.tables import DAGGER, Row
 PROGRAM = "cissod-bench"
 """What ``RunRecord.versions`` calls this program."""
 
+_NAMED = 5  # classes of a group that a note names at most
+
 RowOf = Mapping[Run, Row]
 """Run of a table -> the row it stands in."""
 
@@ -115,6 +117,38 @@ def version_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[
             moved = 'what moved between them stands in CHANGELOG.md under "Numbers"'
             notes.append(f"Runs of {title} are of several versions of {PROGRAM}: {told}; {moved}.")
     return notes
+
+
+def group_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return a sentence per block in which a group of one name has not the same classes in all runs.
+
+    Parts that a user gives keep their hash whatever the groups are, so runs from before and after an edit of the task's
+    file share a block.
+    """
+    notes = []
+    for block, title in titles.items():
+        classes: dict[str, list[frozenset[str]]] = {}
+        for run in row_of:
+            if _block(run) == block:
+                for group, names in run.record.groups.items():
+                    classes.setdefault(group, []).append(frozenset(names))
+        apart = {
+            group: sorted(frozenset.union(*choices) - frozenset.intersection(*choices))
+            for group, choices in classes.items()
+        }
+        told = [f"{group} ({_some(names)})" for group, names in apart.items() if names]
+        if told:
+            notes.append(
+                f'Runs of {title} were scored with other groups under one name, so compare "all" alone. '
+                f"Not in all runs' groups: {', '.join(told)}."
+            )
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def identity_notes(row_of: RowOf) -> tuple[list[str], set[tuple[str, ...]]]:

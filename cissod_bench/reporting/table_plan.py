@@ -19,7 +19,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, marks, newest, scale_words, scored_model
 from cissod_bench.reporting.consistency import row_break
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable, class_counts
-from cissod_bench.reporting.table_notes import between_notes, identity_notes, mark_notes, version_notes
+from cissod_bench.reporting.table_notes import between_notes, group_notes, identity_notes, mark_notes, version_notes
 from cissod_bench.reporting.tables import CELL_COLUMNS, DAGGER, Block, Figure, Row, Table
 from cissod_bench.scoring.points import AP
 
@@ -90,7 +90,8 @@ class TablePlan(ABC):
         broken, odd = identity_notes(self._row_of)
         misprinted, paper_odd = self._printed_breaks(blocks)
         titles = {block.key: block.title for block in blocks}
-        settings = [note for make in (mark_notes, between_notes, version_notes) for note in make(self._row_of, titles)]
+        makers = (group_notes, mark_notes, between_notes, version_notes)
+        settings = [note for make in makers for note in make(self._row_of, titles)]
         return Table(
             number or title,
             f"{number}: {title}" if number else title,

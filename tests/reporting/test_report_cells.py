@@ -152,6 +152,23 @@ def test_runs_whose_classes_are_divided_anew_keep_all_their_scores(draws: str, c
         assert shown["rfs"] == {"all": "30.0", "f": "40.0", "c": "42.0", "r": "8.0"}
 
 
+def test_groups_of_one_name_with_other_classes_are_told() -> None:
+    def notes(*groups: dict[str, list[str]]) -> list[str]:
+        runs = [
+            scored(seed=seed, groups=own, aps=range(sum(map(len, own.values())))) for seed, own in enumerate(groups)
+        ]
+        (table,) = report_of("comparison", *runs).tables
+        return [note for note in table.notes if "groups" in note]
+
+    moved = {"maj": ["disc"], "min": ["star", "ring"]}
+    (told,) = notes(TOY_GROUPS, moved)
+    assert told.endswith('compare "all" alone. Not in all runs\' groups: maj (ring), min (ring).')
+    (told,) = notes({"maj": [*"abcdefg"], "min": ["h"]}, {"maj": ["a"], "min": ["h", *"bcdefg"]})
+    assert "maj (b, c, d, e, f and 1 more), min (b," in told
+    in_another_order = {"min": ["star"], "maj": ["ring", "disc"]}
+    assert notes(TOY_GROUPS, in_another_order) == notes(TOY_GROUPS, FREQUENCY) == []
+
+
 def test_a_spread_over_splits_has_the_groups_of_its_own_runs() -> None:
     runs = [
         scored(split_sha256=f"{preset}{seed}" * 32, split_seed=seed, groups=groups, preset=name)
