@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task",
     "task_name",
-    metavar="NAME|FILE.toml",
+    metavar="NAME|FILE",
     help="The split's task, which must still describe it.  [default: of the split's name; a FILE.toml is looked for "
     "here and in --data-root]",
 )

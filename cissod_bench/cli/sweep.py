@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cissod_bench.sweeping.queue_file import Queue
 
 
-_NOT_WITH_QUEUE = ("methods", "tasks", "split_seeds", "seeds", "preset_name", "profile", "changes")
+_NOT_WITH_QUEUE = ("methods", "tasks", "split_seeds", "seeds", "preset_name", "profile", "changes", "name")
 
 
 def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[int]:
@@ -47,7 +47,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     metavar="NAME|FILE.py[+VARIANT]",
     help="Repeatable: ours, ours+gbr+gbt, my_idea.py.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="NAME|FILE.toml", help="Repeatable.")
+@click.option("--task", "tasks", multiple=True, metavar="NAME|FILE", help="As --task of run; repeatable.")
 @click.option(
     "--split-seed",
     "split_seeds",
@@ -88,8 +88,8 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     "queue_file",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="The whole queue in one file, in place of the options above; as examples/league.toml. It ends when nothing is "
-    "left to do here, also while others work on the rest.",
+    help="The whole queue in one file, in place of all options above but --results; as examples/league.toml. It ends "
+    "when nothing is left to do here, also while others work on the rest.",
 )
 @click.option(
     "--launcher",

@@ -18,7 +18,7 @@ checkpoint_option = click.option(
 )
 method_option = click.option("--method", metavar="NAME|FILE.py", help="Of the run.  [default: as its own command says]")
 task_option = click.option(
-    "--task", "task_name", metavar="NAME|FILE.toml", help="Of the run.  [default: as its own command says]"
+    "--task", "task_name", metavar="NAME|FILE", help="Of the run.  [default: as its own command says]"
 )
 model_option = click.option(
     "--model",

@@ -37,7 +37,7 @@ class Cell:
 
     Attributes:
         task: the sub-task's name.
-        named: the task as the user named it, its name or a TOML file.
+        named: the task as the user named it, its name or a file.
         method, variant, preset, profile, split_seed, seed: as in `RunRecord`.
         file: the method's Python file, "" where it has a name in the catalogue.
         changes: ``key=value`` changes of settings.
@@ -149,7 +149,7 @@ def cells_of(
 
     Args:
         methods: ``NAME`` or ``NAME+variant``; for a name may stand a Python file.
-        tasks: names or TOML files.
+        tasks: names or files.
         split_seeds: of the draws.
         seeds: of the training.
         preset_name: scale; None takes the task's own.

@@ -39,12 +39,12 @@ class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A table ``[[rows]]``: every method with every seed on every split seed is one cell.
 
     Attributes:
-        task: name or TOML file of a sub-task, as ``--task`` takes it.
+        task: name or file of a sub-task, as ``--task`` takes it.
         methods: ``NAME`` or ``FILE.py``, each with ``+VARIANT`` behind it if need be.
         label: what the listing calls them.
         seeds: of the training, numbers or a range such as "0-2".
         split_seeds: of the draws, likewise.
-        preset: scale; None takes "mini" for toy tasks and "full" else.
+        preset: scale; None takes the task's own: "mini", "photo" or "full" (``Task.preset``).
         profile: where constants come from.
         settings: changes of settings, of their types.
         name: part of the runs' folders; "" takes the settings that were changed.

@@ -243,6 +243,8 @@ def test_a_queue_file_stands_alone(tmp_path: Path, call: Callable[..., Called]) 
     queue_of(tmp_path, OURS)
     shown = call("sweep", "--queue", tmp_path / "league.toml", "--seed", "1", "--dry-run", "--work-dir", tmp_path)
     assert (shown.code, "options for seeds do not go with it" in shown.err) == (2, True)
+    shown = call("sweep", "--queue", tmp_path / "league.toml", "--name", "wide", "--dry-run", "--work-dir", tmp_path)
+    assert (shown.code, "options for name do not go with it" in shown.err) == (2, True)
     shown = call("sweep", "--method", "ours", "--dry-run", "--work-dir", tmp_path)
     assert (shown.code, "Missing option '--task'" in shown.err) == (2, True)
 
