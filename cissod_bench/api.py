@@ -90,7 +90,7 @@ def draw_split(
     """Draw the split of a task, or return the one that is there; as ``cissod-bench make-splits``.
 
     Args:
-        task: name of a sub-task, or a task file (".toml").
+        task: name of a sub-task, or a task file (".toml" or ".py").
         split_seed: the same seed gives the same bytes, on every machine.
         data_root: where data sets lie; only read.
         work_dir: the split is written below ``splits/``.
@@ -145,7 +145,7 @@ def train(
     A finished run is returned as it is, one that was stopped continues. A split that is not there is drawn.
 
     Args:
-        task: name of a sub-task, or a task file (".toml").
+        task: name of a sub-task, or a task file (".toml" or ".py").
         method: name of a method, or a file (".py") with METHOD.
         preset: scale ("smoke", "mini", "photo", "fine-tune", "full"); None takes the task's.
         profile: where constants come from: "default", "paper" or "official".
@@ -259,7 +259,7 @@ def report(
     formats: Collection[str] = ("html",),
     work_dir: Place = "work",
 ) -> list[Path]:
-    """Write the tables of all runs below a folder and return the files; as ``cissod-bench report``.
+    """Write the tables of all runs below a folder and return the files; as ``cissod-bench report --no-pictures``.
 
     A table shows the methods that ran.
 
@@ -302,7 +302,7 @@ def formulas(name: str) -> ModuleType:
     """Return a module of the paper's equations as functions of tensors.
 
     Args:
-        name: "gbr" (Eq. 1-8), "gbt" (Eq. 9) or "crs" (Eq. 10).
+        name: "gbr" (Eq. 1-8), "gbt" (Eq. 9) or "crs" (Eq. 10-11).
 
     Raises:
         UsageFault: there is no such module.

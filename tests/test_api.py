@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -101,6 +102,17 @@ def test_a_split_is_that_of_make_splits_and_is_loaded_again(split: Call, tiny_co
     (drawn.folder / "labelled.json").write_text("{}")
     with pytest.raises(DataFault, match="has been changed"):
         cissod_bench.load_split(drawn.folder)
+
+
+def test_files_to_score_may_be_named_as_text(tmp_path: Path) -> None:
+    image, box = {"id": 1, "width": 640, "height": 480}, {"image_id": 1, "category_id": 1, "bbox": [10, 40, 100, 80]}
+    truth = {"images": [image], "categories": [{"id": 1, "name": "car"}], "annotations": [{"id": 1, **box}]}
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([{**box, "score": 0.9}]))
+    scores = cissod_bench.score(str(tmp_path / "val.json"), str(tmp_path / "found.json"), groups={})
+    assert scores.all == pytest.approx(100)
+    with pytest.raises(DataFault, match=r"none\.json"):
+        cissod_bench.score(str(tmp_path / "none.json"), [], groups={})
 
 
 def test_formulas_are_the_modules_of_the_methods() -> None:

@@ -58,8 +58,8 @@ class Scores:
 
 
 def score(
-    ground_truth: Path,
-    predictions: Path | Sequence[Any],
+    ground_truth: str | Path,
+    predictions: str | Path | Sequence[Any],
     *,
     groups: Mapping[str, Sequence[str]],
     engine: str = "hotcoco",
@@ -97,8 +97,8 @@ def score(
             score floor that is not finite.
     """
     (scores,) = score_several(
-        ground_truth,
-        [predictions],
+        Path(ground_truth),
+        [Path(predictions) if isinstance(predictions, str) else predictions],
         groups=groups,
         engine=engine,
         max_dets=max_dets,
