@@ -77,8 +77,8 @@ def command(
     gives boxes, labels and scores; safetensors: the weights under mmdet's names, with settings and classes in the
     header. The last three have detector.json beside them, which says what goes in and comes out.
 
-    What was written is run on a few images and has to find what the run's own detector finds; mmdet in a process that
-    cannot import cissod-bench, onnx by onnxruntime.
+    What was written is run on a few images and has to find what the run's own detector finds: mmdet in a process that
+    cannot import cissod-bench, onnx by onnxruntime. Weights alone (safetensors) are not compared.
     """
     from cissod_bench.extras import require_training
 

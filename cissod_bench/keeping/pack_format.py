@@ -35,7 +35,7 @@ FILES = (
     runs.PREDICTIONS,
     runs.STUDENT_PREDICTIONS,
 )
-"""What of a run travels, as far as it is there: all but its checkpoints."""
+"""What of a run travels, as far as it is there: all that its scores follow from, and no checkpoint."""
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

@@ -101,8 +101,7 @@ def recorded_plan(
         raise DataFault(
             f"The split of {folder} ({record.task}, split seed {record.split_seed}) lies in none of "
             f"{', '.join(str(work) for work in work_dirs(folder, work_dir))}.",
-            remedy="pass the --work-dir that the run was started with, or unpack the run with its split "
-            "(cissod-bench runs unpack)",
+            remedy="pass the --work-dir that the run was started with, or copy the split's folder from there, too",
         )
     root = task_data_root(task, data_root, work)
     return Plan(

@@ -1,7 +1,7 @@
 """A stock detector as one function of one image, in operations that TorchScript and ONNX have.
 
 What takes shapes or loops from the image, RoIAlign and NMS, are functions of TorchScript here, and ONNX's own operators
-in a graph of ONNX. Everything is computed as mmdet computes it (``tests/using/test_export.py``).
+in a graph of ONNX. Everything is computed as mmdet computes it (``tests/using/test_exporting.py``).
 """
 
 from __future__ import annotations

@@ -233,8 +233,9 @@ def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
 def test_a_run_whose_split_is_gone_or_another_is_refused(plan: Plan, tmp_path: Path) -> None:
     record = runs.read_record(plan.folder)
     places = {"data_root": tmp_path, "work_dir": tmp_path}
-    with pytest.raises(DataFault, match=r"lies in none of"):
+    with pytest.raises(DataFault, match=r"lies in none of") as told:
         recorded_plan(record, tmp_path, plan.task, plan.method, **places)
+    assert "copy the split's folder" in str(told.value)  # an archive of `runs pack` holds its manifest alone
     from cissod_bench.catalogue import load_method
 
     with pytest.raises(UsageFault, match="holds a run of the method"):
