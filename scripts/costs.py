@@ -21,7 +21,7 @@ from cissod_bench.keeping.inventory import bytes_text
 from cissod_bench.running.cost import Subject, cost_of, subject_of
 
 CLASSES = {
-    "coco-split1": 80, "coco-split2": 80, "coco-o365": 80, "lvis": 1203, "toy": 10, "toy-longtail": 10,
+    "coco-split1": 80, "coco-split2": 80, "coco-o365": 365, "lvis": 1203, "toy": 10, "toy-longtail": 10,
     "voc-animals": 6, "voc-animals-longtail": 9,
 }  # fmt: skip
 PROCESSES = {"full": 8, "photo": 1, "mini": 1}
