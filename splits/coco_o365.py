@@ -43,7 +43,7 @@ MISSING = (
     "patch16/objects365_v2_00908726.jpg",
 )
 # Annotated with width and height exchanged, or photographs that bear an EXIF orientation: the release sets width =
-# height for them, and its loader turns images as EXIF says. The image itself tells before a run (training/turned.py).
+# height for them, and its loader turns images as EXIF says. The image itself tells before a run (running/turned.py).
 SWAPPED = (
     "patch44/objects365_v2_02024631.jpg",
     "patch21/objects365_v2_01118660.jpg",

@@ -79,7 +79,7 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
         iterations: optimiser steps of the ``full`` preset.
         repeat_threshold: t of repeat factor sampling.
         crs_gamma: gamma of Eq. 10.
-        exif: whether images are turned as their EXIF orientation says, see ``spec.Exif``.
+        exif: whether images are turned as their EXIF orientation says, see ``orientation.Exif``.
     """
 
     title: str

@@ -86,7 +86,7 @@ def _show(output: Output, names: Sequence[str], found: Sequence[Sequence[Outcome
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise BenchError(
             f"{name} fails the check {first.check!r}{others}: {CHECKS[first.check]}.",
-            remedy="the contract stands in cissod_bench/contract/parts.py and spec.py",
+            remedy="the contract stands in cissod_bench/contract/parts.py and method.py",
         )
 
 

@@ -116,7 +116,8 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True, dict=True):
         val: the one that is scored against.
         normalised: role -> what was normalised when that file was read (``lenient.WORDS``) -> in how many records.
         box_policy: what became of odd boxes -> how many.
-        rewritten: "clipped", "ignored", "swapped" -> ids of the records that are not the input's bytes.
+        rewritten: "clipped", "ignored", "swapped" -> ids of the records that had to be changed; the key "part" of
+            labelled images, what is ``normalised`` and the ids of a further data set are not among them.
         dropped: "degenerate", "outside" -> ids of the boxes that were left out.
         offsets: role of a further data set -> what is added to its ids.
         ids_sha256: part -> hash of its image ids, ascending, one a line.

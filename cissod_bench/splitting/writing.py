@@ -125,7 +125,7 @@ def _listed(groups: Groups) -> dict[str, list[str]]:
 
 
 def _rewritten(split: Split) -> dict[str, list[int]]:
-    """Return the ids of all records that are not the input's bytes.
+    """Return the ids of the records that had to be changed, but for those of which the manifest says it elsewhere.
 
     Records of a further share are all rewritten: their ids are offset and their classes those of the first.
     """
