@@ -11,7 +11,8 @@ What becomes of odd boxes (``BoxPolicy``; every case is counted, and listed in t
   centre boxes and boxes relative to their image (``box_convention``);
 * crowd regions (``iscrowd`` 1): kept as they are, and never counted as instances of a class.
 
-NaN and Infinity are no JSON and are refused, as are strings where numbers belong and ids that are not whole numbers.
+NaN and Infinity are no JSON and are refused, as are strings where numbers belong. Ids in text and whole numbers such as
+1.0 are read as they are meant (``lenient``).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class VocObject:
     """One annotated object.
 
     Attributes:
-        name: its class, one of ``CLASSES``.
+        name: its class; in VOC itself one of ``CLASSES``.
         box: x, y, width, height in pixels from the image's upper left corner; both sides > 0.
         difficult: whether it is an ignore region.
     """

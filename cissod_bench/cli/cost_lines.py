@@ -27,7 +27,7 @@ measure_option = click.option(
     "--measure/--no-measure",
     default=True,
     show_default=True,
-    help="With --dry-run: count what an iteration computes, which takes some seconds.",
+    help="With --dry-run: say what an iteration computes, which takes some seconds to find out.",
 )
 
 
