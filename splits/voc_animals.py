@@ -7,7 +7,7 @@ regions, in training and in scoring.
 
 VOC2012's own lists divide classification and detection differently and are not used: a photograph is scored if the
 sha256 of its file name, a whole number, is divisible by 4. That gives 878; splits are drawn from the other 2,730. A
-fifth of what D_l leaves is D_u: preset photo passes over 500 photographs ten times, the paper over its D_u sixty times.
+fifth of what D_l leaves is D_u: preset photo passes over 500 photographs ten times, the paper over MS-COCO's 54 times.
 """
 
 from __future__ import annotations
