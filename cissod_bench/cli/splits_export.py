@@ -62,7 +62,7 @@ def export_command(
         if val is None:
             output.warn("The validation file is not at hand: the scored images are left out. Name its --data-root.")
         with shown_progress(output) as progress:
-            written = write_hub_folder(folder, out, terms, root=root, val=val, progress=progress)
+            written = write_hub_folder(folder, out, terms, root=root, val=val, within=data_root, progress=progress)
     if terms.lacking:
         output.warn(f"A publication should say more: {', '.join(terms.lacking)}.")
     manifest = read_manifest(folder)

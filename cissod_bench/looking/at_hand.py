@@ -41,6 +41,7 @@ class AtHand:
         folder: of the split; its data files may be missing.
         manifest: of the split.
         root: what the paths in the manifest are relative to.
+        within: the data root, in which links of images may lead anywhere.
         val: the validation file, None where it is not at hand.
         readings: role of an image folder -> how its images are turned.
     """
@@ -48,6 +49,7 @@ class AtHand:
     folder: Path
     manifest: Manifest
     root: Path
+    within: Path
     val: Path | None
     readings: Mapping[str, Reading] = field(default_factory=dict)
 
@@ -70,7 +72,7 @@ def split_at_hand(folder: Path, places: Places, exif: Mapping[str, str] | None =
     """
     manifest = read_manifest(folder)
     root, val = scored_file(folder, places.data_root, places.work_dir)
-    return AtHand(folder, manifest, root, val, _readings(manifest, places, exif or {}))
+    return AtHand(folder, manifest, root, places.data_root, val, _readings(manifest, places, exif or {}))
 
 
 def run_at_hand(run: Run, places: Places) -> AtHand | None:
@@ -138,7 +140,7 @@ class Photos:
             raise DataFault(
                 f"{data.path}: no image folder of the role {role!r} is known.", remedy="cissod-bench make-splits"
             )
-        path = safe_path(self.hand.root / images[role], self.name(row), self.hand.root)
+        path = safe_path(self.hand.root / images[role], self.name(row), self.hand.within)
         return read_image(path, *self.size(row), self.hand.readings[role])
 
 

@@ -39,6 +39,7 @@ def write_hub_folder(
     *,
     root: Path,
     val: Path | None,
+    within: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write a split with its images into a new folder that ``datasets.load_dataset`` reads; return its parts.
@@ -49,6 +50,7 @@ def write_hub_folder(
         terms: what only the user knows.
         root: what the image folders of the manifest are relative to.
         val: the validation file; None leaves "validation" out.
+        within: the data root, in which links may leave an image's folder; None keeps them in it.
         progress: called now and then while images are copied.
 
     Raises:
@@ -66,7 +68,7 @@ def write_hub_folder(
             shutil.copyfile(folder / name, hidden / SPLIT / name)
         parts = _parts(folder / LABELLED)
         for part, path in there.items():
-            _write_part(hidden / part, path, manifest, root, parts, progress)
+            _write_part(hidden / part, path, manifest, root, within, parts, progress)
         write_bytes(hidden / CARD, card(manifest, terms, tuple(there)).encode())
     return [out / part for part in there]
 
@@ -76,6 +78,7 @@ def _write_part(
     path: Path,
     manifest: Manifest,
     root: Path,
+    within: Path | None,
     parts: Mapping[int, str],
     progress: Progress | None,
 ) -> None:
@@ -84,7 +87,7 @@ def _write_part(
     role = "val" if place.name == VALIDATION else "train"
     with _opened(path, manifest, root, role) as data:
         names = []
-        for row, (source, name) in enumerate(_files(data, manifest, root, role)):
+        for row, (source, name) in enumerate(_files(data, manifest, root, role, within)):
             _copy(source, place / name)
             names.append(name)
             if progress is not None and row % _TELL_EVERY == 0:
@@ -127,7 +130,9 @@ def _parts(path: Path) -> dict[int, str]:
     return {image.id: image.part for image in images} if all(image.part for image in images) else {}
 
 
-def _files(data: Annotations, manifest: Manifest, root: Path, role: str) -> Iterator[tuple[Path, str]]:
+def _files(
+    data: Annotations, manifest: Manifest, root: Path, role: str, within: Path | None
+) -> Iterator[tuple[Path, str]]:
     """Yield each image's file and its name below the part's folder: role of its folder, then its own."""
     for row, name in enumerate(data.file_names):
         named = data.roots[data.image_root[row]] if data.roots else ""
@@ -137,7 +142,7 @@ def _files(data: Annotations, manifest: Manifest, root: Path, role: str) -> Iter
                 f"{data.path}: the image {name} is of the role {folder!r}, for which the manifest names no folder.",
                 remedy="cissod-bench splits verify",
             )
-        yield safe_path(root / manifest.images[folder], name), f"{folder}/{name}"
+        yield safe_path(root / manifest.images[folder], name, within), f"{folder}/{name}"
 
 
 def _copy(source: Path, place: Path) -> None:

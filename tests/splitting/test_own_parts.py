@@ -277,12 +277,17 @@ def test_the_oracle_is_refused_where_the_boxes_of_photographs_are_unknown(own: P
         make_plan(find_task(str(own)), load_method("oracle"), data_root=own.parent, work_dir=own.parents[1] / "work")
 
 
-def test_a_training_reads_photographs_over_links_within_the_data_root(own: Path) -> None:
+def link_away(own: Path) -> None:
+    """Put links in the place of some photographs, to a folder beside theirs."""
     originals = own.parent / "originals"
     originals.mkdir()
     for path in list((own.parent / "unlabelled").glob("a*")) + list((own.parent / "photos").glob("a*")):
         shutil.move(path, originals / path.name)
         path.symlink_to(os.path.relpath(originals / path.name, path.parent))
+
+
+def test_a_training_reads_photographs_over_links_within_the_data_root(own: Path) -> None:
+    link_away(own)
     method = load_method("soft-teacher")
     plan = make_plan(find_task(str(own)), method, data_root=own.parent, work_dir=own.parents[1] / "work")
     assert (plan.preset, plan.task.crowd_ignored) == ("photo", True)
@@ -293,6 +298,19 @@ def test_a_training_reads_photographs_over_links_within_the_data_root(own: Path)
     row = next(row for row in range(len(unlabelled)) if unlabelled.file(row).is_symlink())
     with pytest.raises(DataFault, match="leaves"):
         replace(unlabelled, within=None).file(row)
+
+
+def test_pictures_and_a_publication_follow_the_links_that_a_training_follows(own: Path, call: Call) -> None:
+    link_away(own)
+    split, work = split_of(own), own.parents[1] / "work"
+    places = ("--data-root", own.parent, "--work-dir", work)
+    shown = call("show", split.folder, *places)
+    assert (shown.code, "leaves" in shown.err) == (0, False), shown.err
+    done = call("splits", "export", split.folder, "--format", "huggingface", "--out", work / "hub", *places)
+    assert done.code == 0, done.err
+    copies = [path for path in (work / "hub" / "unlabelled").rglob("a*") if path.is_file()]
+    assert copies
+    assert not any(path.is_symlink() for path in copies)
 
 
 @pytest.mark.parametrize(
