@@ -100,7 +100,7 @@ def _images(run: LoadedRun, place: str | None) -> Photographs | None:
     if place is not None:
         return photographs(place, run.reading)
     with suppress(DataFault):
-        return photographs(str(run.plan.images["val"]), run.reading, most=_LOOKED_AT)
+        return photographs(str(run.plan.images["val"]), run.reading, most=_LOOKED_AT, within=run.plan.data_root)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,12 @@ _REMEDY = "name a folder with images, or a pattern in quotes such as 'photos/*.j
 
 
 def photographs(
-    place: str, reading: Reading, skip: Callable[[Skipped], None] = lambda image: None, *, most: int | None = None
+    place: str,
+    reading: Reading,
+    skip: Callable[[Skipped], None] = lambda image: None,
+    *,
+    most: int | None = None,
+    within: Path | None = None,
 ) -> Photographs:
     """Return the images of a place with their sizes, of which headers alone are read.
 
@@ -100,6 +105,7 @@ def photographs(
         reading: how they are turned.
         skip: takes those that are left out.
         most: how many of the first images are taken; None takes all.
+        within: a data root, in which links may leave the folder; None keeps them in it.
 
     Raises:
         DataFault: there is no image that can be read.
@@ -112,7 +118,7 @@ def photographs(
     for file in images:
         name = file.relative_to(folder).as_posix()
         try:
-            header = check_header(safe_path(folder, name), reading=reading)
+            header = check_header(safe_path(folder, name, within), reading=reading)
         except DataFault as fault:
             skipped.append(Skipped(name, fault.message))
             skip(skipped[-1])
@@ -123,7 +129,8 @@ def photographs(
     if not names:
         told = f"none of the {len(images)} images can be read" if images else "there is no image"
         raise DataFault(f"{place}: {told}.", remedy=_REMEDY)
-    return Photographs(folder, _source(folder, names, sizes, reading), tuple(skipped), others)
+    source = replace(_source(folder, names, sizes, reading), within=within)
+    return Photographs(folder, source, tuple(skipped), others)
 
 
 def _source(folder: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]], reading: Reading) -> Source:

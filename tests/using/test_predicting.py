@@ -228,6 +228,8 @@ def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
     assert [image.name for image in told] == ["link.png"]
     assert "link that leaves" in told[0].reason
     assert len(images.source) == 1
+    of_data = photographs(str(tmp_path / "photos"), AS_STORED, within=tmp_path)  # as a training reads them
+    assert [of_data.source.image(row).shape for row in range(len(of_data.source))] == [(20, 30, 3)] * 2
 
 
 def test_a_run_whose_split_is_gone_or_another_is_refused(plan: Plan, tmp_path: Path) -> None:
