@@ -340,7 +340,7 @@ METHOD = Method(
         "labelmatch": {"coco-split1": {"all": 25.9, "maj": 30.8, "min": 12.1}},
     },
     departures=(
-        "constants that are not the paper's are in run.json, those of a profile in cissod-bench presets",
+        "constants that are not the paper's are in run.json, those of every profile in method/profiles.py",
         "t of RFS and gamma of Eq. 10, made for 80 classes and more, also on tasks with few: there a class is in more "
         "of the images, S_c is smaller, and CrS hardly repeats an image of D_u",
         "warm-ups of GbR and GbT count from the first iteration, also where unlabelled images wait (photo, mini: 40 % "

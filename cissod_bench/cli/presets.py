@@ -23,7 +23,7 @@ def command(output: Output, name: str | None) -> None:
     """List presets (scale) and profiles (constants), or show NAME.
 
     For a preset: its settings beside the paper's, and differences from Soft Teacher's release that no setting changes.
-    For a profile: which constants it takes, and what it does not reproduce.
+    For a profile: whose constants it takes, what it does not reproduce, and what it chooses where the text is silent.
     """
     from cissod_bench.contract import fidelity, presets
 
