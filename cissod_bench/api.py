@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cissod_bench.errors import UsageFault
 from cissod_bench.extras import require_training
 from cissod_bench.scoring.evaluate import Scores as Scores
 from cissod_bench.scoring.evaluate import score as score
@@ -161,11 +163,13 @@ def train(
 
     Raises:
         EnvironmentFault: the packages of the extra ``train`` are missing, or the disk is full.
-        UsageFault: a name or setting does not exist.
+        UsageFault: a name or setting does not exist, or a seed is out of its range.
         DataFault: the data breaks a rule.
         Interrupted: the run was asked to stop (Ctrl-C); the same call continues it.
     """
     require_training("train")
+    if not _is_seed(seed):
+        raise UsageFault(f"seed is a whole number in [0, 2^63). Got {seed!r}.", remedy="seed=0")
     from cissod_bench import distributed
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
@@ -229,10 +233,13 @@ def predict(
 
     Raises:
         EnvironmentFault: the packages of the extra ``train`` are missing.
-        UsageFault: task, method or checkpoint are not those of the run.
+        UsageFault: task, method or checkpoint are not those of the run, or the threshold is no score.
         DataFault: run, split or checkpoint are missing or broken, or no image can be read.
     """
     require_training("predict")
+    if not (threshold is None or _is_score(threshold)):
+        remedy = "threshold=0.5; cissod-bench predict --threshold per-class picks one per class"
+        raise UsageFault(f"threshold is a score in [0, 1], for all classes. Got {threshold!r}.", remedy=remedy)
     from cissod_bench.running.assembly import pick_device
     from cissod_bench.using.loaded import load_named_run
     from cissod_bench.using.photographs import photographs
@@ -315,6 +322,14 @@ def formulas(name: str) -> ModuleType:
         raise unknown_name("module of formulas", name, FORMULAS)
     require_training(f"formulas of {name}")
     return load_formulas(name)
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, Integral) and 0 <= int(value) < 2**63
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
 
 
 def _silent(text: str) -> None:

@@ -115,6 +115,19 @@ def test_files_to_score_may_be_named_as_text(tmp_path: Path) -> None:
         cissod_bench.score(str(tmp_path / "none.json"), [], groups={})
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5])
+def test_a_seed_out_of_its_range_is_refused_before_anything_is_drawn(seed: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageFault, match="seed is a whole number"):
+        cissod_bench.train("toy", seed=seed, work_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("threshold", [1.5, -0.1, float("nan"), "per-class"])
+def test_a_threshold_that_is_no_score_is_refused(threshold: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageFault, match="threshold is a score"):
+        cissod_bench.predict(tmp_path, tmp_path, tmp_path, threshold=threshold)
+
+
 def test_formulas_are_the_modules_of_the_methods() -> None:
     assert cissod_bench.gbr.__name__ == "cissod_bench.catalogue.method.gbr"
     assert callable(cissod_bench.gbt.weight_thresholds)
