@@ -102,6 +102,7 @@ def draw_split(
     Raises:
         DataFault: a file is missing or broken, or a split of other data is there.
         UsageFault: there is no such task or option, or a split with other options is there.
+        EnvironmentFault: the work folder cannot be written.
     """
     from cissod_bench.catalogue.task_files import find_task
     from cissod_bench.errors import unknown_name
@@ -232,7 +233,7 @@ def predict(
         How many images were looked at, how many boxes of each class were found, which images cannot be read.
 
     Raises:
-        EnvironmentFault: the packages of the extra ``train`` are missing.
+        EnvironmentFault: the packages of the extra ``train`` are missing, or ``out`` cannot be written.
         UsageFault: task, method or checkpoint are not those of the run, or the threshold is no score.
         DataFault: run, split or checkpoint are missing or broken, or no image can be read.
     """
@@ -279,6 +280,7 @@ def report(
     Raises:
         DataFault: there is no run.
         UsageFault: there is no such format.
+        EnvironmentFault: the folder cannot be written.
     """
     from dataclasses import replace
 

@@ -95,6 +95,7 @@ def score(
             pixels, a group names a class the file lacks.
         UsageFault: unknown engine or metric, an engine that does not know the metric, or max_dets below 1, a
             score floor that is not finite.
+        EnvironmentFault: the engine is not installed.
     """
     (scores,) = score_several(
         Path(ground_truth),
