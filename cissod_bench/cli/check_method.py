@@ -43,8 +43,11 @@ def command(output: Output, /, *, names: Sequence[str], quick: bool, ranks: Path
     from cissod_bench.extras import require_training
 
     require_training("check-method")
+    from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.exam.sitting import examine
 
+    for name in names:  # one that is not there is told before the toy task is drawn
+        find_method(name)
     with tempfile.TemporaryDirectory(prefix="cissod-exam-") as scratch:
         words = ["check-method", "--ranks", scratch, "--work-dir", str(work_dir), *["--quick"] * quick]
         found = examine(names, _desk(Path(scratch), work_dir, quick), words, output.say)

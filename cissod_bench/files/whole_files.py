@@ -45,6 +45,22 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Make a folder with its parents for the block; those that it did not fill are gone after it.
+
+    Raises:
+        EnvironmentFault: it cannot be made.
+    """
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        yield make_folder(path)
+    finally:
+        with suppress(OSError):  # the first one that is not empty
+            for place in missing:
+                place.rmdir()
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut, where the system can."""
     with suppress(OSError):
@@ -218,24 +234,21 @@ def files_appearing(folder: Path) -> Iterator[Path]:
     Raises:
         EnvironmentFault: the place cannot be written or the disk is full.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     hidden = folder / f".new-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        make_folder(hidden)
-        yield hidden
-        for path in [path for path in hidden.rglob("*") if not path.is_dir()]:
-            target = folder / path.relative_to(hidden)
-            try:
-                make_folder(target.parent)
-                os.replace(path, target)
-            except OSError as error:
-                raise _write_fault(target, error) from error
-        sync_folder(folder)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-        with suppress(OSError):  # the first one that is not empty
-            for place in missing:
-                place.rmdir()
+    with making_folder(folder):
+        try:
+            make_folder(hidden)
+            yield hidden
+            for path in [path for path in hidden.rglob("*") if not path.is_dir()]:
+                target = folder / path.relative_to(hidden)
+                try:
+                    make_folder(target.parent)
+                    os.replace(path, target)
+                except OSError as error:
+                    raise _write_fault(target, error) from error
+            sync_folder(folder)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

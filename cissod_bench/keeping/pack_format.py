@@ -32,6 +32,7 @@ FILES = (
     runs.SETTINGS,
     runs.LOG,
     runs.PSEUDO_LABELS,
+    runs.PSEUDO_BOXES,
     runs.PREDICTIONS,
     runs.STUDENT_PREDICTIONS,
 )

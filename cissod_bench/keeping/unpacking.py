@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cissod_bench.errors import DataFault, EnvironmentFault, UsageFault
 from cissod_bench.files.hashing import file_sha256
-from cissod_bench.files.whole_files import make_folder, sync_folder
+from cissod_bench.files.whole_files import make_folder, making_folder, sync_folder
 from cissod_bench.keeping.archive_reading import extract, fault
 from cissod_bench.keeping.pack_format import FILES, SPLIT, SPLIT_MANIFEST, PackedRun, place_of
 from cissod_bench.keeping.rescoring import Rescored, rescore
@@ -55,8 +55,7 @@ def unpack(file: Path, work_dir: Path, data_root: Path, say: Say = lambda text: 
         UsageFault: another run lies in the place of one.
         EnvironmentFault: the archive cannot be read or the place cannot be written.
     """
-    root = make_folder(work_dir / "runs")
-    with _hidden_folder(root) as hidden:
+    with making_folder(work_dir / "runs") as root, _hidden_folder(root) as hidden:
         runs = [_checked(file, listed, folder) for listed, folder in extract(file, hidden)]
         targets = [root / place_of(run.record) for run in runs]
         there = [_is_there(run, target) for run, target in zip(runs, targets, strict=True)]

@@ -32,7 +32,7 @@ SIZES = (
     "labelled_per_gpu", "unlabelled_per_gpu", "amp", "unsup_start", "optimiser", "jitter_times", "backbone", "depth",
     "base_channels", "norm", "frozen_stages", "fpn_channels", "fc_channels", "roi_size", "roi_sampling", "strides",
     "rpn_samples", "roi_samples", "proposals_train", "proposals_test", "teacher_proposals", "short_side", "long_side",
-    "test_short_side", "strong_views",
+    "test_short_side", "strong_views", "shared_boxes",
 )  # fmt: skip
 """Settings on which the time of an iteration depends."""
 

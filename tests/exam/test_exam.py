@@ -224,7 +224,11 @@ def test_the_table_shows_every_check_and_a_failure_ends_with_code_1(capsys: pyte
     }  # fmt: skip
 
 
-def test_a_missing_file_is_told_before_anything_is_trained(tmp_path: Path, call: Callable[..., Called]) -> None:
-    done = call("check-method", "soft-teacher", tmp_path / "none.py", "--quick")
+@pytest.mark.parametrize("quick", [(), ("--quick",)])
+def test_a_missing_file_is_told_before_anything_is_drawn_or_trained(
+    tmp_path: Path, call: Callable[..., Called], quick: tuple[str, ...]
+) -> None:
+    done = call("check-method", "soft-teacher", tmp_path / "none.py", "--work-dir", tmp_path / "work", *quick)
     assert done.code == 2
     assert f"There is no file {tmp_path / 'none.py'}." in done.err
+    assert not (tmp_path / "work").exists()

@@ -19,7 +19,7 @@ from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.whole_files import write_json
 from cissod_bench.keeping.packing import pack
 from cissod_bench.keeping.unpacking import Unpacked, unpack
-from cissod_bench.records.run_folder import CHECKPOINT, PREDICTIONS, find_runs, read_record
+from cissod_bench.records.run_folder import CHECKPOINT, PREDICTIONS, PSEUDO_BOXES, PSEUDO_LABELS, find_runs, read_record
 
 Call = Callable[..., Called]
 Members = list[tuple[tarfile.TarInfo, bytes]]
@@ -70,7 +70,7 @@ def with_list(file: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def nothing_in(place: Place) -> bool:
-    return not list((place.work / "runs").iterdir())
+    return not (place.work / "runs").exists()
 
 
 def test_the_same_run_gives_the_same_bytes_whenever_and_wherever_it_is_packed(
@@ -82,6 +82,15 @@ def test_the_same_run_gives_the_same_bytes_whenever_and_wherever_it_is_packed(
     back = pack(find_runs(there.work), tmp_path / "back.tar.gz", there.work)
     assert packed.read_bytes() == again.file.read_bytes() == back.file.read_bytes()
     assert again.warnings == back.warnings == ()
+
+
+def test_an_archive_holds_what_a_report_shows_of_pseudo_labels(place: Place, there: Place, tmp_path: Path) -> None:
+    folder = place.run()
+    for name in (PSEUDO_LABELS, PSEUDO_BOXES):
+        (folder / name).write_text('{"generation": 1}\n', encoding="utf-8")
+    (one,) = unpacked(pack(find_runs(place.work), tmp_path / "run.tar.gz", place.work).file, there)
+    for name in (PSEUDO_LABELS, PSEUDO_BOXES):
+        assert (one.run.folder / name).read_text(encoding="utf-8") == '{"generation": 1}\n'
 
 
 def test_an_archive_holds_all_but_checkpoints_and_names_nobody(place: Place, packed: Path) -> None:
@@ -206,7 +215,7 @@ def test_an_archive_that_is_not_as_its_list_says_is_refused(
     with pytest.raises(DataFault, match=rule):
         unpacked(rewritten(packed, change), there)
     assert nothing_in(there)
-    assert sorted(tmp_path.rglob("*")) == sorted([*before, there.work, there.work / "runs"])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
