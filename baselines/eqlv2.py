@@ -226,7 +226,7 @@ class EqualisationLoss(Parts):
         """Return the re-weighted binary cross-entropy, a scalar; collect its gradients, without lambda_u."""
         targets = one_hot(labels, logits.detach())
         weights = target_weights(targets, *class_weights(self.ratio))
-        if context.collect and context.branch in {"sup", "unsup_cls"}:
+        if context.collect:
             counted = label_weights if self.weighted_gradients else torch.ones_like(label_weights)
             self.sums += class_gradients(logits.detach(), targets, weights, counted)
         return weighted_loss(logits, targets, weights, label_weights, normaliser)

@@ -191,7 +191,7 @@ class Ours(Parts):
             return (label_weights * losses).sum() / normaliser
         branch = cast(Branch, context.branch)
         weights = self.balance.row_weights(labels, branch) if self.choice.weighted else None
-        if context.collect and context.branch in {"sup", "unsup_cls"}:
+        if context.collect:
             own = self._own(self.sums, self.balance)
             self.balance.collect(own, branch, logits, labels, label_weights, normaliser, weights)
         if weights is not None:

@@ -23,7 +23,7 @@ from cissod_bench.contract.stock import Stock
 from cissod_bench.errors import UsageFault
 from cissod_bench.messages import sendable
 
-Branch: TypeAlias = Literal["sup", "unsup_cls", "unsup_reg", "teacher", "predict"]
+Branch: TypeAlias = Literal["sup", "unsup_cls", "teacher", "predict"]
 Copies: TypeAlias = Mapping[int, npt.NDArray[np.int32]]
 """Source (0 labelled, 1 unlabelled) -> how often each of its images is drawn in a pass, shape (its images,)."""
 
@@ -38,9 +38,11 @@ class Context:
         generation: t, 0 <= t < generations.
         generations: N_t.
         stage: number of the running stage, 0 where a method has one only.
-        branch: "sup" (labelled images), "unsup_cls" and "unsup_reg" (student on unlabelled images), "teacher" (the
-            teacher on the weak views) or "predict" (scoring). No part is asked in "unsup_reg", the box loss.
-        collect: whether the part may add to its state now; False in "unsup_reg", in "predict" and in dry passes.
+        branch: "sup" (student on labelled images), "unsup_cls" (student on unlabelled images, without the box loss,
+            which asks no part), "teacher" (teacher on the weak views) or "predict" (scoring). It says nothing in parts
+            that belong to no branch: `Parts.copies`, `Parts.promoted`, `Parts.after_iteration` and those of stages.
+        collect: whether the part may add to its state now: in the branches of a training iteration, not in "predict"
+            nor where a loss is computed to be looked at only (``check-method`` does so).
         student: the student detector, e.g. for the weights of its classifier.
         logs: numbers a part wants in ``log.jsonl``, one dictionary for all branches of an iteration.
         detect_unlabelled: only in `Parts.promoted` and `Parts.copies`: runs the teacher over this rank's share of D_u,
@@ -200,10 +202,12 @@ class Parts(nn.Module):
         return detector
 
     def departures(self) -> dict[str, list[Any]]:
-        """Return the method's constants that are not the paper's: name -> [the paper's value, the value used]."""
+        """Return the run's constants that are not the paper's: name -> [the paper's value, the value used].
+
+        They go into run.json. What holds in every run stands as sentences in `Method.departures`.
+        """
         return {}
 
-    # 1
     def score_transform(self, scores: Tensor, features: Tensor, context: Context) -> Tensor:
         """Return the teacher's class probabilities as NMS shall see them.
 
@@ -214,11 +218,10 @@ class Parts(nn.Module):
         """
         return scores
 
-    # 2
     def thresholds(self, context: Context) -> Tensor:
-        """Return theta, shape (n,): a pseudo label of class i supervises the classifier if score > theta[i].
+        """Return theta in [0, 1], shape (n,): a pseudo label of class i trains the classifier if score > theta[i].
 
-        In training the branch is "teacher".
+        Asked once per iteration, in branch "teacher", after `observe_detections` and before the classification loss.
         """
         return self.theta_fixed
 
@@ -230,7 +233,6 @@ class Parts(nn.Module):
         """
         return threshold
 
-    # 3
     def classification_loss(
         self, logits: Tensor, labels: Tensor, label_weights: Tensor, normaliser: Tensor, context: Context
     ) -> Tensor:
@@ -249,11 +251,9 @@ class Parts(nn.Module):
         """Return class probabilities, shape (R, K); the last column is P(background) in [0, 1]."""
         return logits.softmax(dim=1)
 
-    # 4
     def observe_detections(self, detections: Sequence[Detections], context: Context) -> None:
         """Look at the teacher's detections above the score floor on this iteration's unlabelled images."""
 
-    # 5
     def copies(self, context: Context) -> Copies | None:
         """Return how often each image is drawn in the generation that begins; None for once each.
 
@@ -261,7 +261,6 @@ class Parts(nn.Module):
         """
         return None
 
-    # 6
     def after_iteration(self, context: Context) -> None:
         """Update the state once per iteration, after the optimiser's step, with sums over all ranks."""
 
@@ -334,7 +333,6 @@ class Parts(nn.Module):
         """
         return {}
 
-    # 7
     def before_save_checkpoint(self, state: dict[str, Any]) -> None:
         """Add what is not a buffer (ragged lists as tensors) to the checkpoint's ``state``.
 

@@ -1,4 +1,4 @@
-"""A method that uses all seven extension points."""
+"""A method that uses the extension points of one iteration and of a generation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cissod_bench.contract.parts import Context, Copies, Detections, Parts
 
 
 class Everything(Parts):
-    """Uses all seven extension points, counts what it sees and resamples D_u every generation."""
+    """Uses extension points, counts what it sees and resamples D_u every generation."""
 
     total: torch.Tensor
 

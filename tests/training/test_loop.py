@@ -1,4 +1,4 @@
-"""Training: the seven extension points in their order, exact resume, two processes, no hidden boxes."""
+"""Training: extension points in their order, exact resume, two processes, no hidden boxes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cissod_bench.splitting.toy_images import write_shapes
 from cissod_bench.training.loop import generation_start
 
 
-def test_all_seven_extension_points_are_called_in_their_order(tmp_path: Path) -> None:
+def test_extension_points_are_called_in_their_order(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, EVERYTHING, "iterations=4", "generations=2", "checkpoint_every=2")
     training.run()
     iteration = [
