@@ -1,4 +1,8 @@
-"""The state of GbR: the gradients' moving average, the class logits and what they need (Sec. 3.2, in ``gbr.py``)."""
+"""The state of GbR: the moving average of G, the class logits a and what they need (Sec. 3.2; equations: ``gbr.py``).
+
+In an iteration each branch's loss asks `Balance.row_weights` (Eq. 8) and `Balance.collect` (Eq. 1-2); after it the sums
+of all ranks go to `Balance.update` (below Eq. 2, Eq. 6-7). Shapes are named as in ``gbr.py``.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,25 @@ class Constants:
     """Numbers of GbR; ``profiles.py`` holds the values and where each comes from.
 
     Attributes:
-        focal_gamma: of the softmax focal loss.
-        matrix_momentum: eta_g of G~.
+        focal_gamma: gamma of the softmax focal loss, >= 0; not that of Eq. 10.
+        matrix_momentum: eta_g of G~ per iteration, in [0, 1) (below Eq. 2).
         cumulative: let G~ be the plain mean during the warm-up.
         one_by_one: let the matrices of the two branches enter G~ one after the other and not as their sum.
-        mix: what the branches count, see `gbr.branch_scales`.
-        warmup: share of T before the weights move from 1.
-        target_bounds: of the foreground targets.
-        background_bounds: of the background's target.
-        epsilon: of Eq. 6.
-        relative_epsilon: epsilon counts in units of the largest diagonal entry.
+        mix: with which factors the branches enter G, see `gbr.branch_scales`.
+        warmup: share of T in which all weights stay 1.
+        target_bounds: least and largest foreground target (Eq. 6).
+        background_bounds: least and largest target of the background.
+        epsilon: eps of `gbr.jacobi_targets`, which Eq. 6 has not.
+        relative_epsilon: epsilon is a share of the largest diagonal entry of -G~.
         hold_unseen: classes without gradient keep their weight.
-        rate: learning rate of the class logits.
-        momentum: of the class logits.
-        coefficient: of L_align.
-        decay: weight decay on the class logits.
-        weight_bounds: of the weights that are applied.
-        beta: exponent of the weights on labelled images.
-        mean_momentum: of the running mean that row weights are divided by; None does not divide.
-        shared_mean: one running mean for both branches and not one each.
+        rate: learning rate of a in the SGD on L_align (Eq. 7).
+        momentum: of that SGD.
+        coefficient: factor of L_align in the loss (Eq. 8: 1).
+        decay: weight decay on a.
+        weight_bounds: least and largest weight that multiplies a loss (Eq. 8).
+        beta: exponent of the weights on labelled images, in (0, 1] (below Eq. 4).
+        mean_momentum: eta of the running mean m, see `gbr.running_mean`; None does not divide by it.
+        shared_mean: one m for both branches and not one each.
     """
 
     focal_gamma: float
@@ -61,7 +65,7 @@ class Constants:
 
 
 class Balance(nn.Module):
-    """Class weights that balance the gradients, updated once per iteration.
+    """Class weights w that balance the gradients, updated once per iteration.
 
     Args:
         channels: K.
@@ -71,8 +75,8 @@ class Balance(nn.Module):
         milestones: shares of T after which the learning rate of the class logits is divided by 10.
         unsup_weight: lambda_u.
 
-    Buffers: ``by_source`` G~ with its sources as rows (K, K), ``logits`` a (K,), ``velocity`` (K,), ``means`` (m_sup,
-    m_unsup), ``seen`` (K,).
+    Buffers: ``by_source`` G~ transposed, its sources as rows (K, K); ``logits`` a (K,); ``velocity`` of their SGD (K,);
+    ``means`` m of the branches "sup" and "unsup_cls" (2,); ``seen`` classes that ever had a proposal, bool (K,).
     """
 
     by_source: Tensor
@@ -103,7 +107,7 @@ class Balance(nn.Module):
 
     @property
     def size(self) -> int:
-        """Numbers collected in an iteration, see `_parts`."""
+        """Numbers collected in an iteration, see `_pieces`."""
         return 2 * self.channels**2 + 6 + self.channels
 
     @property
@@ -113,23 +117,23 @@ class Balance(nn.Module):
 
     @property
     def weights(self) -> Tensor:
-        """W, shape (K,), before it is clamped for the loss."""
+        """The weights w (Eq. 5), shape (K,), before they are clamped for the loss."""
         return gbr.weights_from_logits(self.logits)
 
     def row_weights(self, labels: Tensor, branch: Branch) -> Tensor:
-        """Return the loss weight of every proposal (Eq. 8) before the running mean divides it, shape (P,)."""
+        """Return the loss weight of every proposal (Eq. 8) before it is divided by the running mean, shape (R,)."""
         beta = self.constants.beta if branch == "sup" else 1.0
         return gbr.class_weights(self.weights, self.constants.weight_bounds, beta)[labels]
 
     def mean(self, branch: Branch) -> Tensor:
-        """Return the running mean of a branch's row weights, a scalar."""
+        """Return m, the running mean of a branch's row weights, a scalar."""
         return self.means[0 if branch == "sup" else 1]
 
-    def _parts(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return views of an iteration's sums.
+    def _pieces(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of an iteration's sums, shape (size,); writing to them writes to it.
 
-        Matrices by branch, with their sources as rows (2, K, K); Z, proposals and row weights by branch (3, 2);
-        proposals per class (K,).
+        G of each branch, transposed (2, K, K); Z, number of proposals and sum of the row weights of each branch
+        (3, 2); number of proposals per class (K,).
         """
         square = 2 * self.channels**2
         matrices, numbers, counts = torch.split(sums, [square, 6, self.channels])
@@ -146,21 +150,20 @@ class Balance(nn.Module):
         normaliser: Tensor,
         row_weights: Tensor | None,
     ) -> None:
-        """Add a batch's gradients to this iteration's sums; class weights do not enter them.
+        """Add a batch's gradients (Eq. 1-2) to this iteration's sums in place; class weights do not enter them.
 
         Args:
             sums: of this rank, shape (size,).
             branch: where the batch comes from.
-            logits: shape (P, K).
-            labels: shape (P,).
-            label_weights: v, shape (P,).
-            normaliser: Z of the branch's loss.
-            row_weights: as applied, before the running mean divides them, shape (P,); None where none are.
+            logits: x, shape (R, K).
+            labels: channels in [0, K), int64, shape (R,).
+            label_weights: v in [0, 1], shape (R,).
+            normaliser: Z of the branch's loss, a scalar.
+            row_weights: what `row_weights` returned, shape (R,); None where the loss has none.
         """
         place = 0 if branch == "sup" else 1
-        matrices, numbers, counts = self._parts(sums)
-        rows = gbr.focal_gradient(logits.detach(), labels, label_weights, self.gamma)
-        matrices[place].index_add_(0, labels, rows.to(matrices.dtype))
+        matrices, numbers, counts = self._pieces(sums)
+        gbr.add_gradients(matrices[place], logits, labels, label_weights, self.gamma)
         numbers[0, place] += normaliser
         numbers[1, place] += len(labels)
         numbers[2, place] += len(labels) if row_weights is None else row_weights.sum()
@@ -171,10 +174,10 @@ class Balance(nn.Module):
         """Move the state by an iteration's sums over all ranks: average, targets, class logits, running means.
 
         Args:
-            sums: shape (size,); they are used up. Where they count no proposal nothing moves.
+            sums: shape (size,); overwritten. Where they count no proposal nothing moves.
             iteration: counted from 0.
         """
-        matrices, (normalisers, rows, row_weights), counts = self._parts(sums)
+        matrices, (normalisers, rows, row_weights), counts = self._pieces(sums)
         scales = gbr.branch_scales(self.constants.mix, normalisers, rows, self.unsup_weight)
         counted = rows.sum() > 0
         self._average(matrices, scales, iteration, counted)
@@ -185,43 +188,46 @@ class Balance(nn.Module):
             self._average_weights(row_weights, rows, self.constants.mean_momentum)
 
     def _average(self, matrices: Tensor, scales: Tensor, iteration: int, counted: Tensor) -> None:
-        own = self.constants
-        rate = counted * gbr.averaging_rate(iteration, own.matrix_momentum, self.warmup, own.cumulative)
+        """Move G~ towards this iteration's G (below Eq. 2); ``counted``, bool, a scalar: there was a proposal."""
+        constants = self.constants
+        rate = counted * gbr.averaging_rate(iteration, constants.matrix_momentum, self.warmup, constants.cumulative)
         rate = rate.to(self.by_source.dtype)
         # In place: new memory for matrices of 1204 x 1204 would take most of the time.
         labelled, unlabelled = matrices.mul_(scales[:, None, None])
-        if own.one_by_one:
+        if constants.one_by_one:
             self.by_source.lerp_(labelled, rate).lerp_(unlabelled, rate)
         else:
             self.by_source.lerp_(labelled.add_(unlabelled), rate)
 
     def _align(self, iteration: int, counted: Tensor) -> None:
-        own, weights = self.constants, self.weights
-        held = gbr.without_gradient(self.matrix, self.seen) if own.hold_unseen else None
-        unit = -self.matrix.diagonal().min() if own.relative_epsilon else self.matrix.new_ones(())
+        """Make one step of a towards the targets' logarithms (Eq. 6-7), if there was a proposal."""
+        constants = self.constants
+        held = gbr.without_gradient(self.matrix, self.seen) if constants.hold_unseen else None
+        unit = -self.matrix.diagonal().min() if constants.relative_epsilon else self.matrix.new_ones(())
         targets = gbr.jacobi_targets(
             self.matrix,
-            weights,
-            epsilon=own.epsilon * unit,
+            self.weights,
+            epsilon=constants.epsilon * unit,
             held=held,
-            bounds=own.target_bounds,
-            background_bounds=own.background_bounds,
+            bounds=constants.target_bounds,
+            background_bounds=constants.background_bounds,
         )
         passed = sum(iteration >= share * self.iterations for share in self.milestones)
         moved = gbr.alignment_step(
             self.logits,
             self.velocity,
             targets,
-            rate=own.rate * 0.1**passed,
-            momentum=own.momentum,
-            coefficient=own.coefficient,
-            decay=own.decay,
+            rate=constants.rate * 0.1**passed,
+            momentum=constants.momentum,
+            coefficient=constants.coefficient,
+            decay=constants.decay,
             held=held,
         )
         before = self.logits, self.velocity
         self.logits, self.velocity = (torch.where(counted, *pair) for pair in zip(moved, before, strict=True))
 
     def _average_weights(self, totals: Tensor, rows: Tensor, momentum: float) -> None:
+        """Move m by the sums of row weights and the numbers of proposals of both branches, shape (2,) each."""
         if not self.constants.shared_mean:
             self.means = gbr.running_mean(self.means, totals, rows, momentum)
             return

@@ -4,7 +4,8 @@ Every proposal pushes the logit of its own class up and all other logits down. G
 hard the proposals of one push the logit of the other; one positive weight per class is sought under which, for every
 foreground class, both directions cancel. ``balance.py`` keeps the state that these functions need between iterations.
 
-Throughout: n foreground classes, K = n + 1 channels, background last.
+Throughout: n foreground classes; K = n + 1 channels, background last; R proposals, the sampled RoIs of a batch, one per
+row; x (R, K) their logits, P = softmax(x) and p, of each row, the entry of P at the label.
 """
 
 from __future__ import annotations
@@ -16,50 +17,52 @@ from torch import Tensor
 
 Mix: TypeAlias = Literal["plain", "rows", "loss"]
 
-_LEAST = 1e-7
-"""Below gamma = 1 a power of 1 - p grows without bound as p -> 1."""
+_LEAST_REST = 1e-7
+"""Lower limit of 1 - p for gamma < 1, where (1 - p)^(gamma - 1) has no bound as p -> 1."""
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
-    """Return log-softmax in at least single precision, shape (P, C)."""
+    """Return ln P in float32, or float64 where the logits are, shape (R, K)."""
     return torch.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def _rest(log_p: Tensor, gamma: float) -> Tensor:
-    """Return 1 - p without cancellation."""
+def _one_minus_p(log_p: Tensor, gamma: float) -> Tensor:
+    """Return 1 - p, computed from ln p so that p near 1 loses no digits, of the shape of ``log_p``."""
     rest = -torch.expm1(log_p)
-    return rest.clamp(min=_LEAST) if gamma < 1 else rest
+    return rest.clamp(min=_LEAST_REST) if gamma < 1 else rest
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Return the softmax focal loss f of every proposal, shape (P,), each >= 0: (1 - p)^gamma (-ln p).
+    """Return the softmax focal loss f of every proposal, shape (R,), each >= 0: (1 - p)^gamma (-ln p).
+
+    GbR balances its derivatives as `focal_gradient` has them: whoever changes this loss changes both.
 
     Args:
-        logits: class scores before softmax, shape (P, C).
-        labels: int64 in [0, C), shape (P,); p is the probability of this class.
+        logits: x, shape (R, K).
+        labels: channels in [0, K), int64, shape (R,).
         gamma: focusing parameter, >= 0; 0 is cross-entropy.
     """
     log_p = _log_probabilities(logits).gather(1, labels[:, None]).squeeze(1)
-    return -log_p if gamma == 0 else _rest(log_p, gamma) ** gamma * -log_p
+    return -log_p if gamma == 0 else _one_minus_p(log_p, gamma) ** gamma * -log_p
 
 
 def focal_gradient(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
-    """Return the gradient of every proposal's weighted loss on its logits, shape (P, C), in closed form.
+    """Return the derivative of every proposal's loss v f by its logits, shape (R, K), in closed form.
 
-    With P = softmax(x), p its entry at the label and v the label weight,
-    d(v f) / dx_i = v q p (P_i - [i is the label]) and q p = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) ln p > 0:
-    the entry at the label is <= 0 (descent raises that logit), the others are >= 0, a row sums to 0.
+    d(v f) / dx_i = v q p (P_i - [i is the label]) with q = -df / dp > 0, so that
+    q p = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) ln p.
+    The entry at the label is <= 0 (descent raises that logit), the others are >= 0, a row sums to 0.
 
     Args:
-        logits: class scores before softmax, shape (P, C).
-        labels: int64 in [0, C), shape (P,).
-        label_weights: v in [0, 1], shape (P,).
+        logits: x, shape (R, K).
+        labels: channels in [0, K), int64, shape (R,).
+        label_weights: v in [0, 1], shape (R,).
         gamma: focusing parameter, >= 0.
     """
     log_probabilities = _log_probabilities(logits.detach())
     log_p = log_probabilities.gather(1, labels[:, None])
-    rest = _rest(log_p, gamma)
-    push = rest**gamma
+    rest = _one_minus_p(log_p, gamma)
+    push = rest**gamma  # becomes v q p
     if gamma > 0:
         push -= gamma * log_p.exp() * rest ** (gamma - 1) * log_p
     push *= label_weights[:, None]
@@ -67,51 +70,76 @@ def focal_gradient(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma:
 
 
 def gradient_matrix(logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
-    """Return G, shape (C, C): G[i, k] sums the loss gradient on logit i over the proposals labelled k (Eq. 1-2).
+    """Return G, shape (K, K): G[i, k] sums the derivatives by logit i over the proposals labelled k (Eq. 1-2).
 
     Args:
-        logits: class scores before softmax, shape (P, C); the last column is background.
-        labels: int64 in [0, C), shape (P,).
-        label_weights: in [0, 1], shape (P,).
+        logits: x, shape (R, K).
+        labels: channels in [0, K), int64, shape (R,).
+        label_weights: v in [0, 1], shape (R,).
         gamma: focusing parameter of the softmax focal loss, >= 0; 0 is cross-entropy.
 
-    The diagonal is <= 0 (it raises the logit), the rest >= 0, every column sums to 0. Time and memory O(P C + C^2).
+    The diagonal is <= 0 (it raises the logit), the rest >= 0, every column sums to 0. Time and memory O(R K + K^2).
+    """
+    channels, kind = logits.shape[1], torch.promote_types(logits.dtype, torch.float32)
+    by_source = logits.new_zeros(channels, channels, dtype=kind)
+    return add_gradients(by_source, logits, labels, label_weights, gamma).T
+
+
+def add_gradients(by_source: Tensor, logits: Tensor, labels: Tensor, label_weights: Tensor, gamma: float) -> Tensor:
+    """Add a batch's G to a sum in place and return the sum: Eq. 1-2 as training computes them.
+
+    Args:
+        by_source: the sum, transposed: entry [k, i] is of logit i and the proposals labelled k, shape (K, K).
+        logits: x, shape (R, K).
+        labels: channels in [0, K), int64, shape (R,).
+        label_weights: v in [0, 1], shape (R,).
+        gamma: focusing parameter, >= 0.
     """
     gradient = focal_gradient(logits, labels, label_weights, gamma)
-    by_source = gradient.new_zeros(logits.shape[1], logits.shape[1])
-    return by_source.index_add_(0, labels, gradient).T
+    return by_source.index_add_(0, labels, gradient.to(by_source.dtype))
 
 
 def branch_scales(mix: Mix, normalisers: Tensor, rows: Tensor, unsup_weight: float) -> Tensor:
-    """Return what the two branches' matrices count in G = a_sup G_sup + a_unsup G_unsup, shape (2,).
+    """Return the factors (a_sup, a_unsup) of the branches in G = a_sup G_sup + a_unsup G_unsup, shape (2,), each >= 0.
 
     Args:
         mix: "plain", the sums of Eq. 1-2 as printed: (1, 1); "rows", the released code: 100 (1, lambda_u) / rows;
             "loss", the gradient the optimiser sees: (1, lambda_u) / Z.
         normalisers: Z of the two branches' losses, >= 0, shape (2,).
-        rows: proposals of the two branches, >= 0, shape (2,).
+        rows: R of the two branches, >= 0, shape (2,).
         unsup_weight: lambda_u.
 
-    A branch without proposals counts 0. Everything below is homogeneous in G: only the ratio of the two matters.
+    A branch without proposals has factor 0 or the matrix 0. Eq. 3-6 do not change when G is scaled: only the ratio of
+    the two factors matters.
     """
     if mix == "plain":
         return torch.ones_like(normalisers)
-    parts = torch.ones_like(normalisers)
-    parts[1] = unsup_weight
+    weights = torch.ones_like(normalisers)
+    weights[1] = unsup_weight
     divisor = normalisers if mix == "loss" else rows / 100
-    return torch.where(divisor > 0, parts / divisor.clamp(min=torch.finfo(divisor.dtype).tiny), 0)
+    return torch.where(divisor > 0, weights / divisor.clamp(min=torch.finfo(divisor.dtype).tiny), 0)
 
 
 def averaging_rate(iteration: int, momentum: float, warmup: float, cumulative: bool) -> float:
-    """Return what the new matrix counts in the moving average G~ <- G~ + rate (G - G~) (Sec. 3.2, below Eq. 2).
+    """Return the rate, in [0, 1], of the moving average G~ <- G~ + rate (G - G~) (Sec. 3.2, below Eq. 2).
 
     1 - eta_g; with ``cumulative`` it is 1 / (iteration + 1), the plain mean, for the first ``warmup`` iterations.
+
+    Args:
+        iteration: counted from 0.
+        momentum: eta_g, in [0, 1].
+        warmup: in iterations.
+        cumulative: whether the average begins as the plain mean.
     """
     return 1 / (iteration + 1) if cumulative and iteration < warmup else 1 - momentum
 
 
 def weights_from_logits(logits: Tensor) -> Tensor:
-    """Return w = K softmax(a) (Eq. 5), shape (K,): positive, summing to K (which is Eq. 4), all 1 at a = 0."""
+    """Return w = K softmax(a) (Eq. 5), shape (K,): positive, summing to K (which is Eq. 4), all 1 at a = 0.
+
+    Args:
+        logits: a, the class logits, shape (K,).
+    """
     return len(logits) * logits.softmax(dim=0)
 
 
@@ -140,7 +168,7 @@ def jacobi_targets(
     bounds: tuple[float, float] = (0.0, float("inf")),
     background_bounds: tuple[float, float] = (0.0, float("inf")),
 ) -> Tensor:
-    """Return the target weights of one Jacobi iteration (Eq. 6), shape (K,), not differentiated.
+    """Return the target weights t of one Jacobi iteration (Eq. 6, w^ there), shape (K,), each clamped to its bounds.
 
     t_i = (S_i + eps w_i) / (d_i + eps) for i < n with d_i = -G~_ii and S_i = sum_{k != i} G~_ik w_k; the background's
     is K - sum_{i<n} t_i, from targets that are not clamped yet. eps = 0 is the paper.
@@ -164,7 +192,14 @@ def jacobi_targets(
 
 
 def alignment_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return L_align = mean over K of (ln t_i - a_i)^2 (Eq. 7), a scalar; t is a constant."""
+    """Return L_align = mean over K of (ln t_i - a_i)^2 (Eq. 7), a scalar; t, the paper's w^, is a constant.
+
+    For tests and own training loops; `alignment_step` makes its step without a graph.
+
+    Args:
+        logits: a, shape (K,).
+        targets: t > 0, shape (K,).
+    """
     return (targets.detach().log() - logits).square().mean()
 
 
@@ -213,10 +248,16 @@ def class_weights(weights: Tensor, bounds: tuple[float, float], beta: float) -> 
 
 
 def running_mean(mean: Tensor, total: Tensor, number: Tensor, momentum: float) -> Tensor:
-    """Return m <- eta m + (1 - eta) total / number, unchanged where number is 0; elementwise.
+    """Return m <- eta m + (1 - eta) total / number, unchanged where number is 0; elementwise (released code).
 
-    m is the running mean of the row weights. Rows are divided by it, so that the classification loss keeps its size
-    although the background, which most rows are, weighs less than 1.
+    m is the running mean of the proposals' weights. These are divided by it, so that the classification loss keeps its
+    size although the background, which most proposals are, weighs less than 1.
+
+    Args:
+        mean: m before.
+        total: the sum of the weights of a batch.
+        number: R of that batch.
+        momentum: eta of m, in [0, 1].
     """
     new = momentum * mean + (1 - momentum) * total / number.clamp(min=1)
     return torch.where(number > 0, new, mean)

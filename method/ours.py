@@ -62,7 +62,17 @@ class Switches:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Switches with nothing left open."""
+    """Switches with nothing left open.
+
+    Attributes:
+        focal: the classification loss is the focal loss, else cross-entropy.
+        weighted: the loss has the weights of GbR (Eq. 8).
+        thresholds: as in `Switches`.
+        theta: the fixed threshold.
+        rfs: D_l is drawn by repeat factors.
+        crs: D_u is drawn by CrS.
+        full_pass: the pool is filled by a pass over D_u before each generation, not from the training's detections.
+    """
 
     focal: bool
     weighted: bool
@@ -73,13 +83,13 @@ class Choice:
     full_pass: bool
 
     @property
-    def balanced(self) -> bool:
-        """Whether the gradients are estimated at all: for the weights or for theta^p."""
+    def needs_weights(self) -> bool:
+        """Whether w is estimated at all (`Balance`): for the loss or for theta^p."""
         return self.weighted or self.thresholds in {"theta-p", "gbt"}
 
     @property
-    def scored(self) -> bool:
-        """Whether the running scores of theta^c are needed."""
+    def needs_scores(self) -> bool:
+        """Whether the running scores of theta^c are kept (`gbt.RunningScores`)."""
         return self.thresholds in {"theta-c", "gbt"}
 
 
@@ -107,6 +117,11 @@ def resolve(switches: Switches, profile: Profile, theta: float) -> Choice:
 class Ours(Parts):
     """The method's parts for one run.
 
+    In an iteration `classification_loss` weights the losses (Eq. 8) and collects the gradients (Eq. 1-2),
+    `observe_detections` collects the teacher's scores (theta^c) and fills the pool (CrS), `thresholds` follows from the
+    state that the iteration before has left (Eq. 9), and `after_iteration` moves the state (Eq. 3-7). A generation
+    begins with `copies` (Eq. 10-11).
+
     Args:
         facts: of the run.
     """
@@ -128,15 +143,16 @@ class Ours(Parts):
         self.profile, self.choice = profile, choice
         self.threshold_low = settings.initial_threshold if self.profile.gbt.bounded_below else 0.0
         self.threshold_start = self.profile.gbt.warmup * facts.iterations
-        self.balance = self._balance(facts) if choice.balanced else None
-        self.scores = gbt.RunningScores(self.num_classes, self.profile.gbt) if choice.scored else None
+        self.balance = self._balance(facts) if choice.needs_weights else None
+        self.scores = gbt.RunningScores(self.num_classes, self.profile.gbt) if choice.needs_scores else None
         self.labelmatch = self._labelmatch(facts) if choice.thresholds == "labelmatch" else None
         self.labelled_copies = self._labelled_copies(facts) if choice.rfs else None
         self.rebalancing = self._rebalancing(facts) if choice.crs else None
         self.group_names = tuple(facts.groups)
         self.register_buffer("groups", group_means(facts.classes, facts.groups), persistent=False)
-        # What the states collect in an iteration: one piece of memory, one exchange; empty between iterations.
-        self.register_buffer("sums", torch.zeros(sum(part.size for part in self._states())), persistent=False)
+        # What the states collect in an iteration, one behind the other, so that ranks exchange one tensor; 0 between
+        # iterations.
+        self.register_buffer("sums", torch.zeros(sum(state.size for state in self._states())), persistent=False)
 
     def _balance(self, facts: RunFacts) -> Balance:
         return Balance(
@@ -166,12 +182,12 @@ class Ours(Parts):
         )
 
     def _states(self) -> list[State]:
-        return [part for part in (self.balance, self.scores, self.labelmatch) if part is not None]
+        return [state for state in (self.balance, self.scores, self.labelmatch) if state is not None]
 
-    def _own(self, sums: Tensor, part: State) -> Tensor:
-        """Return a state's piece of the sums, a view."""
+    def _sums_of(self, state: State, sums: Tensor) -> Tensor:
+        """Return a state's piece of ``sums``, a view, shape (state.size,)."""
         states = self._states()
-        return torch.split(sums, [one.size for one in states])[states.index(part)]
+        return torch.split(sums, [one.size for one in states])[states.index(state)]
 
     def departures(self) -> dict[str, list[Any]]:
         """Return the constants that are not the paper's."""
@@ -192,22 +208,26 @@ class Ours(Parts):
         branch = cast(Branch, context.branch)
         weights = self.balance.row_weights(labels, branch) if self.choice.weighted else None
         if context.collect:
-            own = self._own(self.sums, self.balance)
-            self.balance.collect(own, branch, logits, labels, label_weights, normaliser, weights)
+            sums = self._sums_of(self.balance, self.sums)
+            self.balance.collect(sums, branch, logits, labels, label_weights, normaliser, weights)
         if weights is not None:
             label_weights = label_weights * weights / self.balance.mean(branch)
         return (label_weights * losses).sum() / normaliser
 
     def observe_detections(self, detections: Sequence[Detections], context: Context) -> None:
         """Note the teacher's scores and, for CrS, its confident detections."""
-        for part in (self.scores, self.labelmatch):
-            if part is not None:
-                part.collect(self._own(self.sums, part), detections)
+        for state in (self.scores, self.labelmatch):
+            if state is not None:
+                state.collect(self._sums_of(state, self.sums), detections)
         if self.rebalancing is not None and not self.choice.full_pass:
             self.rebalancing.observe(detections, context.iteration)
 
     def thresholds(self, context: Context) -> Tensor:
-        """Return theta, shape (n,): min(theta^p, theta^c) (below Eq. 9), theta itself during the warm-up."""
+        """Return theta, shape (n,): min(theta^p, theta^c) (below Eq. 9) within [low, theta], theta during the warm-up.
+
+        That is the choice "gbt"; "theta-p" and "theta-c" have one of the two, "labelmatch" its own without the upper
+        bound, "fixed" has theta always. low is the initial threshold, in profile "paper" 0.
+        """
         if self.choice.thresholds == "fixed" or context.iteration < self.threshold_start:
             return self.theta_fixed
         if self.labelmatch is not None:
@@ -247,8 +267,8 @@ class Ours(Parts):
             # A loss that is not finite is not learned from; nothing of it may stay in the averages either.
             # Sums that are 0 move no state; whether these are is not asked of a GPU.
             sums.masked_fill_(~torch.isfinite(sums.sum()), 0.0)
-            for part in self._states():
-                part.update(self._own(sums, part), context.iteration)
+            for state in self._states():
+                state.update(self._sums_of(state, sums), context.iteration)
             self.sums.zero_()
         self._log(context)
 

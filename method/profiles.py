@@ -1,9 +1,11 @@
 """Where the constants of GbR, GbT and CrS come from: the paper's text, the released code, or the best of both.
 
-"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places;
-D1-D22 below number them. Warm-ups are shares of T = 180 000 iterations (MS-COCO, LVIS) or 360 000 (-> Objects365).
+"Released code" is what the authors published with the paper (mmdet 2). It disagrees with the text in many places. D1 to
+D28 are this project's own numbers of these differences; D7 (G is transposed there), D23 and D24 (lambda_u = 4 and the
+teacher's momentum 0.999, which are settings) have no line below. Warm-ups are shares of T = 180 000 iterations
+(MS-COCO, LVIS) or 360 000 (-> Objects365).
 
-"official" does not repeat what cannot have been meant: 1e-5 added to all probabilities (D8), the last P mod 64
+"official" does not repeat what cannot have been meant: 1e-5 added to all probabilities (D8), the last R mod 64 of R
 proposals missing off the diagonal (D12), an empty pool at the first rebuild (D17), states that differ between ranks
 (D25), the same order of D_l in every generation (D26), a pool left by an earlier run (D27), images of D_u without
 ground truth dropped, which reads hidden labels (D28), and repeat factors on LVIS that know the class of an image's last
@@ -45,7 +47,7 @@ class Profile:
 
 PAPER = Profile(
     gbr=balance.Constants(
-        focal_gamma=1.0,  # "focal loss" (Sec. 4.2) without its gamma; the released code's
+        focal_gamma=1.0,  # D14: "focal loss" (Sec. 4.2) without its gamma; the released code's
         matrix_momentum=0.9995,  # Sec. 4.2, eta_g
         cumulative=False,
         one_by_one=False,
@@ -88,7 +90,7 @@ DEFAULT = replace(
         background_bounds=(1 / 3, 1.0),  # D5, released code
         epsilon=1e-12,  # D10: unseen classes are held, so nothing larger is needed
         weight_bounds=(1 / 3, 5.0),  # D4, released code
-        mean_momentum=0.999,  # D6, released code, but a mean a branch, over all ranks and so of the past iterations
+        mean_momentum=0.999,  # D6, released code; there one m per rank for both branches, here one each over all ranks
     ),
     gbt=replace(
         PAPER.gbt,
@@ -100,8 +102,8 @@ DEFAULT = replace(
 OFFICIAL = Profile(
     gbr=replace(
         DEFAULT.gbr,
-        matrix_momentum=0.999,  # D1, a branch
-        one_by_one=True,  # D1
+        matrix_momentum=0.999,  # D1, per branch, so about 0.998 per iteration
+        one_by_one=True,  # D1: G~ moves once for each branch
         mix="rows",  # D11: 100 x mean over the rows, lambda_u on unlabelled images
         epsilon=1e-6,  # D10
         relative_epsilon=False,
@@ -116,7 +118,7 @@ OFFICIAL = Profile(
         summed_start=True,  # D21
         per_rank=True,  # D25: each rank has scores of its own there; here all have those of an average rank
     ),
-    crs=crs.Constants(pool_from=12_000 / 180_000, only_pseudo_labelled=True),  # D20, D22
+    crs=crs.Constants(pool_from=12_000 / 180_000, only_pseudo_labelled=True),  # as the thresholds (D20); D22
     gbt_rule="gbt",
 )
 
@@ -136,7 +138,7 @@ def _of_task(profile: Profile, name: str, task: str) -> Profile:
         profile = replace(
             profile,
             gbr=replace(profile.gbr, beta=0.8),  # D13
-            crs=replace(profile.crs, pool_from=_LATER),
+            crs=replace(profile.crs, pool_from=_LATER),  # as the thresholds
             gbt_rule="theta-c",  # D18: GbT is on in the MS-COCO settings only
         )
     return profile

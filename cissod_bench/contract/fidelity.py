@@ -25,11 +25,11 @@ NOT_SOFT_TEACHERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Difference between the paper and its released code (D: its number in the table of differences) -> what is left out.
+# Difference between the paper and its released code (D: this project's number of it) -> what is left out.
 NOT_REPRODUCED: Mapping[str, str] = MappingProxyType(
     {
         "D8": "1e-5 added to all probabilities before every formula",
-        "D12": "the last P mod 64 proposals are missing off the diagonal of G",
+        "D12": "the last R mod 64 of R proposals are missing off the diagonal of G",
         "D15": "learning rate steps: none in the release's MS-COCO settings, 140 000 and 160 000 on LVIS; --set "
         "milestones=... sets them",
         "D16": "rebuilds every 16 000 iterations (36 000 on Objects365) and a pool that is emptied every 4 000; --set "

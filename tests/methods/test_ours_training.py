@@ -27,7 +27,7 @@ def test_every_variant_trains(tmp_path: Path, variant: str) -> None:
     assert len(lines) == 4
     assert all(np.isfinite(value) for line in lines for value in line.values())
     expected = choice(variant)
-    assert ("w_min" in lines[0]) == expected.balanced
+    assert ("w_min" in lines[0]) == expected.needs_weights
     assert ("copies_max" in lines[-1]) == expected.crs
     assert {"theta_mean_maj", "theta_mean_min"} <= lines[0].keys()
 
@@ -133,7 +133,7 @@ def test_the_regression_branch_of_an_iteration_leaves_the_state_untouched(tmp_pa
     update = parts.after_iteration
 
     def counted(context: Context) -> None:
-        collected.append(parts.balance._parts(parts._own(parts.sums, parts.balance).clone())[1][1].tolist())  # type: ignore[union-attr,arg-type]
+        collected.append(parts.balance._pieces(parts._sums_of(parts.balance, parts.sums).clone())[1][1].tolist())  # type: ignore[union-attr,arg-type]
         update(context)
 
     parts.after_iteration = counted  # type: ignore[method-assign]
