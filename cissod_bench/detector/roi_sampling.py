@@ -87,12 +87,12 @@ def _of_batch(head: Any, proposals: Sequence[Tensor], samples: Sequence[DetDataS
         own = torch.where(_given([truth.bboxes for truth in truths], boxes), own, -1)
         assigned, priors = torch.cat([own, assigned], dim=1), torch.cat([boxes, priors], dim=1)
     foreground, background, counts = drawn(head.bbox_sampler, assigned)
-    of_boxes, of_labels = boxes.new_zeros(0, 4), truths[0].labels[:0]
+    pos_boxes, pos_labels = boxes.new_zeros(0, 4), truths[0].labels[:0]
     if len(foreground):
         box = foreground // assigned.shape[1], assigned.flatten()[foreground] - 1
-        of_boxes, of_labels = boxes[box], padded([truth.labels for truth in truths])[box]
+        pos_boxes, pos_labels = boxes[box], padded([truth.labels for truth in truths])[box]
     flat = priors.flatten(0, 1)
-    columns = flat[foreground], flat[background], of_boxes, of_labels
+    columns = flat[foreground], flat[background], pos_boxes, pos_labels
     numbers = [[count[kind] for count in counts] for kind in (0, 1, 0, 0)]
     split = zip(*(torch.split(column, own) for column, own in zip(columns, numbers, strict=True)), strict=True)
     return [Sampled(*of_image) for of_image in split]
@@ -127,20 +127,21 @@ def targets_of(head: Any, sampled: Sequence[Any]) -> Targets:
     if not batched_targets(head.bbox_head):
         targets: Targets = head.bbox_head.get_targets(list(sampled), head.train_cfg)
         return targets
-    priors, boxes, of_boxes = (
+    priors, truths, channels = (
         torch.cat([getattr(of_image, name) for of_image in sampled])
         for name in ("pos_priors", "pos_gt_bboxes", "pos_gt_labels")
     )
     number = sum(len(of_image.pos_priors) + len(of_image.neg_priors) for of_image in sampled)
     rows, weight = foreground_rows(sampled, priors.device), head.train_cfg.pos_weight
-    labels = of_boxes.new_full((number,), head.bbox_head.num_classes).index_copy_(0, rows, of_boxes)
-    weights, wanted, counted = priors.new_ones(number), priors.new_zeros(number, 4), priors.new_zeros(number, 4)
+    labels = channels.new_full((number,), head.bbox_head.num_classes).index_copy_(0, rows, channels)
+    label_weights = priors.new_ones(number)
+    box_targets, box_weights = priors.new_zeros(number, 4), priors.new_zeros(number, 4)
     if weight > 0:
-        weights[rows] = weight
+        label_weights[rows] = weight
     if len(rows):
-        wanted.index_copy_(0, rows, head.bbox_head.bbox_coder.encode(priors, boxes))
-        counted.index_fill_(0, rows, 1.0)
-    return labels, weights, wanted, counted
+        box_targets.index_copy_(0, rows, head.bbox_head.bbox_coder.encode(priors, truths))
+        box_weights.index_fill_(0, rows, 1.0)
+    return labels, label_weights, box_targets, box_weights
 
 
 def batched_targets(head: Any) -> bool:

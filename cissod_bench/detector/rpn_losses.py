@@ -87,13 +87,13 @@ def _of_batch(
         foreground, background, counts = drawn(head.sampler, assigned)
         number = sum(max(count, 1) for of_image in counts for count in of_image)  # as mmdet counts
         targets = _targets(head.bbox_coder, anchors, boxes, assigned, foreground)
-    sampled = torch.cat(by_anchor(logits, 1), dim=1).flatten()[torch.cat([foreground, background])]
-    truth = torch.zeros_like(sampled)
-    truth[: len(foreground)] = 1
-    objectness = functional.binary_cross_entropy_with_logits(sampled, truth, reduction="sum")
+    sampled_logits = torch.cat(by_anchor(logits, 1), dim=1).flatten()[torch.cat([foreground, background])]
+    is_object = torch.zeros_like(sampled_logits)
+    is_object[: len(foreground)] = 1
+    objectness = functional.binary_cross_entropy_with_logits(sampled_logits, is_object, reduction="sum")
     objectness = head.loss_cls.loss_weight * objectness / (number + torch.finfo(torch.float32).eps)
-    of_boxes = torch.cat(by_anchor(deltas, 4), dim=1).flatten(0, 1)[foreground]
-    return objectness, head.loss_bbox(of_boxes, targets, avg_factor=number)
+    sampled_deltas = torch.cat(by_anchor(deltas, 4), dim=1).flatten(0, 1)[foreground]
+    return objectness, head.loss_bbox(sampled_deltas, targets, avg_factor=number)
 
 
 def _valid(generator: Any, logits: Sequence[Tensor], samples: Sequence[DetDataSample]) -> Tensor | None:

@@ -31,15 +31,15 @@ from cissod_bench.detector.memory_format import usual_on_gpus
 from cissod_bench.detector.precision import float_outputs
 from cissod_bench.detector.teacher_pass import (
     Compared,
-    Found,
     PseudoLabels,
     TeacherPass,
+    ViewDetections,
+    homography,
     inside_views,
     pseudo_label_counts,
-    supervise,
-    way,
+    set_ground_truth,
 )
-from cissod_bench.detector.two_models import Losses, RoIs, Seen, TwoModels, priors_of
+from cissod_bench.detector.two_models import Losses, RoIs, StudentFeatures, TwoModels, priors_of
 
 Observer: TypeAlias = Callable[[Sequence[Detections], Tensor], None]
 """Takes the confident detections of an iteration and the thresholds theta, shape (n,), that they had to pass."""
@@ -110,25 +110,31 @@ class SemiSupervisedDetector(TwoModels):
         return self
 
     def forward(self, batch: dict[str, Any], context: Context) -> Losses:
-        """Return the losses of one iteration, weighted, to be summed and differentiated."""
+        """Return the losses of one iteration by name, scalars, weighted, to be summed and differentiated.
+
+        Args:
+            batch: "sup", "weak" and "strong" -> views as `loading.loaders.collate` has them; weak and strong view of an
+                image stand at the same place. Without unlabelled images both are missing.
+            context: of the iteration, in any branch.
+        """
         context = replace(context, student=self.student)
         losses: Losses = {}
         begun = context.iteration >= self.settings.unsup_start * context.iterations
         views = {"sup": batch.get("sup"), "strong": batch["strong"] if begun and batch.get("weak") else None}
-        seen = self._seen_by_student({name: of_batch for name, of_batch in views.items() if of_batch})
-        if "sup" in seen:
-            losses.update(self.supervised_losses(seen["sup"], context))
+        features = self._student_features({name: of_batch for name, of_batch in views.items() if of_batch})
+        if "sup" in features:
+            losses.update(self.supervised_losses(features["sup"], context))
             if self.parts.OBSERVES_LABELLED:
                 self.observe_labelled(batch["sup"], context)
-        if "strong" in seen:
+        if "strong" in features:
             teacher = self.teach(batch["weak"], batch["strong"], context)
             weight = self.settings.unsup_weight
-            unsupervised = self.unsupervised_losses(seen["strong"], teacher, context)
+            unsupervised = self.unsupervised_losses(features["strong"], teacher, context)
             losses.update({f"unsup_{name}": weight * value for name, value in unsupervised.items()})
         return losses
 
     # Step 1: the student on labelled images.
-    def supervised_losses(self, labelled: Seen, context: Context) -> Losses:
+    def supervised_losses(self, labelled: StudentFeatures, context: Context) -> Losses:
         """Return RPN and RoI losses of the student on labelled images."""
         features, samples = labelled.features, labelled.samples
         losses, proposals = self._rpn_losses(features, samples)
@@ -155,34 +161,40 @@ class SemiSupervisedDetector(TwoModels):
     # Steps 2-5: the teacher on the weak views.
     @torch.no_grad()
     def teach(self, weak: Sequence[dict[str, Any]], strong: Sequence[dict[str, Any]], context: Context) -> TeacherPass:
-        """Return the teacher's pseudo labels for unlabelled images, moved to the strong views."""
+        """Return what the teacher finds on unlabelled images, its pseudo labels moved to the strong views.
+
+        Args:
+            weak: views of the images.
+            strong: views of the same images.
+            context: of the iteration.
+        """
         context = context.at("teacher", collect=True)
         inputs, views = self._prepare(self.teacher, weak)
         features = self.teacher.extract_feat(inputs)
         weak_features = self.student.extract_feat(inputs) if self.parts.STUDENT_SEES_WEAK else None
         detected = self._detect(self.teacher, features, views, context, weak_features)
-        originals = [in_view.in_original(view) for in_view, view in zip(detected, views, strict=True)]
-        self.parts.observe_detections(originals, context)
+        in_original = [in_view.in_original(view) for in_view, view in zip(detected, views, strict=True)]
+        self.parts.observe_detections(in_original, context)
         keep = chosen_rows([in_view.scores > self.settings.initial_threshold for in_view in detected])
-        confident = [in_view.kept(rows) for in_view, rows in zip(detected, keep, strict=True)]
-        sure = [original.kept(rows) for original, rows in zip(originals, keep, strict=True)]
-        uncertainties = self._uncertainties(features, views, confident)
+        confident_in_view = [in_view.kept(rows) for in_view, rows in zip(detected, keep, strict=True)]
+        confident = [original.kept(rows) for original, rows in zip(in_original, keep, strict=True)]
+        uncertainties = self._uncertainties(features, views, confident_in_view)
         samples = [view["data_samples"] for view in strong]
-        columns = zip(sure, confident, uncertainties, samples, strict=True)
+        columns = zip(confident, confident_in_view, uncertainties, samples, strict=True)
         pseudo = inside_views([PseudoLabels.of(*of_image) for of_image in columns])
         compared = self._proposals_in(samples, detected, views) if self.parts.COMPARES_PROPOSALS else pseudo
-        return TeacherPass(features, views, pseudo, sure, compared)
+        return TeacherPass(features, views, pseudo, confident, compared)
 
     @staticmethod
     def _proposals_in(
-        strong: Sequence[DetDataSample], detected: Sequence[Found], weak: Sequence[DetDataSample]
+        strong: Sequence[DetDataSample], detected: Sequence[ViewDetections], weak: Sequence[DetDataSample]
     ) -> list[Compared]:
         """Return all proposals of the teacher in the strong views."""
         views = zip(detected, weak, strong, strict=True)
         return [in_view.proposals.moved(old, new) for in_view, old, new in views if in_view.proposals is not None]
 
     # Steps 6-8: the student on the strong views.
-    def unsupervised_losses(self, strong: Seen, teacher: TeacherPass, context: Context) -> Losses:
+    def unsupervised_losses(self, strong: StudentFeatures, teacher: TeacherPass, context: Context) -> Losses:
         """Return RPN, classification and box losses of the student on unlabelled images, before their weight."""
         theta = self.parts.thresholds(context.at("teacher", collect=True))
         if self.observer is not None:
@@ -197,7 +209,7 @@ class SemiSupervisedDetector(TwoModels):
         context.logs.update(pseudo_label_counts(teacher.pseudo, theta, self.group_of, self.group_names, limit))
         return losses
 
-    def _student_pass(self, strong: Seen, teacher: TeacherPass, theta: Tensor) -> tuple[Losses, StudentPass]:
+    def _student_pass(self, strong: StudentFeatures, teacher: TeacherPass, theta: Tensor) -> tuple[Losses, StudentPass]:
         """Step 6: the RPN's losses, and what steps 7 and 8 need of the student, all RoIs in one pass of its head.
 
         Args:
@@ -207,11 +219,11 @@ class SemiSupervisedDetector(TwoModels):
         """
         features, samples = strong.features, strong.samples
         of_rpn, of_classes, of_boxes = self._trusted(teacher.pseudo, theta)
-        supervise(samples, of_rpn)
+        set_ground_truth(samples, of_rpn)
         losses, proposals = self._rpn_losses(features, samples)
-        supervise(samples, of_classes)
+        set_ground_truth(samples, of_classes)
         classified = self._sample(proposals, samples)
-        supervise(samples, of_boxes)
+        set_ground_truth(samples, of_boxes)
         regressed = self._sample(proposals, samples)
         sets = [priors_of(classified), priors_of(regressed)]
         if self.parts.COMPARES_VIEWS:
@@ -257,13 +269,13 @@ class SemiSupervisedDetector(TwoModels):
         """Return the teacher's P(background) of RoIs given in the strong views, shape (R,)."""
         moved = []
         for boxes, strong, weak in zip(priors, samples, teacher.views, strict=True):
-            moved.append(project(boxes, way(strong, weak, boxes.device), *weak.img_shape))
+            moved.append(project(boxes, homography(strong, weak, boxes.device), *weak.img_shape))
         _, shared = self._shared(self.teacher, teacher.features, moved)
         return self.parts.activation(self.teacher.roi_head.bbox_head.fc_cls(shared).float())[:, -1]
 
     @torch.no_grad()
     def _uncertainties(
-        self, features: tuple[Tensor, ...], views: Sequence[DetDataSample], kept: Sequence[Found]
+        self, features: tuple[Tensor, ...], views: Sequence[DetDataSample], kept: Sequence[ViewDetections]
     ) -> list[Tensor]:
         """Step 4: u of every kept detection, a tensor (M,) per image."""
         times = self.settings.jitter_times
@@ -306,7 +318,11 @@ class SemiSupervisedDetector(TwoModels):
 
     @torch.no_grad()
     def update_teacher(self, iteration: int) -> None:
-        """Step 10: move the teacher's parameters towards the student's; buffers stay (B13)."""
+        """Step 10: move the teacher's parameters towards the student's; buffers stay (B13).
+
+        Args:
+            iteration: counted from 0 where the running stage began, at which the teacher was the student's copy.
+        """
         momentum = teacher_momentum(iteration, self.settings.teacher_momentum, self.settings.teacher_ramp)
         pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
         apart = [(own, its) for own, its in pairs if own is not its]  # they share what is frozen

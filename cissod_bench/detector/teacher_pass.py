@@ -31,14 +31,14 @@ class Compared:
 
     def moved(self, weak: DetDataSample, strong: DetDataSample) -> Compared:
         """Return those that are large enough in the strong view, in its pixels."""
-        boxes = project(self.boxes, way(weak, strong, self.boxes.device), *strong.img_shape)
+        boxes = project(self.boxes, homography(weak, strong, self.boxes.device), *strong.img_shape)
         inside = large_enough(boxes)
         return Compared(boxes[inside], self.labels[inside], self.features[inside].detach())
 
 
 @dataclass
-class Found:
-    """One image's detections after NMS, in its view's pixels.
+class ViewDetections:
+    """One image's detections after NMS, in pixels of its view; `Detections` has those in the original image.
 
     Attributes:
         boxes: xyxy, shape (M, 4).
@@ -55,14 +55,14 @@ class Found:
     features: Tensor
     proposals: Compared | None = None
 
-    def kept(self, rows: Tensor) -> Found:
+    def kept(self, rows: Tensor) -> ViewDetections:
         """Return some, given their rows."""
-        return Found(self.boxes[rows], self.labels[rows], self.scores[rows], self.features[rows])
+        return ViewDetections(self.boxes[rows], self.labels[rows], self.scores[rows], self.features[rows])
 
     def in_original(self, view: DetDataSample) -> Detections:
         """Return them in pixels of the original image, given their view."""
         height, width = view.ori_shape
-        boxes = project(self.boxes, way(view, None, self.boxes.device), height, width)
+        boxes = project(self.boxes, homography(view, None, self.boxes.device), height, width)
         return Detections(view.img_id, view.img_index, boxes, self.labels, self.scores)
 
 
@@ -75,7 +75,7 @@ class PseudoLabels:
         labels: channels, shape (M,).
         scores: above the initial threshold, shape (M,).
         uncertainty: u of each box, shape (M,).
-        features: of the RoI in the weak view, as in `Found`, shape (M, D).
+        features: of the RoI in the weak view, as in `ViewDetections`, shape (M, D).
     """
 
     boxes: Tensor
@@ -85,7 +85,9 @@ class PseudoLabels:
     features: Tensor
 
     @classmethod
-    def of(cls, original: Detections, in_view: Found, uncertainty: Tensor, strong: DetDataSample) -> PseudoLabels:
+    def of(
+        cls, original: Detections, in_view: ViewDetections, uncertainty: Tensor, strong: DetDataSample
+    ) -> PseudoLabels:
         """Return an image's detections as pseudo labels; some may have left the strong view.
 
         Args:
@@ -94,7 +96,7 @@ class PseudoLabels:
             uncertainty: u of each, shape (M,).
             strong: the student's view.
         """
-        boxes = project(original.boxes, way(None, strong, uncertainty.device), *strong.img_shape)
+        boxes = project(original.boxes, homography(None, strong, uncertainty.device), *strong.img_shape)
         return cls(boxes, in_view.labels, in_view.scores, uncertainty, in_view.features.detach())
 
     def kept(self, rows: Tensor) -> PseudoLabels:
@@ -114,10 +116,15 @@ def inside_views(pseudo: Sequence[PseudoLabels]) -> list[PseudoLabels]:
 
 @dataclass
 class TeacherPass:
-    """What the student's losses need of the teacher: its features and views, and its pseudo labels.
+    """What the student's losses on unlabelled images need of the teacher; lists have an entry per image.
 
-    ``confident`` are the detections above the initial threshold in the original images, for who judges them;
-    ``compared`` the regions in the strong views that `Parts.extra_losses` compares.
+    Attributes:
+        features: of the FPN on the weak views, (B, C, H, W) per level.
+        views: the weak views.
+        pseudo: pseudo labels in the strong views.
+        confident: the detections above the initial threshold in the original images, of which ``pseudo`` are those that
+            the strong views show.
+        compared: the regions in the strong views that `Parts.extra_losses` compares.
     """
 
     features: tuple[Tensor, ...]
@@ -132,8 +139,8 @@ class TeacherPass:
         return Regions(features, labels)
 
 
-def way(begin: DetDataSample | None, end: DetDataSample | None, device: torch.device) -> Tensor:
-    """Return the way from one view to another, float64, shape (3, 3); None is the original image.
+def homography(begin: DetDataSample | None, end: DetDataSample | None, device: torch.device) -> Tensor:
+    """Return the homography from one view's pixels to another's, float64, shape (3, 3); None is the original image.
 
     Computed where the matrices lie, on the host: nine numbers are not worth a GPU's being waited for.
     """
@@ -143,8 +150,8 @@ def way(begin: DetDataSample | None, end: DetDataSample | None, device: torch.de
     return torch.from_numpy(there @ np.linalg.inv(back)).to(device, non_blocking=True)
 
 
-def supervise(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:
-    """Put ground truth into samples."""
+def set_ground_truth(samples: Sequence[DetDataSample], instances: Sequence[InstanceData]) -> None:
+    """Put an image's boxes and labels, true or pseudo, into its sample, where mmdet's assigners look for them."""
     for sample, truth in zip(samples, instances, strict=True):
         sample.gt_instances = truth
 

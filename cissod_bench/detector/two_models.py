@@ -24,7 +24,7 @@ from cissod_bench.detector.preparing import prepared
 from cissod_bench.detector.proposals import proposals_of
 from cissod_bench.detector.roi_sampling import Targets, foreground_rows, sampled_rois, targets_of
 from cissod_bench.detector.rpn_losses import rpn_losses
-from cissod_bench.detector.teacher_pass import Compared, Found
+from cissod_bench.detector.teacher_pass import Compared, ViewDetections
 
 Losses = dict[str, Tensor]
 
@@ -49,12 +49,12 @@ class RoIs:
 
 
 @dataclass
-class Seen:
-    """Views as the student sees them.
+class StudentFeatures:
+    """What the student's backbone and FPN make of a batch of views.
 
     Attributes:
         features: of the FPN, (B, C, H, W) per level, with their graph.
-        samples: of the views.
+        samples: mmdet's samples of the views, an entry per image.
     """
 
     features: tuple[Tensor, ...]
@@ -85,7 +85,7 @@ class TwoModels(nn.Module):
     def _prepare(self, model: Any, views: Sequence[dict[str, Any]]) -> tuple[Tensor, list[DetDataSample]]:
         return prepared(model.data_preprocessor, views)
 
-    def _seen_by_student(self, batches: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Seen]:
+    def _student_features(self, batches: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, StudentFeatures]:
         """Return the student's features of batches of views by name, in one pass if all are padded to the same size."""
         inputs, samples = [], {}
         for name, views in batches.items():
@@ -100,7 +100,7 @@ class TwoModels(nn.Module):
         else:
             features = [self.student.extract_feat(images) for images in inputs]
         of_batches = zip(features, samples.values(), strict=True)
-        return dict(zip(samples, (Seen(tuple(maps), its) for maps, its in of_batches), strict=True))
+        return dict(zip(samples, (StudentFeatures(tuple(maps), its) for maps, its in of_batches), strict=True))
 
     def _rpn_losses(
         self, features: tuple[Tensor, ...], samples: list[DetDataSample]
@@ -147,9 +147,9 @@ class TwoModels(nn.Module):
             shared = head.bbox_head.relu(layer(shared))
         return list(zip(rois, torch.split(shared, [len(of_set) for of_set in rois]), strict=True))
 
-    def _box_loss(self, sampled: RoIs, deltas: Tensor, targets: Targets) -> Tensor:
+    def _box_loss(self, rois: RoIs, deltas: Tensor, targets: Targets) -> Tensor:
         """Return the box regression loss over the number of sampled RoIs; 0 with its graph without foreground."""
-        rows = sampled.foreground()
+        rows = rois.foreground()
         if not len(rows):
             return deltas.float().sum() * 0.0  # half precision could overflow
         labels, _, box_targets, box_weights = (column[rows] for column in targets)
@@ -179,15 +179,23 @@ class TwoModels(nn.Module):
         features: tuple[Tensor, ...],
         samples: Sequence[DetDataSample],
         context: Context,
-        student: tuple[Tensor, ...] | None = None,
-    ) -> list[Found]:
-        """Return the detections on every image after NMS; ``student`` are the student's features of the same views."""
+        student_features: tuple[Tensor, ...] | None = None,
+    ) -> list[ViewDetections]:
+        """Return the detections on every image after NMS.
+
+        Args:
+            model: student or teacher.
+            features: its FPN's of the views.
+            samples: of the views.
+            context: scores are the method's `score_transform`'s in branch "teacher" only.
+            student_features: the student's of the same views, where the method wants those (``STUDENT_SEES_WEAK``).
+        """
         proposals = self._proposals(model, features, samples, context)
         rois, shared = self._shared(model, features, proposals)
         deltas = model.roi_head.bbox_head.fc_reg(shared)
         scores = self.parts.activation(model.roi_head.bbox_head.fc_cls(shared).float())
-        if student is not None:
-            _, shared = self._shared(self.student, student, proposals)
+        if student_features is not None:
+            _, shared = self._shared(self.student, student_features, proposals)
         if context.branch == "teacher":
             scores = self.parts.score_transform(scores, shared, context)
         # By their numbers, which are known here: a mask of an image's rows would have to be waited for on a GPU.
@@ -197,7 +205,7 @@ class TwoModels(nn.Module):
 
     def _found(
         self, model: Any, sample: DetDataSample, rois: Tensor, deltas: Tensor, scores: Tensor, shared: Tensor
-    ) -> Found:
+    ) -> ViewDetections:
         """Return one image's detections after NMS, given its RoIs (R, 5) and what the head says of them."""
         boxes, labels, values, rows = nms_per_class(
             scores,
@@ -206,7 +214,7 @@ class TwoModels(nn.Module):
             nms_iou=self.settings.nms_iou,
             max_per_image=self.settings.max_dets,
         )
-        found = Found(boxes, labels, values, shared[rows])
+        found = ViewDetections(boxes, labels, values, shared[rows])
         if self.parts.COMPARES_PROPOSALS:
             found.proposals = Compared(rois[:, 1:], scores[:, :-1].argmax(dim=1), shared)
         return found

@@ -19,7 +19,7 @@ from cissod_bench.contract.parts import Context, Parts
 from cissod_bench.detector.formulas import project
 from cissod_bench.detector.model_config import faster_rcnn
 from cissod_bench.detector.semi_supervised import SemiSupervisedDetector
-from cissod_bench.detector.teacher_pass import Found
+from cissod_bench.detector.teacher_pass import ViewDetections
 from cissod_bench.errors import EnvironmentFault
 
 TOY_LOGITS = torch.tensor(
@@ -202,7 +202,7 @@ def test_thresholds_are_strict() -> None:
     best = float(scores.max())
     detector.parts.theta_fixed.fill_(best)
     ctx = context()
-    detector.unsupervised_losses(detector._seen_by_student({"strong": views["strong"]})["strong"], teacher, ctx)
+    detector.unsupervised_losses(detector._student_features({"strong": views["strong"]})["strong"], teacher, ctx)
     assert sum(float(ctx.logs[f"pseudo_cls_{group}"]) for group in GROUPS) == 0
 
 
@@ -336,7 +336,9 @@ def test_a_speck_that_jitter_turns_over_does_not_stop_the_teacher() -> None:
     """RoIAlign on a CPU ends the program at a box with a negative side."""
     detector = tiny_detector()
     inputs, samples = detector._prepare(detector.teacher, batch()["weak"][:1])
-    speck = Found(torch.tensor([[10.0, 10.0, 10.02, 10.02]]), torch.tensor([1]), torch.ones(1), torch.zeros(1, 32))
+    speck = ViewDetections(
+        torch.tensor([[10.0, 10.0, 10.02, 10.02]]), torch.tensor([1]), torch.ones(1), torch.zeros(1, 32)
+    )
     torch.manual_seed(0)
     (u,) = detector._uncertainties(detector.teacher.extract_feat(inputs), samples, [speck])
     assert torch.isfinite(u).all()

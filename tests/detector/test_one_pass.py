@@ -57,8 +57,10 @@ def test_one_pass_has_the_losses_and_gradients_of_separate_ones(make: Callable[[
 
 def _views_apart(detector: Any) -> None:
     """Let the student see labelled images and strong views in a pass each."""
-    together = detector._seen_by_student
-    detector._seen_by_student = lambda batches: {name: together({name: views})[name] for name, views in batches.items()}
+    together = detector._student_features
+    detector._student_features = lambda batches: {
+        name: together({name: views})[name] for name, views in batches.items()
+    }
 
 
 @pytest.mark.parametrize("heights", [(64, 64), (64, 96)])
@@ -100,5 +102,5 @@ def test_the_images_are_held_once_while_the_backbone_works() -> None:
     detector.student.backbone.register_forward_pre_hook(
         lambda layer, inputs: alive.append(sum(images() is not None for images in made))
     )
-    detector._seen_by_student({name: data[name] for name in ("sup", "strong")})
+    detector._student_features({name: data[name] for name in ("sup", "strong")})
     assert (len(made), alive) == (2, [0]), "labelled images and strong views go in together, and nobody keeps them"

@@ -17,7 +17,7 @@ from watched_trainings import losses_of
 from baselines.daso import METHOD
 from cissod_bench.contract.parts import Context, Regions
 from cissod_bench.detector.formulas import project
-from cissod_bench.detector.teacher_pass import TeacherPass, way
+from cissod_bench.detector.teacher_pass import TeacherPass, homography
 
 ORIGINAL = dict(METHOD.variants["original"])
 
@@ -72,7 +72,7 @@ def test_the_original_compares_all_proposals_in_both_views() -> None:
     assert torch.equal(found.regions().features, shown)
     for own, compared, weak, strong in zip(proposals, found.compared, data["weak"], data["strong"], strict=True):
         views = [view["data_samples"] for view in (weak, strong)]
-        torch.testing.assert_close(compared.boxes, project(own, way(*views, own.device), *views[1].img_shape))
+        torch.testing.assert_close(compared.boxes, project(own, homography(*views, own.device), *views[1].img_shape))
     plain = taught()[1]
     assert [one.boxes.tolist() for one in plain.compared] == [one.boxes.tolist() for one in plain.pseudo]
     assert len(plain.regions().labels) < len(shown)
@@ -87,7 +87,7 @@ def test_the_original_aligns_the_students_strong_features_of_all_proposals() -> 
         return {"loss_align": student.sum()}
 
     detector.parts.extra_losses = watched
-    strong = detector._seen_by_student({"strong": data["strong"]})["strong"]
+    strong = detector._student_features({"strong": data["strong"]})["strong"]
     losses = detector.unsupervised_losses(strong, found, Context(30, 40))
     ((teacher, student),) = seen
     assert len(teacher.labels) == len(student) == sum(len(own.boxes) for own in found.compared)
