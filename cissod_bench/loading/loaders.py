@@ -22,7 +22,7 @@ from cissod_bench.loading.parcels import Parcel
 from cissod_bench.loading.pipelines import build_transforms
 from cissod_bench.loading.sampler import Draw, Pieces, Positions, TwoSourceSampler
 from cissod_bench.loading.sources import Source
-from cissod_bench.loading.unread import UNREAD, Told, Unread, refuse
+from cissod_bench.loading.unread import UNREAD, TakeUnread, Unread, refuse
 from cissod_bench.loading.views import View, pipeline
 from cissod_bench.loading.workers import begin_worker, no_worker_left
 
@@ -142,14 +142,18 @@ def sent(items: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | Parcel:
     return batch if get_worker_info() is None else Parcel(batch)
 
 
-def _told(batch: dict[str, list[Any]], told: Told) -> dict[str, list[Any]]:
-    for unread in batch.pop(UNREAD, []):
-        told(unread)
-    return batch
+def _opened(batch: dict[str, list[Any]] | Parcel, on_unread: TakeUnread) -> dict[str, list[Any]]:
+    """Return what `sent` has sent without the images that could not be read, which ``on_unread`` takes."""
+    content = batch.opened() if isinstance(batch, Parcel) else batch
+    for unread in content.pop(UNREAD, []):
+        on_unread(unread)
+    return content
 
 
-def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield the batches of some draws, each a list of `Draw`; ``told`` takes their images that could not be read.
+def _loaded(
+    dataset: ViewsDataset, draws: Any, workers: int, on_unread: TakeUnread
+) -> Generator[dict[str, list[Any]], None, None]:
+    """Yield the batches of some draws, each a list of `Draw`; ``on_unread`` takes their images that could not be read.
 
     Raises:
         EnvironmentFault: a worker has died, or has given nothing for `PATIENCE` seconds.
@@ -168,7 +172,7 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Gene
         # object there is, so whoever ran it would copy them all: 100 MB per process.
         gc.freeze()
         try:
-            yield from (_told(batch.opened() if isinstance(batch, Parcel) else batch, told) for batch in loader)
+            yield from (_opened(batch, on_unread) for batch in loader)
         except RuntimeError as error:
             lost = str(error)
             if not lost.startswith("DataLoader "):
@@ -184,25 +188,25 @@ def _loaded(dataset: ViewsDataset, draws: Any, workers: int, told: Told) -> Gene
 
 
 def training_batches(
-    dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int, told: Told = refuse
+    dataset: ViewsDataset, sampler: TwoSourceSampler, begin: int, end: int, workers: int, on_unread: TakeUnread = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
     """Yield the batches of iterations begin to end of the current generation.
 
     A loader ends with its generation, so no batch drawn by the last generation's copies is left in a queue, whatever
-    the number of workers. ``told`` takes the images that could not be read before a batch comes; `refuse` ends it.
+    the number of workers. ``on_unread`` takes the images that could not be read before a batch comes; `refuse` ends it.
     """
-    yield from _loaded(dataset, Positions(sampler, begin, end), workers, told)
+    yield from _loaded(dataset, Positions(sampler, begin, end), workers, on_unread)
 
 
 def scoring_batches(
-    dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int, told: Told = refuse
+    dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int, on_unread: TakeUnread = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield batches of the "test" views of source 0's images; ``told`` takes those that could not be read."""
-    yield from chosen_batches(dataset, Pieces(indices, batch), workers, told)
+    """Yield batches of the "test" views of source 0's images; ``on_unread`` takes those that could not be read."""
+    yield from chosen_batches(dataset, Pieces(indices, batch), workers, on_unread)
 
 
 def chosen_batches(
-    dataset: ViewsDataset, draws: Chosen | Pieces, workers: int, told: Told = refuse
+    dataset: ViewsDataset, draws: Chosen | Pieces, workers: int, on_unread: TakeUnread = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
-    """Yield some batches of the "test" views of source 0's images; ``told`` takes those that could not be read."""
-    yield from _loaded(dataset, draws, min(workers, len(draws)), told)
+    """Yield some batches of the "test" views of source 0's images; ``on_unread`` takes those that could not be read."""
+    yield from _loaded(dataset, draws, min(workers, len(draws)), on_unread)

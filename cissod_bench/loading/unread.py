@@ -34,7 +34,8 @@ class Unread:
     replaced: bool = False
 
 
-Told: TypeAlias = Callable[[Unread], None]
+TakeUnread: TypeAlias = Callable[[Unread], None]
+"""Takes an image that could not be read; may raise its fault."""
 
 
 def refuse(unread: Unread) -> NoReturn:

@@ -182,7 +182,9 @@ def rescore(
     absent, settings = plan.task.absent, plan.settings
     preflight.check_scored(scored, absent)
     labelled = training.dataset.sources[0]
-    training.detector.parts.begin_run(partial(labelled_images, labelled, settings, told=training.unread.passed_over))
+    training.detector.parts.begin_run(
+        partial(labelled_images, labelled, settings, on_unread=training.unread.passed_over)
+    )
     with read_for_use(plan.folder):
         training.resume()
     total = len(MODELS) * len(present(scored, absent))

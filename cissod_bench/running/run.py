@@ -202,7 +202,7 @@ class _Work:
     def _open(self, training: Training) -> None:
         """Let the method look for what it needs, and note what the run is made of."""
         record, parts, labelled = self.record, training.detector.parts, training.dataset.sources[0]
-        parts.begin_run(partial(labelled_images, labelled, self.plan.settings, told=training.unread.passed_over))
+        parts.begin_run(partial(labelled_images, labelled, self.plan.settings, on_unread=training.unread.passed_over))
         record.departures |= parts.departures()
         tell_backbone(record, training.detector.backbone_record, self.say)
         in_first, unlabelled = training.sampler.sizes

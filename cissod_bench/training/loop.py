@@ -209,7 +209,7 @@ class Training:
         left_out = set(source.rows_of(self.unread.left_out).tolist())
         share = range(distributed.rank(), len(source), distributed.world_size())
         rows = [row for row in share if row not in left_out] if left_out else share
-        for found in detections(self.detector, source, self.settings, rows, told=self.unread.passed_over):
+        for found in detections(self.detector, source, self.settings, rows, on_unread=self.unread.passed_over):
             yield found
             if self.stop():  # this rank's own word: the others are asked, too, or end when it does
                 where = f"before iteration {self.position.iteration + 1} of {self.settings.iterations}"
@@ -255,8 +255,8 @@ class Training:
                     raise stopped(words, on_all_ranks=True)
 
     def _batches(self, begin: int, end: int) -> Generator[dict[str, list[Any]], None, None]:
-        told = self.unread.replaced
-        return training_batches(self.dataset, self.sampler, begin, end, self.settings.workers, told)
+        workers, on_unread = self.settings.workers, self.unread.replaced
+        return training_batches(self.dataset, self.sampler, begin, end, workers, on_unread)
 
     def _end_generation(self) -> None:
         """Report how good the pseudo labels were; before the checkpoint, so that none is reported twice."""

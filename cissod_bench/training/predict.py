@@ -22,7 +22,7 @@ from cissod_bench.errors import EnvironmentFault
 from cissod_bench.loading.batches import Chosen, InOrder, arranged, divisor_of, padded_sizes
 from cissod_bench.loading.loaders import ViewsDataset, chosen_batches, scoring_batches
 from cissod_bench.loading.sources import Source
-from cissod_bench.loading.unread import Told, refuse
+from cissod_bench.loading.unread import TakeUnread, refuse
 from cissod_bench.signals import stopped
 from cissod_bench.training.exchange import exchanged
 from cissod_bench.training.result_files import text_of
@@ -143,7 +143,7 @@ def detections(
     indices: Sequence[int],
     *,
     teacher: bool = True,
-    told: Told = refuse,
+    on_unread: TakeUnread = refuse,
 ) -> Iterator[Detections]:
     """Yield the detections on some images of a source, each in the view that images are scored in.
 
@@ -153,9 +153,9 @@ def detections(
         settings: the run's.
         indices: rows of the source.
         teacher: the teacher's detections, else the student's.
-        told: takes the images that cannot be read, which have no detections then; `refuse` ends the pass.
+        on_unread: takes the images that cannot be read, which have no detections then; `refuse` ends the pass.
     """
-    work = _Pass(detector, source, settings, indices, ("teacher" if teacher else "student",), told)
+    work = _Pass(detector, source, settings, indices, ("teacher" if teacher else "student",), on_unread)
     held = InOrder[tuple[Detections, ...]]()
     with closing(work.detected(range(len(work.batches)))) as passed:
         for batch in passed:
@@ -173,7 +173,7 @@ class _Pass:
         settings: the run's.
         indices: rows of the source.
         models: who detects.
-        told: as for `detections`.
+        on_unread: as for `detections`.
     """
 
     def __init__(
@@ -183,9 +183,10 @@ class _Pass:
         settings: Settings,
         indices: Sequence[int],
         models: Sequence[Model],
-        told: Told = refuse,
+        on_unread: TakeUnread = refuse,
     ) -> None:
-        self.detector, self.source, self.settings, self.models, self.told = detector, source, settings, models, told
+        self.detector, self.source, self.settings, self.models = detector, source, settings, models
+        self.on_unread = on_unread
         self.most = settings.test_batch  # views at once; half as many from the moment on at which they did not fit
         own = int(detector.student.data_preprocessor.pad_size_divisor)
         self.divisor = divisor_of(source.sizes, settings, own)
@@ -200,7 +201,7 @@ class _Pass:
         dataset = ViewsDataset([self.source.without_boxes()], [("test",)], settings)
         context = Context(settings.iterations, settings.iterations)
         draws = Chosen(self.batches, numbers)
-        with closing(chosen_batches(dataset, draws, settings.workers, self.told)) as loaded:
+        with closing(chosen_batches(dataset, draws, settings.workers, self.on_unread)) as loaded:
             for number, batch in zip(numbers, loaded, strict=True):
                 views = batch.get("test", [])
                 by_model = [self._by(model, views, context) for model in self.models]
@@ -256,7 +257,7 @@ def _padding(detector: SemiSupervisedDetector, divisor: int) -> Iterator[None]:
 
 
 def labelled_images(
-    source: Source, settings: Settings, indices: Sequence[int], told: Told = refuse
+    source: Source, settings: Settings, indices: Sequence[int], on_unread: TakeUnread = refuse
 ) -> Iterator[LabelledImage]:
     """Yield some images of a source with their boxes, in the view that images are scored in.
 
@@ -264,10 +265,10 @@ def labelled_images(
         source: e.g. D_l.
         settings: the run's.
         indices: rows of the source.
-        told: takes the images that cannot be read, which are passed over then; `refuse` ends the pass.
+        on_unread: takes the images that cannot be read, which are passed over then; `refuse` ends the pass.
     """
     dataset = ViewsDataset([source], [("test",)], settings)
-    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers, told)) as batches:
+    with closing(scoring_batches(dataset, indices, settings.test_batch, settings.workers, on_unread)) as batches:
         for view in (view for batch in batches for view in batch.get("test", [])):
             truth = view["data_samples"].gt_instances
             boxes = getattr(truth.bboxes, "tensor", truth.bboxes)

@@ -103,7 +103,7 @@ class Prediction:
         """Yield the detections image by image, `Detections` in pixels of the image as it is read."""
         source, settings = self.photographs.source, self.run.plan.settings
         rows = range(len(source))
-        passed = detections(self.run.detector, source, settings, rows, teacher=self.teacher, told=self._unread)
+        passed = detections(self.run.detector, source, settings, rows, teacher=self.teacher, on_unread=self._unread)
         for found in passed:
             kept = found if self.limits is None else above(found, self.limits)
             self.done.append(kept.image_index)
