@@ -229,7 +229,7 @@ class CReST(Parts):
         self.numbers = self._numbers()
 
     def _numbers(self) -> dict[str, float]:
-        """Return the promoted images and, a group, their labels, for the log."""
+        """Return the number of promoted images and, per group, of their labels, for the log."""
         images: Ints = np.zeros(0, np.int64)
         labels: Ints = np.zeros(0, np.int64)
         if self.chosen is not None:

@@ -18,7 +18,7 @@ def decoupled(state: dict[str, Tensor]) -> None:
         x' = w x + b                                    what those convolutions give now; the RPN takes it as it is
         v x + c = v / w x' + (c - v b / w)              what the RoI head took, in the weights of its first layer
 
-    RoIAlign passes an affine a channel on, as every sample of a RoI lies in the image.
+    RoIAlign passes an affine per channel on, as every sample of a RoI lies in the image.
 
     Args:
         state: of the whole detector; the layers' weights are taken out of it.

@@ -2,8 +2,8 @@
 
 The paper says no more than that (Sec. 4.3); the pieces are the few-shot detector's:
 
-* Decoupling layers before the RPN and before the RoI head: a learned affine a channel that scales the gradient towards
-  the shared features. None of the RPN's gradient reaches them, and 3/4, then 1/100 of the RoI head's.
+* Decoupling layers before the RPN and before the RoI head: a learned affine per channel that scales the gradient to the
+  shared features. None of the RPN's gradient reaches them, and 3/4, then 1/100 of the RoI head's.
 * Stage 1, T / 3 (the cut is ours; no paper states one): base classes only, supervised, on images of D_l whose boxes are
   all of base classes.
 * Between the stages the predictors get fresh rows for the other classes; the base classes keep theirs, by name.
@@ -41,7 +41,7 @@ from . import pcb
 from .decoupled import decoupled
 
 BASE, TUNING = 0, 1  # numbers of the stages
-RPN_SHARES = (0.0, 0.0)  # lambda of the RPN, a stage; these and the next two lines are DeFRCN's values
+RPN_SHARES = (0.0, 0.0)  # lambda of the RPN, per stage; these and the next two lines are DeFRCN's values
 ROI_SHARES = (0.75, 0.01)  # lambda of the RoI head
 DROPOUT = 0.8  # of the classifier's input while tuning, where it has `WIDTH` channels
 WIDTH = 1024  # of Sec. 4.2's detector
@@ -65,7 +65,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 class Decoupling(nn.Module):
-    """Gradient decoupling layer: y = w x + b a channel, dL/dx = lambda w dL/dy.
+    """Gradient decoupling layer: y = w x + b per channel, dL/dx = lambda w dL/dy.
 
     It begins as the identity; w and b get their full gradients. All levels of a feature pyramid share it.
 
@@ -73,7 +73,7 @@ class Decoupling(nn.Module):
         channels: C of the features.
 
     Attributes:
-        share: lambda in [0, 1], set a stage.
+        share: lambda in [0, 1], set where a stage is entered.
     """
 
     def __init__(self, channels: int) -> None:
@@ -167,10 +167,10 @@ def grown(
     """Return a predictor's rows for other classes: those of known names are copied, the others drawn from N(0, spread).
 
     Args:
-        rows: weights or biases with ``block`` rows a name of ``old``, shape (len(old) * block, ...).
+        rows: weights or biases with ``block`` rows per name of ``old``, shape (len(old) * block, ...).
         old: names in the order of the rows; `BACKGROUND` is one.
         new: names of the result, all of ``old`` among them.
-        block: rows a name: 1 of the classifier, 4 of the box regressor.
+        block: rows per name: 1 of the classifier, 4 of the box regressor.
         spread: standard deviation of fresh rows; 0 for biases.
         generator: on the CPU, for fresh rows.
     """
@@ -384,7 +384,7 @@ METHOD = Method(
         "stage 1 takes T / 3 and stage 2 takes 2 T / 3: this cut is ours, neither paper states one; the original "
         "trains 110 000 and 6 000 iterations on MS-COCO",
         "no calibration by an ImageNet classifier at test time (variant pcb)",
-        "a feature pyramid instead of one map: its levels share one decoupling layer a branch, and the two shared "
+        "a feature pyramid instead of one map: its levels share one decoupling layer per branch, and the two shared "
         "layers of the RoI head are frozen where the original freezes res5",
         "learning rate, weight decay and milestones are the other rows', not the few-shot schedule's",
         "heads of less than 1 024 channels have a smaller dropout than .8, which disturbs their scores as much as .8 "

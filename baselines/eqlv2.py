@@ -61,7 +61,7 @@ def gradient_ratio(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def class_weights(ratio: Tensor, alpha: float = ALPHA) -> tuple[Tensor, Tensor]:
-    """Return what positive and negative targets weigh a channel, each (K,): 1 + alpha (1 - f) in [1, 5], f in [0, 1].
+    """Return the weights of positive and of negative targets, each (K,): 1 + alpha (1 - f) in [1, 5] and f in [0, 1].
 
     Args:
         ratio: g, shape (n,).

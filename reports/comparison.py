@@ -46,7 +46,7 @@ def build(
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = None,
 ) -> Report:
-    """Return Tables 1-3, and one more a task the paper does not have, one of each a scale that was run.
+    """Return Tables 1-3 and one more per task that the paper does not have, each once per scale that was run.
 
     A cell averages training seeds and nothing else: runs that differ in preset, profile, split seed, split or in a
     setting that can change a number stand in different tables, columns or rows. Variants of methods are not here but
@@ -79,7 +79,7 @@ def build(
 
 
 def _layouts(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> list[PaperTable]:
-    """Return the paper's tables, then one of the same layout a task that it does not have."""
+    """Return the paper's tables, then one of the same layout per task that it does not have."""
     known = {task for table in TABLES for task in table.tasks}
     others = task_layouts([run for run in runs if run.record.task not in known], tasks)
     return [*TABLES, *(PaperTable("", title, {task: title}, columns, {}) for task, (title, columns) in others.items())]

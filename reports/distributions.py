@@ -19,7 +19,7 @@ CAPTION = (
 
 
 def build(runs: Sequence[Run], splits: Manifests = ()) -> Report:
-    """Return Fig. 4 of one split a task: one that was run, else the one with the lowest split seed.
+    """Return Fig. 4 of one split per task: one that was run, else the one with the lowest split seed.
 
     Args:
         runs: of any state.

@@ -61,7 +61,7 @@ def _desk(scratch: Path, work_dir: Path, quick: bool) -> Desk:
 
 
 def _show(output: Output, names: Sequence[str], found: Sequence[Sequence[Outcome]]) -> None:
-    """Print a table a method.
+    """Print a table per method.
 
     Raises:
         BenchError: a check failed.

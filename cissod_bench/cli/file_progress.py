@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown_progress(output: Output) -> Iterator[Progress | None]:
-    """Show a bar a file while it is read or written, where a terminal shows it; else a line when it begins."""
+    """Show a bar per file while it is read or written, where a terminal shows it; else a line when it begins."""
     if output.verbosity < 0:
         yield None
         return

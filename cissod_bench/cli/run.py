@@ -166,12 +166,12 @@ def _train(output: Output, plan: Plan, *, restart: bool, yes: bool) -> None:
 def describe(plan: Plan, world: int) -> list[str]:
     """Return the plan's lines: images, iterations, batch, learning rate, departures, folder."""
     from cissod_bench.contract.settings import FULL, departures, learning_rate_for
-    from cissod_bench.running.plan import images_an_iteration
+    from cissod_bench.running.plan import images_per_rank
     from cissod_bench.splitting.statements import chosen
 
     settings, counts = plan.settings, plan.manifest.counts
     other = [f"{name} {there} (the task's {own})" for name, (there, own) in chosen(plan.manifest).items()]
-    labelled, unlabelled = images_an_iteration(plan)
+    labelled, unlabelled = images_per_rank(plan)
     rate = learning_rate_for(settings, world)
     missing = departures(settings, task_iterations=plan.task.iterations, world_size=world)
     _, drawn = missing.get("images_per_iteration", (0, 0))

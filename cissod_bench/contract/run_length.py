@@ -1,4 +1,4 @@
-"""How long a run is beside the paper's, and what a threshold on probabilities is in a shorter one."""
+"""How long a run is beside the paper's, and which score stands for a threshold on probabilities in a shorter one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ def share_of_paper(iterations: int) -> float:
 
 
 def score_threshold(theta: float, score_of: Callable[[float], float], iterations: int) -> float:
-    """Return the threshold on scores that a threshold theta on probabilities becomes.
+    """Return the threshold on scores that stands for a threshold theta on probabilities in a run of T iterations.
 
-    In a run of T >= 180 000 it is theta, as in the paper; a run of no length would have the score that means theta;
-    in between it moves in proportion to T. A threshold of .5 or less is kept: it would rise, which no detector needs.
+    share theta + (1 - share) score_of(theta) with share = min(T / 180 000, 1): in a run of the paper's length it is
+    theta, as in the paper; the shorter the run, the nearer it is to score_of(theta). A theta of .5 or less is kept:
+    score_of of the focal loss would raise it.
 
     Args:
         theta: in [0, 1].
-        score_of: the score that stands for a probability, in a detector that learned what its loss asks for.
+        score_of: probability that a box is right -> the score that the method's loss makes a detector give it.
         iterations: T.
     """
     share = share_of_paper(iterations)

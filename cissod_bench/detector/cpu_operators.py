@@ -127,7 +127,7 @@ def roi_align(
         features: float32, shape (B, C, H, W), in any memory format.
         rois: image index and corners (x1, y1, x2, y2) in the image's pixels, shape (R, 5).
         bins: rows and columns of bins.
-        scale: pixels of the features a pixel of the image.
+        scale: pixels of the features per pixel of the image.
         sampling: samples per bin and direction; 0 takes as many as a bin spans pixels.
         aligned: whether pixel i covers [i - 0.5, i + 0.5); False is the first version of the operator.
 
@@ -154,7 +154,7 @@ def roi_align_levels(
         rois: as for `roi_align`.
         levels: number of every RoI's level, int64, shape (R,).
         bins: rows and columns of bins.
-        scales: of every level, pixels of the features a pixel of the image.
+        scales: of every level, pixels of the features per pixel of the image.
         sampling: as for `roi_align`.
         aligned: likewise.
     """

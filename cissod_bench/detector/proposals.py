@@ -64,7 +64,7 @@ def proposals_of(
         logits: of objectness, (B, A, H, W) per level.
         deltas: (B, 4 A, H, W) per level.
         shapes: height and width of every image.
-        limits: mmdet's: ``nms_pre`` a level go into NMS, ``max_per_img`` are kept, with sides above ``min_bbox_size``.
+        limits: mmdet's: ``nms_pre`` per level go into NMS, ``max_per_img`` stay, with sides above ``min_bbox_size``.
     """
     if not batched_proposals(head, limits):  # a method's own
         metas = [{"img_shape": shape} for shape in shapes]

@@ -139,7 +139,7 @@ class TwoModels(nn.Module):
     def _shared_each(
         self, model: Any, features: tuple[Tensor, ...], sets: Sequence[Sequence[Tensor]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return what `_shared` does of several sets of boxes, in one pass: one pooling, one product a layer."""
+        """Return what `_shared` does of several sets of boxes, in one pass: one RoIAlign, one product per layer."""
         head = model.roi_head
         rois = [bbox2roi(list(boxes)) for boxes in sets]
         shared = pooled(head.bbox_roi_extractor, features, torch.cat(rois)).flatten(1)

@@ -110,7 +110,7 @@ class Source:
         return tuple(tuple(np.unique(self.labels[r][~self.ignored[r]]).tolist()) for r in rows)
 
     def boxes_of_classes(self, num_classes: int) -> tuple[int, ...]:
-        """Return the number of boxes a channel that are not ignored."""
+        """Return the number of boxes per channel that are not ignored."""
         return tuple(np.bincount(self.labels[~self.ignored], minlength=num_classes).tolist())
 
     def without_boxes(self) -> Source:

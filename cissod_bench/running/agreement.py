@@ -41,7 +41,7 @@ def intentions(plan: Plan) -> dict[str, str]:
 
 
 def differences(by_rank: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return what not all ranks say alike, a line a thing: ``setting theta is 0.9 on rank 0, 0.5 on ranks 1, 2``.
+    """Return what not all ranks say alike, a line per name: ``setting theta is 0.9 on rank 0, 0.5 on ranks 1, 2``.
 
     Args:
         by_rank: `intentions` of every rank.

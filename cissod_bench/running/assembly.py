@@ -31,7 +31,7 @@ from cissod_bench.loading.shared_columns import key_of, read_ahead, shared_sourc
 from cissod_bench.loading.sources import Source, source_of
 from cissod_bench.records import run_folder as runs
 from cissod_bench.running.agreement import check_alike
-from cissod_bench.running.plan import Plan, images_an_iteration, variant_fields
+from cissod_bench.running.plan import Plan, images_per_rank, variant_fields
 from cissod_bench.running.turned import put_right
 from cissod_bench.splitting.data_files import HIDDEN, LABELLED, UNLABELLED
 from cissod_bench.training.judging import hidden_source, read_hidden
@@ -157,7 +157,7 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
         plan: the run.
         device: of the detector.
         scored: the scored images, which are none of D_l and D_u.
-        hooks: ``log``, ``report`` and ``stop`` of `Training`.
+        hooks: ``log``, ``report``, ``stop`` and ``warn`` of `Training`.
 
     Raises:
         DataFault: D_l or D_u has no image, an image file stands in two records, or the pretrained backbone's file does
@@ -190,7 +190,7 @@ def prepare(plan: Plan, device: torch.device, scored: Source | None = None, **ho
 
 def _check_images(plan: Plan, both: tuple[Source, Source]) -> None:
     """Refuse a source without images that the method wants images of."""
-    for source, name, wanted in zip(both, ("labelled", "unlabelled"), images_an_iteration(plan), strict=True):
+    for source, name, wanted in zip(both, ("labelled", "unlabelled"), images_per_rank(plan), strict=True):
         if wanted and not len(source):
             raise DataFault(f"{plan.split / name}.json has no image to train on.", remedy="draw the split again")
 
@@ -256,7 +256,7 @@ def _sampler(plan: Plan, parts: Parts, both: tuple[Source, Source]) -> TwoSource
     begin = unlabelled_from(stages, settings.unsup_start, settings.iterations)
     labelled, unlabelled = both
     sizes, rank, world = (len(labelled), len(unlabelled)), distributed.rank(), distributed.world_size()
-    return TwoSourceSampler(sizes, images_an_iteration(plan), plan.seed, rank, world, aspects, (0, begin))
+    return TwoSourceSampler(sizes, images_per_rank(plan), plan.seed, rank, world, aspects, (0, begin))
 
 
 def statistics(plan: Plan) -> PseudoLabelStatistics | None:

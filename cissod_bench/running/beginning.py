@@ -17,7 +17,7 @@ from cissod_bench.errors import EnvironmentFault, UsageFault
 from cissod_bench.files.whole_files import make_folder, remove_leftovers
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
-from cissod_bench.running.plan import Plan, images_an_iteration
+from cissod_bench.running.plan import Plan, images_per_rank
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _check_same_run(plan: Plan, record: RunRecord) -> None:
 
 def _new_record(plan: Plan) -> RunRecord:
     """Return the record of a run that nobody has begun."""
-    settings, images = plan.settings, sum(images_an_iteration(plan))
+    settings, images = plan.settings, sum(images_per_rank(plan))
     return RunRecord(
         task=plan.task.name,
         title=plan.task.title,

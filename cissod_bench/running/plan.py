@@ -106,13 +106,13 @@ def variant_fields(method: Method, variant: str) -> Mapping[str, Any]:
     return method.variants[variant]
 
 
-def images_an_iteration(plan: Plan) -> tuple[int, int]:
+def images_per_rank(plan: Plan) -> tuple[int, int]:
     """Return the images of each source per iteration and rank."""
     return images_of(plan.method, plan.settings)
 
 
 def images_of(method: Method, settings: Settings) -> tuple[int, int]:
-    """Return the images of each source that a method draws an iteration and rank."""
+    """Return the images of each source that a method draws per iteration and rank."""
     return {
         "semi": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),
         "promoted": (settings.labelled_per_gpu, settings.unlabelled_per_gpu),

@@ -1,4 +1,10 @@
-"""One run from a split to its record: train, predict with teacher and student, score, write run.json."""
+"""One run from a split to its record: train, predict with teacher and student, score, write run.json.
+
+From the command to the method: ``cli/run.py`` makes a `Plan` and calls `execute`. `_Work.do` lets ``assembly.prepare``
+build the method's parts, detector, sampler and `Training`. `Training.run` asks the parts for copies per generation; its
+`step` lets the detector compute the losses (``detector/semi_supervised.py``: student, teacher, thresholds), steps the
+optimiser, then updates the method's state (`Parts.after_iteration`) and the teacher.
+"""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Tracker:
         """Yield detections as they come, and show some of the images with the first model's when all have come.
 
         Args:
-            texts: of every image one text a model, as ``training.predict.predicted_texts`` yields them.
+            texts: of every image one text per model, as ``training.predict.predicted_texts`` yields them.
             source: the scored images.
             rows: of the images, in the order of ``texts``.
             category_ids: category id of every channel.

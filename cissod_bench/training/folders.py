@@ -66,8 +66,8 @@ def _logged(log: Path) -> int:
 def tell_apart(folder: Path, tell: Callable[[str], None]) -> None:
     """Tell ranks that see another folder than rank 0 that rank 0's counts; a collective call.
 
-    Rank 0 puts a file of an unheard-of name there, and the others look for it. Said is it by rank 0 and by the first
-    rank of every machine that sees another folder.
+    Rank 0 puts a file with a random name there, and the others look for it. Who tells it is rank 0, and the first rank
+    of every machine that sees another folder.
 
     Args:
         folder: of the run; rank 0 holds its lock.

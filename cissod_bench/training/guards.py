@@ -46,27 +46,27 @@ class Streak:
 
 
 class Verdict:
-    """Whether an iteration made its step, on its way from the device: it is read when the next one is done.
+    """Whether an iteration skipped its optimiser step, on its way from the device; read when the next one is done.
 
     Args:
         iteration: counted from 0.
         rate: its learning rate.
-        unmade: whether no step was made, bool, a scalar.
-        broken: whether that is because a loss of some rank is not finite, bool, a scalar.
+        skipped: whether no step was made, bool, a scalar.
+        broken: whether a loss of some rank is not finite, bool, a scalar; if not, it was the gradient.
         losses: of this rank, by name.
     """
 
     def __init__(
-        self, iteration: int, rate: float, unmade: Tensor, broken: Tensor, losses: Mapping[str, Tensor]
+        self, iteration: int, rate: float, skipped: Tensor, broken: Tensor, losses: Mapping[str, Tensor]
     ) -> None:
         self.iteration, self.rate, self.names = iteration, rate, tuple(losses)
         infinite = [~torch.isfinite(value.detach()).all() for value in losses.values()]
-        self._flags = Later(torch.stack([unmade, broken, *infinite]))
+        self._flags = Later(torch.stack([skipped, broken, *infinite]))
 
     def tell(self, streak: Streak) -> bool:
-        """Let the streak grow or end by it; tell whether a step was made."""
-        unmade, broken, *infinite = self._flags.read()
-        if not unmade:
+        """Let the streak of skipped steps grow or end; return whether the step was made. Waits for the device."""
+        skipped, broken, *infinite = self._flags.read()
+        if not skipped:
             streak.end()
             return True
         terms = [name for name, flag in zip(self.names, infinite, strict=True) if flag] if broken else [GRADIENT]
@@ -102,20 +102,20 @@ def guarded_step(
         scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if scaler.is_enabled():
-        unmade = ~torch.isfinite(nn.utils.get_total_norm(gradients, float("inf")))
+        skipped = ~torch.isfinite(nn.utils.get_total_norm(gradients, float("inf")))
         scaler.step(optimiser)
         scaler.update()
-        return unmade
+        return skipped
     if norm is None:
         norm = nn.utils.get_total_norm(gradients)
-    unmade = broken | ~torch.isfinite(norm).to(broken.device)
-    step_unless(optimiser, unmade)
-    return unmade
+    skipped = broken | ~torch.isfinite(norm).to(broken.device)
+    step_unless(optimiser, skipped)
+    return skipped
 
 
-def step_unless(optimiser: Any, unmade: Tensor) -> None:
+def step_unless(optimiser: Any, skip: Tensor) -> None:
     """Make a fused optimiser's step unless the flag is set, bool, a scalar on the weights' device."""
-    optimiser.grad_scale, optimiser.found_inf = None, unmade.float()  # as GradScaler hands them over
+    optimiser.grad_scale, optimiser.found_inf = None, skip.float()  # as GradScaler hands them over
     try:
         optimiser.step()
     finally:

@@ -186,7 +186,7 @@ class Training:
             self._choose_images()
 
     def _begin_stage(self, stage: int) -> None:
-        """Let the method change the student's weights; the teacher becomes its copy."""
+        """Begin a stage after the first: the method may change the student's weights; the teacher becomes its copy."""
         self.position.stage = stage
         torch.manual_seed(int(mix(self.seed, 0x57, stage)[0] >> 1))  # the same on all ranks
         self.detector.parts.begin_stage(self.detector.student, self._context(self.position.iteration))
@@ -216,6 +216,7 @@ class Training:
                 raise stopped(f"Stopped {where}, in a pass over D_u; the last checkpoint counts.")
 
     def _set_copies(self) -> None:
+        """Tell sampler and data set which images the running generation draws, and how often."""
         place = self.position
         # A stage that begins within a generation goes on with another order of the images.
         number = place.generation + self.settings.generations * place.stage
@@ -226,6 +227,11 @@ class Training:
         self.dataset.promote(place.promoted)
 
     def _train_to(self, end: int) -> None:
+        """Train without a new choice of images up to an iteration; log, judge, save and stop where it is time.
+
+        Raises:
+            Interrupted: a rank was asked to stop.
+        """
         begin, settings = self.position.iteration, self.settings
         clock = time.perf_counter()
         with closing(self._batches(begin, end)) as batches:
@@ -284,7 +290,12 @@ class Training:
         return before is not None and before.read()[0] > 0
 
     def step(self, batch: dict[str, Any], iteration: int) -> dict[str, Tensor | float]:
-        """Do one optimiser step on a batch; return losses and the method's numbers."""
+        """Do one iteration: losses, optimiser step, the method's state, the teacher; return what the log says of it.
+
+        Args:
+            batch: "sup", "weak" and "strong" -> this rank's views, as `SemiSupervisedDetector.forward` takes them.
+            iteration: counted from 0.
+        """
         # Samplers and jitter draw from torch's generator; seeding it every iteration makes resume exact without
         # saving its state on every rank.
         torch.manual_seed(int(mix(self.seed, 0xC3, iteration, distributed.rank())[0] >> 1))
@@ -307,15 +318,17 @@ class Training:
     def _optimise(self, losses: dict[str, Tensor], total: Tensor, iteration: int, rate: float) -> None:
         """Step unless a rank's loss or the gradient, which all ranks share, is not finite."""
         broken = distributed.all_reduce_sum((~torch.isfinite(total)).float()) > 0
-        unmade = guards.guarded_step(self.optimiser, self.scaler, self.settings.clip_norm, broken)
+        skipped = guards.guarded_step(self.optimiser, self.scaler, self.settings.clip_norm, broken)
         self._settle()  # of the iteration before: on a GPU it is done by now
-        self._verdict = guards.Verdict(iteration, rate, unmade, broken, losses)
+        self._verdict = guards.Verdict(iteration, rate, skipped, broken, losses)
 
     def _settle(self) -> None:
-        """Take in whether the last iteration that is not settled made its step; a collective call where it is the end.
+        """Read whether the iteration before made its step, and count it if it did not.
+
+        Collective if too many in a row made none, which ends the training.
 
         Raises:
-            BenchError: none was made for too long.
+            BenchError: that is so.
         """
         verdict, self._verdict = self._verdict, None
         if verdict is None or verdict.tell(self.position.streak):
@@ -343,6 +356,7 @@ class Training:
         distributed.barrier()
 
     def _context(self, iteration: int) -> Context:
+        """Return the context of an iteration in the running generation and stage, in no branch yet."""
         place, settings = self.position, self.settings
         student = self.detector.student
         return Context(

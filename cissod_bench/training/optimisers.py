@@ -22,9 +22,9 @@ def make_optimiser(settings: Settings, student: nn.Module) -> torch.optim.Optimi
 
 
 class AdamW(torch.optim.AdamW):
-    """torch's, fused; it is given weights that lie pixel by pixel as rows of numbers, which it would copy else.
+    """torch's fused AdamW, which would copy weights in "channels last" layout; it gets them as rows of numbers.
 
-    What it computes of a number asks for no other, so the numbers are the same.
+    AdamW is elementwise, so the results are the same.
     """
 
     def _init_group(self, group: Any, weights: Any, gradients: Any, averages: Any, squares: Any, *others: Any) -> Any:
@@ -37,7 +37,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def _lie_alike(values: Sequence[Tensor]) -> bool:
-    """Tell whether the numbers of some tensors lie in one order, close to each other."""
+    """Return whether tensors have the same layout in memory, without gaps."""
     shape, steps = values[0].shape, values[0].stride()
     return is_dense(values[0]) and all(value.shape == shape and value.stride() == steps for value in values)
 

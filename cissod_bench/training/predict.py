@@ -98,7 +98,7 @@ def predicted_texts(
         absent: as for `present`.
         rows: of the source, those that are looked at; None for all.
         kept: what a stop says of the training.
-        progress: told how many predictions all ranks have made since the last call, one an image and model.
+        progress: told how many predictions all ranks have made since the last call, one per image and model.
         stop: tells whether this rank was asked to stop.
 
     Raises:

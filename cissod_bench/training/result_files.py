@@ -86,7 +86,7 @@ def write_texts(paths: Sequence[Path], texts: Iterator[Sequence[str]]) -> None:
 
     Args:
         paths: the files.
-        texts: of every image one text a file, as `text_of` gives it.
+        texts: of every image one text per file, as `text_of` gives it.
     """
     files = [_Packed() for _ in paths]
     for of_image in texts:

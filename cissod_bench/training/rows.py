@@ -1,4 +1,4 @@
-"""A tensor's numbers in the order in which they lie, whatever its layout: for what asks of a number nothing else."""
+"""A tensor as one row of numbers in the order of the memory, whatever its layout: for elementwise operations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def is_dense(values: Tensor) -> bool:
-    """Tell whether a tensor's numbers lie close to each other, so that they are one row."""
+    """Return whether a tensor's numbers lie in memory without gaps, in whatever order of its dimensions."""
     return values.numel() == 1 + sum((n - 1) * step for n, step in zip(values.shape, values.stride(), strict=True))
 
 

@@ -56,7 +56,7 @@ def test_learning_rate_warms_up_and_falls_at_75_and_90_percent() -> None:
     assert rates == pytest.approx(expected)
 
 
-def test_learning_rate_is_scaled_with_the_images_an_iteration() -> None:
+def test_learning_rate_is_scaled_with_the_images_per_iteration() -> None:
     assert learning_rate_for(FULL, 8) == pytest.approx(0.01)
     assert learning_rate_for(FULL, 2) == pytest.approx(0.0025)
 

@@ -155,7 +155,7 @@ def test_b1_the_regression_branch_never_asks_for_a_classification_loss() -> None
 
 
 class PerClass(Parts):
-    """A threshold a class: only class 1 passes."""
+    """A threshold per class: only class 1 passes."""
 
     def thresholds(self, context: Context) -> torch.Tensor:
         return torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
