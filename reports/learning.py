@@ -72,12 +72,12 @@ def build(
     figures: list[Figure] = []
     listings: list[Listing] = []
     notes: list[str] = []
-    for on_split, title, columns, end in scored_splits(runs, tasks):
+    for on_split, title, columns, suffix in scored_splits(runs, tasks):
         entrants = _entrants(on_split, methods, notes)
         for images in sorted({entrant.images for entrant in entrants}):
             same = [entrant for entrant in entrants if entrant.images == images]
-            figures.append(_figure(same, columns, title + end, end))
-            listings += _listings(same, columns, title + end)
+            figures.append(_figure(same, columns, title + suffix, suffix))
+            listings += _listings(same, columns, title + suffix)
     shown = tuple(listings)
     return Report("learning", "AP while training", figures=tuple(figures), notes=tuple(notes), order=7, listings=shown)
 
@@ -110,7 +110,7 @@ def _frame(record: RunRecord, lines: Sequence[Evaluation]) -> pd.DataFrame:
     return evaluation_frame(lines, {name: getattr(record, name) for name in names}, scored_model(record))
 
 
-def _figure(entrants: Sequence[_Entrant], columns: Sequence[str], title: str, end: str) -> Figure:
+def _figure(entrants: Sequence[_Entrant], columns: Sequence[str], title: str, suffix: str) -> Figure:
     """Return the curves of one split at one scale."""
     record, images = entrants[0].records[0], entrants[0].images
     frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
@@ -119,7 +119,7 @@ def _figure(entrants: Sequence[_Entrant], columns: Sequence[str], title: str, en
     across = min(len(panels), 3)
     layouts = {"": (panels, across), "_column": (panels, 2), PAGE: (panels, across)}
     what = f"{images:,} images, the same ones each time"
-    stem = f"learning_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}_{images}images{end}"
+    stem = f"learning_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}_{images}images{suffix}"
     drawing = curve_drawing("AP over iterations", layouts, safe_stem(stem))
     name = f"AP while training, {title}, {images:,} images"
     return Figure(name, scale_words(record), CURVES.format(what=what), frame, drawing)

@@ -107,11 +107,11 @@ def build(
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
     gathered, truths = _Gathered(), Truths()
-    for on_split, title, _, end in scored_splits(runs, tasks):
-        _scatter(gathered, on_split, splits, methods, title, end)
+    for on_split, title, _, suffix in scored_splits(runs, tasks):
+        _scatter(gathered, on_split, splits, methods, title, suffix)
         if places is not None:
-            watched = list(_watched(gathered, on_split, methods, places, truths, title + end))
-            _look(gathered, watched, methods, title + end, end)
+            watched = list(_watched(gathered, on_split, methods, places, truths, title + suffix))
+            _look(gathered, watched, methods, title + suffix, suffix)
     return Report(
         "looking",
         "What detectors saw",
@@ -176,7 +176,9 @@ def _hands(runs: Sequence[Run], places: Places) -> dict[Run, AtHand | None]:
     return hands
 
 
-def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str, end: str) -> None:
+def _look(
+    gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str, Entry], title: str, suffix: str
+) -> None:
     """Add what the runs of one split at one scale saw."""
     if not watched:
         return
@@ -186,11 +188,11 @@ def _look(gathered: _Gathered, watched: Sequence[Watched], methods: Mapping[str,
     gathered.listings += [listing(watched, title, scale) for listing in make]
     featured = _featured(watched, methods)
     if sum(map(len, record.groups.values())) <= MOST_CLASSES:
-        drawing = confusion_drawing([confusion_panel(own) for own in featured], _stem("confusion", record, end))
+        drawing = confusion_drawing([confusion_panel(own) for own in featured], _stem("confusion", record, suffix))
         name = f"What every class was taken for: {title}"
         gathered.figures.append(Figure(name, scale, _CONFUSED, pd.DataFrame(), drawing))
     try:
-        _pictures(gathered, featured, watched, title, scale, end)
+        _pictures(gathered, featured, watched, title, scale, suffix)
     except DataFault as fault:
         gathered.notes.append(f"{title}: no pictures. {fault.message}")
 
@@ -205,7 +207,7 @@ def _featured(watched: Sequence[Watched], methods: Mapping[str, Entry]) -> list[
 
 
 def _pictures(
-    gathered: _Gathered, featured: Sequence[Watched], watched: Sequence[Watched], title: str, scale: str, end: str
+    gathered: _Gathered, featured: Sequence[Watched], watched: Sequence[Watched], title: str, scale: str, suffix: str
 ) -> None:
     """Add pictures of the featured methods, and of what one of the paper's method and its baseline found alone.
 
@@ -229,7 +231,7 @@ def _pictures(
     read: dict[Path, Photos] = {}
     for own in featured:
         _pseudo_labels(gathered, own, read, title, scale)
-    gathered.figures += _pairs(watched, photos, title, scale, end)
+    gathered.figures += _pairs(watched, photos, title, scale, suffix)
 
 
 def _pseudo_labels(gathered: _Gathered, watched: Watched, read: dict[Path, Photos], title: str, scale: str) -> None:
@@ -255,7 +257,7 @@ def _rarest(watched: Watched) -> str:
     return WORDS.get(group, group)
 
 
-def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, end: str) -> Iterator[Figure]:
+def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, suffix: str) -> Iterator[Figure]:
     """Yield what the paper's method found and its baseline did not, and the other way round; on their first seed."""
     sides = [next((own for own in watched if own.method == method), None) for method in _PAIR]
     if sides[0] is None or sides[1] is None:
@@ -268,7 +270,7 @@ def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, e
     for finder, other in ((views[0], views[1]), (views[1], views[0])):
         pair = Pair(finder, other)
         record = finder.seen.run.record
-        stem = _stem("pair", record, f"{end}_{record.method}")
+        stem = _stem("pair", record, f"{suffix}_{record.method}")
         caption = _PAIRS.format(group=_rarest(sides[0]), count=len(pair.rows), rule=RULE, seed=common[0])
         for picture in pair.pictures(PAIRED):
             picture.read()  # the fault of one that is missing, before any is drawn
@@ -276,16 +278,16 @@ def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, e
         yield Figure(f"{pair.title}: {title}", scale, caption, pd.DataFrame(), drawing)
 
 
-def _stem(kind: str, record: RunRecord, end: str) -> str:
-    """Return what the files of a figure are called; ``end`` tells draws of one task and seed apart, as in titles."""
-    return safe_stem(f"{kind}_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}")
+def _stem(kind: str, record: RunRecord, suffix: str) -> str:
+    """Return what the files of a figure are called; ``suffix`` tells draws of one task and seed apart, as in titles."""
+    return safe_stem(f"{kind}_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{suffix}")
 
 
 def _scatter(
-    gathered: _Gathered, runs: Sequence[Run], splits: Splits, methods: Mapping[str, Entry], title: str, end: str
+    gathered: _Gathered, runs: Sequence[Run], splits: Splits, methods: Mapping[str, Entry], title: str, suffix: str
 ) -> None:
     """Add AP of every class against its boxes in D_l."""
-    record, title = runs[0].record, title + end
+    record, title = runs[0].record, title + suffix
     manifest = next((split for split in splits if split.split_sha256 == record.split_sha256), None)
     if manifest is None:
         gathered.lacking[record.task, record.split_seed] = title
@@ -302,7 +304,7 @@ def _scatter(
              "group": group_of[own], "boxes": boxes[own], "ap": value, "n": len(seeds)}
             for own, value in values.items()
         ]  # fmt: skip
-    drawing = scatter_drawing(panels, record.groups, boxes, _stem("scatter", record, end))
+    drawing = scatter_drawing(panels, record.groups, boxes, _stem("scatter", record, suffix))
     name = f"AP against boxes in D_l: {title}"
     gathered.figures.append(Figure(name, scale_words(record), _SCATTER, pd.DataFrame(lines), drawing))
 

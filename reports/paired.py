@@ -46,8 +46,8 @@ def build(
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
     listings: list[Listing] = []
-    for on_split, title, columns, end in scored_splits(runs, tasks):
-        listings += _listings(_sides(on_split, methods), columns, title + end)
+    for on_split, title, columns, suffix in scored_splits(runs, tasks):
+        listings += _listings(_sides(on_split, methods), columns, title + suffix)
     return Report("paired", "Paired tests", notes=NOTES * bool(listings), listings=tuple(listings), order=5)
 
 

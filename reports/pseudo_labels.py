@@ -71,12 +71,14 @@ def build(
     tasks = catalogue.list_tasks() if tasks is None else tasks
     figures: list[Figure] = []
     notes: list[str] = []
-    for on_split, title, _, end in scored_splits(runs, tasks):
+    for on_split, title, _, suffix in scored_splits(runs, tasks):
         entrants = _entrants(on_split, methods, notes)
         known = [entrant for entrant in entrants if _is_judged(entrant.frame)]
         if entrants and not known:
-            notes.append(f"Fig. 3 leaves out {title + end}: nobody knows the boxes of its unlabelled images.")
-        figures += _figures(on_split[0].record, entrants, title + end, end, judged=bool(known)) if entrants else []
+            notes.append(f"Fig. 3 leaves out {title + suffix}: nobody knows the boxes of its unlabelled images.")
+        figures += (
+            _figures(on_split[0].record, entrants, title + suffix, suffix, judged=bool(known)) if entrants else []
+        )
     return Report("pseudo_labels", "Pseudo labels", figures=tuple(figures), notes=tuple(notes), order=3)
 
 
@@ -108,12 +110,12 @@ def _is_judged(frame: pd.DataFrame) -> bool:
     return bool(frame.loc[frame["quantity"].isin(["precision", "recall"]), "mean"].notna().any())
 
 
-def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, end: str, *, judged: bool) -> list[Figure]:
+def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, suffix: str, *, judged: bool) -> list[Figure]:
     """Return Fig. 3 of one split at one scale, unless no boxes are known, and what the methods' own states did."""
     frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
     groups = [group for group in record.groups if group in set(frame["group"])]
     scale = scale_words(record)
-    stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{end}"
+    stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{suffix}"
     panels = quality_panels(frame, _looks(entrants), groups)
     name = f"Figure 3: Pseudo labels, {title}"
     figures = [_quality(panels, len(groups), frame, name, scale, safe_stem(stem))] if judged else []

@@ -11,7 +11,7 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import as_text, scale_words, shared
+from cissod_bench.reporting.averaging import as_text, comparable_settings, scale_words
 from cissod_bench.reporting.contenders import Side, sides_of
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.rank_agreement import DRAWS, exact_p, interval, kendall
@@ -49,7 +49,7 @@ def build(
     methods = catalogue.list_methods() if methods is None else methods
     tasks = catalogue.list_tasks() if tasks is None else tasks
     listings: list[Listing] = []
-    for on_split, title, columns, end in scored_splits(runs, tasks):
+    for on_split, title, columns, suffix in scored_splits(runs, tasks):
         sides = _alike([side for side in sides_of(on_split, methods) if side.method in METHODS])
         frames = [
             _frame(sides, table, task) for table in TABLES if table.columns == tuple(columns) for task in table.tasks
@@ -57,7 +57,7 @@ def build(
         if frames := [frame for frame in frames if len(frame)]:
             data = pd.concat(frames, ignore_index=True)
             lines = tuple(line for frame in frames for line in _lines(frame))
-            name = f"Order of the methods: {title}{end}"
+            name = f"Order of the methods: {title}{suffix}"
             listings.append(Listing(name, scale_words(sides[0].record), _HEADS, lines, data, labels=2))
     return Report("ranking", "Order of the methods", notes=NOTES * bool(listings), listings=tuple(listings), order=7)
 
@@ -66,7 +66,7 @@ def _alike(sides: Sequence[Side]) -> list[Side]:
     """Return one side per method, those with the settings that most methods have; of several such the first ones."""
     alike: dict[str, dict[str, Side]] = {}
     for side in sides:
-        alike.setdefault(as_text(shared(side.record)), {}).setdefault(side.method, side)
+        alike.setdefault(as_text(comparable_settings(side.record)), {}).setdefault(side.method, side)
     return list(max(alike.values(), key=len, default={}).values())
 
 

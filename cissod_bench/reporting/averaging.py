@@ -43,7 +43,7 @@ def scored_model(record: RunRecord) -> str:
     return "teacher" if record.ap.get("teacher") else "student"
 
 
-def changing(record: RunRecord) -> dict[str, Any]:
+def deciding_settings(record: RunRecord) -> dict[str, Any]:
     """Return all that can change a run's numbers but its seeds: name -> the value used.
 
     These are its settings, its method's constants that depart from the paper, the number of processes ("world_size")
@@ -57,13 +57,14 @@ def changing(record: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in used.items() if name not in FREE_SETTINGS} | {"scored": scored_model(record)}
 
 
-def shared(record: RunRecord) -> dict[str, Any]:
-    """Return what methods have to have in common to be compared: settings, processes, weights, not their constants.
+def comparable_settings(record: RunRecord) -> dict[str, Any]:
+    """Return what two methods need in common to be compared: settings, processes, weights, not their own constants.
 
-    A method may name a constant as the setting that it is made of: theta of ours.
+    A setting counts as it was set, also where the method uses another value, as ours does of theta in short runs.
     """
     names = {*_DEFAULTS, WORLD_SIZE, WEIGHTS}
-    return {name: record.settings.get(name, value) for name, value in changing(record).items() if name in names}
+    decisive = {name: value for name, value in deciding_settings(record).items() if name in names}
+    return {name: record.settings.get(name, value) for name, value in decisive.items()}
 
 
 def as_text(settings: Mapping[str, Any]) -> str:
@@ -71,9 +72,9 @@ def as_text(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True, default=str)
 
 
-def departing(record: RunRecord) -> str:
-    """Return all that can change a run's numbers as text that is equal for repetitions."""
-    return as_text(changing(record))
+def repetition_key(record: RunRecord) -> str:
+    """Return `deciding_settings` as text: equal for runs that are repetitions of each other."""
+    return as_text(deciding_settings(record))
 
 
 def marks(runs: Sequence[Run]) -> dict[Run, str]:
@@ -83,7 +84,7 @@ def marks(runs: Sequence[Run]) -> dict[Run, str]:
     all the same are numbered from 1, in an order that depends on the settings alone; a number that is another run's
     name is passed over.
     """
-    settings = [departing(run.record) for run in runs]
+    settings = [repetition_key(run.record) for run in runs]
     places = [(*_place(run.record), run.record.name) for run in runs]
     choices: dict[tuple[str, ...], set[str]] = {}
     for place, text in zip(places, settings, strict=True):
@@ -113,7 +114,7 @@ def newest(runs: Iterable[Run]) -> list[Run]:
     kept: dict[tuple[object, ...], Run] = {}
     for run in sorted(runs, key=lambda run: run.record.created):
         record = run.record
-        kept[(scale(record), _place(record), record.name, record.seed, departing(record))] = run
+        kept[(scale(record), _place(record), record.name, record.seed, repetition_key(record))] = run
     return list(kept.values())
 
 

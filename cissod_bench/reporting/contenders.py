@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import departing, free_numbers, scored_model, shared
+from cissod_bench.reporting.averaging import comparable_settings, free_numbers, repetition_key, scored_model
 from cissod_bench.reporting.table_notes import differing
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title
 from cissod_bench.scoring.points import AP
@@ -48,7 +48,7 @@ class Side:
 
     def apart(self, other: Side) -> AbstractSet[str]:
         """Return the settings that keep both from being compared: those in which they differ, their constants aside."""
-        return differing([shared(self.record), shared(other.record)])
+        return differing([comparable_settings(self.record), comparable_settings(other.record)])
 
 
 def sides_of(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
@@ -60,7 +60,7 @@ def sides_of(runs: Sequence[Run], methods: Mapping[str, Entry]) -> list[Side]:
     """
     together: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        together.setdefault((run.record.method, run.record.name, departing(run.record)), []).append(run)
+        together.setdefault((run.record.method, run.record.name, repetition_key(run.record)), []).append(run)
     sides = []
     for key in sorted(together, key=lambda key: (not is_competitor(methods, key[0]), *method_place(key[0]), *key[1:])):
         method, name, _ = key

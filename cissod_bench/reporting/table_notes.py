@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import as_text, changing, run_words, shared
+from cissod_bench.reporting.averaging import as_text, comparable_settings, deciding_settings, run_words
 from cissod_bench.reporting.consistency import ALL, record_breaks
 from cissod_bench.reporting.tables import DAGGER, Row
 
@@ -53,7 +53,7 @@ def _block(run: Run) -> tuple[str, str]:
 
 def _words(record: RunRecord, same: Sequence[RunRecord]) -> str:
     """Return the values of the settings in which a run differs from others of its method."""
-    values, names = changing(record), differing([changing(other) for other in same])
+    values, names = deciding_settings(record), differing([deciding_settings(other) for other in same])
     departing = {name for other in same for name in other.departures}  # a record lists what is not the paper's
     as_in_paper = departing - record.departures.keys()
     return ", ".join(
@@ -82,7 +82,7 @@ def between_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[
         rows: dict[tuple[str, str], list[tuple[str, dict[str, object]]]] = {}
         for run, row in row_of.items():
             if _block(run) == block:
-                rows.setdefault((row.method, row.variant), []).append((row.title, shared(run.record)))
+                rows.setdefault((row.method, row.variant), []).append((row.title, comparable_settings(run.record)))
         names = sorted(differing([settings for choices in rows.values() for _, settings in choices]))
         apart = [words for name in names if (words := _apart(name, list(rows.values())))]
         if apart:

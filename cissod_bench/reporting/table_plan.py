@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -191,9 +192,24 @@ def repeated(finished: Sequence[Run], counted: Sequence[Run]) -> list[str]:
     return [f"{number} run(s) repeat a training seed of the same cell; the newest of each counts."] if number else []
 
 
-def scored_splits(
-    runs: Iterable[Run], tasks: Mapping[str, Entry]
-) -> Iterator[tuple[list[Run], str, Sequence[str], str]]:
+class OnSplit(NamedTuple):
+    """What was run on one draw of a task at one scale.
+
+    Attributes:
+        runs: of it.
+        title: the task's.
+        columns: the task's score columns.
+        suffix: tells draws of the task apart, to stand behind the title or in a file's name: the beginning of the
+            split's hash, " (1a2b3c4d)"; "" where the task has one draw.
+    """
+
+    runs: list[Run]
+    title: str
+    columns: Sequence[str]
+    suffix: str
+
+
+def scored_splits(runs: Iterable[Run], tasks: Mapping[str, Entry]) -> Iterator[OnSplit]:
     """Yield what `by_split` does, of every scale, for the newest runs that are done and no variants.
 
     Args:
@@ -204,10 +220,8 @@ def scored_splits(
         yield from by_split(at_scale, tasks)
 
 
-def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[tuple[list[Run], str, Sequence[str], str]]:
-    """Yield the runs of every task and draw at one scale, the task's title and columns, and what tells draws apart.
-
-    The last is "" where a task has one draw, else the beginning of the split's hash, to stand behind the title.
+def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[OnSplit]:
+    """Yield the runs of every task and draw at one scale.
 
     Args:
         runs: of one scale.
@@ -218,7 +232,7 @@ def by_split(runs: Sequence[Run], tasks: Mapping[str, Entry]) -> Iterator[tuple[
         for draw in draws:
             on_draw = [run for run in runs if _on_draw(run, task, draw)]
             columns = columns_of(task, [run.record for run in on_draw])
-            yield on_draw, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})"
+            yield OnSplit(on_draw, title, columns, "" if len(draws) == 1 else f" ({draw[:8]})")
 
 
 def _on_draw(run: Run, task: str, draw: str) -> bool:

@@ -15,7 +15,7 @@ from cissod_bench.contract.settings import FULL, Settings, departures
 from cissod_bench.records import run_folder as runs
 from cissod_bench.records.older_records import LACKING, as_first_written, brought_up_to_date
 from cissod_bench.records.record import RunRecord
-from cissod_bench.reporting.averaging import changing
+from cissod_bench.reporting.averaging import deciding_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +44,9 @@ def test_a_run_of_full_before_had_mmdets_views_and_proposals(tmp_path: Path) -> 
     read = runs.read_record(tmp_path)
     assert (read.settings["strong_views"], read.settings["teacher_proposals"]) == ("mmdet", "test")
     assert read.departures == {"strong_views": ["soft-teacher", "mmdet"], "teacher_proposals": ["train", "test"]}
-    assert changing(read) != changing(record(settings))
+    assert deciding_settings(read) != deciding_settings(record(settings))
     as_before = replace(settings, strong_views="mmdet", teacher_proposals="test")
-    assert changing(read) == changing(record(as_before))
+    assert deciding_settings(read) == deciding_settings(record(as_before))
 
 
 def test_departures_of_an_older_record_stand_in_one_order_in_every_process() -> None:
@@ -58,7 +58,7 @@ def test_a_run_of_mini_before_is_a_repetition_of_one_today() -> None:
     settings = replace(MINI, iterations=900)
     read = brought_up_to_date(older(settings, "light", {"strong_views": ["full", "light"]}))
     assert read == record(settings)
-    assert changing(read) == changing(record(settings))
+    assert deciding_settings(read) == deciding_settings(record(settings))
 
 
 def test_records_of_today_and_records_without_settings_stay_as_they_are() -> None:

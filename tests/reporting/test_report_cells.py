@@ -14,7 +14,7 @@ from cissod_bench.catalogue import Entry
 from cissod_bench.contract.presets import MINI
 from cissod_bench.records.record import FREE_SETTINGS, RunRecord
 from cissod_bench.rendering.formats import RENDERERS
-from cissod_bench.reporting.averaging import average, changing, departing
+from cissod_bench.reporting.averaging import average, deciding_settings, repetition_key
 from cissod_bench.reporting.contenders import sides_of
 from cissod_bench.reporting.paper_tables import METHODS
 from cissod_bench.reporting.tables import DASH
@@ -71,13 +71,13 @@ def test_settings_that_change_no_number_split_no_row_and_are_no_departure(name: 
     assert f"<code>{name}</code>" not in page
     assert "<code>lr</code>" in page
     assert page.count("<summary>Departures from the paper") == 1
-    assert name not in changing(records[0])
+    assert name not in deciding_settings(records[0])
 
 
 def test_a_setting_that_an_older_record_lacks_has_its_default() -> None:
     old, new = scored(settings={"theta": 0.5}), scored(settings={"theta": 0.5, "nms_iou": 0.5})
-    assert departing(old) == departing(new)
-    assert departing(old) != departing(scored(settings={"theta": 0.5, "nms_iou": 0.6}))
+    assert repetition_key(old) == repetition_key(new)
+    assert repetition_key(old) != repetition_key(scored(settings={"theta": 0.5, "nms_iou": 0.6}))
     assert set(vars(MINI)) >= FREE_SETTINGS
 
 

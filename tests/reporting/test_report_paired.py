@@ -18,7 +18,7 @@ from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.terminal import print_rich
-from cissod_bench.reporting.paired_tests import least_flip, paired, paired_t, sign_flips, t_two_sided
+from cissod_bench.reporting.paired_tests import Paired, least_flip, paired, paired_t, sign_flips, t_two_sided
 from reports.split_spread import pooled_std
 
 METHODS = {
@@ -71,8 +71,8 @@ def test_the_paired_t_test_is_that_of_the_differences() -> None:
 def test_without_variation_or_a_second_pair_there_is_no_t_test() -> None:
     assert paired_t([2.0]) is None
     assert paired_t([2.0, 2.0, 2.0]) is None
-    assert paired([]) == paired([])
-    assert (paired([]).mean, paired([]).p_flip, paired([1.0]).p_flip) == (None, None, 1.0)
+    assert paired([]) == Paired(0, None, None, None, None)
+    assert paired([1.0]) == Paired(1, 1.0, None, None, 1.0)
 
 
 @pytest.mark.parametrize(
