@@ -80,6 +80,9 @@ class ClassRebalancing:
         unlabelled: N_u.
         floor: detections with score > floor enter the pool (Soft Teacher's initial threshold).
         iterations: T.
+
+    Attributes:
+        numbers: what the log says of the running generation's copies; nothing that training reads.
     """
 
     def __init__(
@@ -135,7 +138,10 @@ class ClassRebalancing:
         return copies
 
     def _images(self, theta: Floats) -> float:
-        """Return N_l + N_u, distinct images; the released code adds 0.01 to those with a pseudo label."""
+        """Return N_l + N_u of Eq. 10, distinct images.
+
+        The released code counts of D_u only the images with a pseudo label, and adds 0.01.
+        """
         if not self.only_pseudo_labelled:
             return self.labelled + self.unlabelled
         confident = self.pool.scores > theta[self.pool.labels]

@@ -136,26 +136,30 @@ class RunningScores(nn.Module):
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64))
 
     def collect(self, sums: Tensor, detections: Sequence[Detections]) -> None:
-        """Add the teacher's detections, and their scores, to this iteration's sums, shape (2 n,)."""
+        """Add the teacher's detections per class, and their scores, to this iteration's sums in place, shape (2 n,)."""
         scores, labels, counted = scores_and_labels(detections)
         number, total = sums.view(2, -1)
         number.index_add_(0, labels, counted.to(number.dtype))
         total.index_add_(0, labels, (scores * counted).to(total.dtype))
 
     def update(self, sums: Tensor, iteration: int) -> None:
-        """Move the scores by an iteration's sums over all ranks; which iteration it is does not matter."""
-        own = self.constants
-        found, counts = sums.view(2, -1), self.counts
-        number = found[0].long()
-        ranks = distributed.world_size() if own.per_rank else 1
+        """Move s by an iteration's sums over all ranks, shape (2 n,).
+
+        ``iteration`` is not used: all states of `Ours` are updated by one call.
+        """
+        constants = self.constants
+        number, total = sums.view(2, -1)
+        counts, new = self.counts, number.long()
+        ranks = distributed.world_size() if constants.per_rank else 1
         if ranks > 1:
-            found, counts = found / ranks, counts / ranks
+            number, total, counts = number / ranks, total / ranks, counts / ranks
         self.scores = running_scores(
             self.scores,
             counts,
-            *found,
-            momentum=own.score_momentum,
-            warmup=own.score_warmup,
-            summed_start=own.summed_start,
+            number,
+            total,
+            momentum=constants.score_momentum,
+            warmup=constants.score_warmup,
+            summed_start=constants.summed_start,
         )
-        self.counts += number
+        self.counts += new

@@ -97,8 +97,9 @@ class LabelMatch(nn.Module):
         sums[-1] += len(detections)
 
     def update(self, sums: Tensor, iteration: int) -> None:
-        """Move the window by an iteration's images of all ranks; look at the scores if it is time."""
-        new = sums[-1].long()
+        """Move the window by an iteration's sums over all ranks, shape (1000 n + 1,); refresh theta if it is time."""
+        new = sums[-1].long()  # images
+        # The window, in images, is the same share of T as LabelMatch's of the paper's run, of 100 iterations at least.
         # A slot is left when it is full; the one entered is emptied: the window's oldest eighth goes.
         window = (LEAST_WINDOW * new).clamp(WINDOW * share_of_paper(self.iterations), WINDOW)
         full = self.images[self.slot] >= window / SLOTS

@@ -344,7 +344,11 @@ class Parts(nn.Module):
 
 
 def parts_for(facts: Any) -> Parts:
-    """Return Soft Teacher's parts: the choice of a method that changes nothing in them."""
+    """Return Soft Teacher's parts: the choice of a method that changes nothing in them.
+
+    Args:
+        facts: `contract.method.RunFacts`.
+    """
     return Parts(len(facts.classes), facts.settings.theta)
 
 

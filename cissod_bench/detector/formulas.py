@@ -72,7 +72,7 @@ def jitter(boxes: Tensor, times: int, scale: float) -> Tensor:
     """Return jittered copies of boxes, shape (times, M, 4).
 
     Every coordinate gets normal noise of standard deviation ``scale`` x the box's side in its direction, sides of less
-    than a pixel counting as one (Soft Teacher, Sec. 3.3: 10 copies, 0.06).
+    than a pixel counting as one (Soft Teacher, Sec. 3.3; in its released code 10 copies and 0.06).
     """
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).repeat(1, 2)
     noise = torch.randn(times, *boxes.shape, device=boxes.device, dtype=boxes.dtype)

@@ -119,6 +119,7 @@ class SemiSupervisedDetector(TwoModels):
         """
         context = replace(context, student=self.student)
         losses: Losses = {}
+        # In training the sampler draws no unlabelled image before; other callers bring batches of their own.
         begun = context.iteration >= self.settings.unsup_start * context.iterations
         views = {"sup": batch.get("sup"), "strong": batch["strong"] if begun and batch.get("weak") else None}
         features = self._student_features({name: of_batch for name, of_batch in views.items() if of_batch})

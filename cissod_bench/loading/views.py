@@ -1,4 +1,4 @@
-"""The views of an image: labelled, weak, strong (Soft Teacher, Sec. 4.1) and the one it is scored in."""
+"""The views of an image: labelled, weak, strong (as in Soft Teacher's released code) and the one it is scored in."""
 
 from __future__ import annotations
 

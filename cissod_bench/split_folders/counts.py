@@ -46,7 +46,7 @@ def loss_lines(manifest: Manifest) -> Iterator[str]:
     lines = list(_losses(manifest))
     yield from lines
     if lines:
-        yield "  (Sec. 4.1: D_m shows the majority alone; to keep all labels: cissod-bench splits import)"
+        yield "  (Sec. 3.1: D_m shows the majority alone; to keep all labels: cissod-bench splits import)"
 
 
 def _losses(manifest: Manifest) -> Iterator[str]:

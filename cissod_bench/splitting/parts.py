@@ -1,4 +1,4 @@
-"""Which part of D_l an image is in: as its record says, or by the minority boxes it shows (Sec. 4.1)."""
+"""Which part of D_l an image is in: as its record says, or by the minority boxes it shows (Sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stated_parts(data: Annotations) -> list[str]:
 def parts_of(task: Task, labelled: Annotations, minority: Collection[str]) -> dict[str, Ints]:
     """Return part -> rows of the images of D_l.
 
-    Where the records do not say, D_s is the images that show a minority box: D_m shows the majority alone (Sec. 4.1).
+    Where the records do not say, D_s is the images that show a minority box: D_m shows the majority alone (Sec. 3.1).
     Without a minority there is one part.
 
     Raises:
