@@ -217,6 +217,11 @@ class CReST(Parts):
 
     Args:
         facts: of the run.
+
+    Attributes:
+        promotion: what is promoted in the running generation; None in a continued run until the next one begins, for
+            the training's own checkpoint holds it.
+        numbers: what the log says of it; nothing that training reads.
     """
 
     def __init__(self, facts: RunFacts) -> None:
@@ -225,15 +230,15 @@ class CReST(Parts):
         self.rates = class_rates(facts.labelled_boxes)
         self.keeper = PoolKeeper(facts.settings.initial_threshold, with_boxes=True)
         self.alignment = Alignment(facts.labelled_boxes) if facts.variant.get("alignment") else None
-        self.chosen: Promoted | None = None
+        self.promotion: Promoted | None = None
         self.numbers = self._numbers()
 
     def _numbers(self) -> dict[str, float]:
         """Return the number of promoted images and, per group, of their labels, for the log."""
         images: Ints = np.zeros(0, np.int64)
         labels: Ints = np.zeros(0, np.int64)
-        if self.chosen is not None:
-            images, labels = self.chosen.images, self.chosen.labels[~self.chosen.ignored]
+        if self.promotion is not None:
+            images, labels = self.promotion.images, self.promotion.labels[~self.promotion.ignored]
         counts = dict(zip(self.facts.classes, np.bincount(labels, minlength=self.num_classes).tolist(), strict=True))
         boxes = {name: sum(counts[one] for one in members) for name, members in self.facts.groups.items()}
         return {
@@ -251,18 +256,18 @@ class CReST(Parts):
 
     def promoted(self, context: Context) -> Promoted | None:
         """Return the selection from the pool as it is now; none before the first generation has ended."""
-        self.chosen = None
+        self.promotion = None
         if context.generation > 0:
             pool = self.keeper.share()
-            self.chosen = promote(pool, select(pool, self.rates, self.facts.settings.theta), self.keeper.floor)
+            self.promotion = promote(pool, select(pool, self.rates, self.facts.settings.theta), self.keeper.floor)
         self.numbers = self._numbers()
-        return self.chosen
+        return self.promotion
 
     def copies(self, context: Context) -> Copies:
         """Return RFS's copies of D_l and the promoted images."""
         facts = self.facts
         threshold = facts.task.repeat_threshold
-        own = union_copies(facts.labelled_classes, self.chosen, facts.num_unlabelled, self.num_classes, threshold)
+        own = union_copies(facts.labelled_classes, self.promotion, facts.num_unlabelled, self.num_classes, threshold)
         return {0: own}
 
     @torch.no_grad()

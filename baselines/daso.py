@@ -204,7 +204,7 @@ class Daso(Parts):
         facts: of the run.
 
     Attributes:
-        classified: RoIs of an iteration's classification loss on unlabelled images.
+        rois_per_iteration: number of RoIs in the classification loss on unlabelled images, on one rank.
     """
 
     OBSERVES_LABELLED = True
@@ -225,7 +225,7 @@ class Daso(Parts):
         self.COMPARES_PROPOSALS = self.constants.aligned == "proposals"
         self.warmup = (facts.settings.unsup_start + self.constants.warmup) * facts.iterations
         self.initial_threshold, self.score_floor = facts.settings.initial_threshold, facts.settings.score_floor
-        self.classified = facts.settings.roi_samples * facts.settings.unlabelled_per_gpu
+        self.rois_per_iteration = facts.settings.roi_samples * facts.settings.unlabelled_per_gpu
         self._copies = labelled_copies(facts.labelled_classes, classes, facts.task.repeat_threshold)
         self.register_buffer("queue", torch.zeros(classes, self.constants.queue, size, dtype=torch.float16))
         self.register_buffer("pushed", torch.zeros(classes, dtype=torch.int64))
@@ -291,7 +291,7 @@ class Daso(Parts):
         kind = self.prototypes.dtype
         weak = similarity_logits(teacher.features.detach().to(kind), prototypes, temperature).softmax(dim=1)
         strong = similarity_logits(student.to(kind), prototypes, temperature)
-        samples = len(weak) if self.COMPARES_PROPOSALS else max(self.classified, len(weak))
+        samples = len(weak) if self.COMPARES_PROPOSALS else max(self.rois_per_iteration, len(weak))
         return {"loss_align": self.constants.alignment * alignment_loss(weak, strong, samples)}
 
     @torch.no_grad()

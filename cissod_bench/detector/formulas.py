@@ -1,4 +1,4 @@
-"""The teacher's side of Soft Teacher: detections, their localisation uncertainty, and their way between views.
+"""The teacher's side of Soft Teacher: detections, their localisation uncertainty, boxes moved between views.
 
 Formulas as pure functions, after Soft Teacher (Xu et al., ICCV 2021, Sec. 3), on which Sec. 4.2 builds.
 """

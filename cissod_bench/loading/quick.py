@@ -160,7 +160,7 @@ class Geometry(BaseTransform):  # type: ignore[misc]
 
 
 def _affine(name: str, amount: float, height: int, width: int) -> npt.NDArray[np.floating[Any]]:
-    """Return the way of pixels, shape (2, 3): mmdet's, of 32 bits but for the rotation."""
+    """Return the affine map of pixels, shape (2, 3), as mmdet has it: float32, a rotation float64."""
     if name == "Rotate":
         centre = ((width - 1) * 0.5, (height - 1) * 0.5)
         return cast("npt.NDArray[np.float64]", cv2.getRotationMatrix2D(centre, -amount, 1.0))
@@ -178,7 +178,7 @@ class RandAugment(BaseTransform):  # type: ignore[misc]
         self.operations, self.number = [_operation(settings) for (settings,) in aug_space], aug_num
 
     def transform(self, sample: Sample) -> Sample:
-        """Return the sample behind its operations."""
+        """Return the sample after its operations."""
         for place in np.random.choice(len(self.operations), self.number, replace=False):
             sample = self.operations[place](sample)
         return sample
@@ -198,7 +198,7 @@ class RandomOrder(BaseTransform):  # type: ignore[misc]
         self.steps = [TRANSFORMS.build(settings) for settings in transforms]
 
     def transform(self, sample: Sample) -> Sample:
-        """Return the sample behind all steps."""
+        """Return the sample after all steps."""
         for place in np.random.permutation(len(self.steps)):
             sample = self.steps[place](sample)
         return sample
@@ -211,14 +211,14 @@ class RandomChoice(BaseTransform):  # type: ignore[misc]
         self.lists = [[TRANSFORMS.build(settings) for settings in steps] for steps in transforms]
 
     def transform(self, sample: Sample) -> Sample:
-        """Return the sample behind the steps of the list drawn."""
+        """Return the sample after the steps of the list drawn."""
         for step in self.lists[np.random.choice(len(self.lists))]:
             sample = step(sample)
         return sample
 
 
 class RandomErasing(BaseTransform):  # type: ignore[misc]
-    """mmdet's: grey rectangles, each as long in parts of the image's sides; boxes nearly covered by them go.
+    """mmdet's: grey rectangles, each with the same share of the image's height and width; boxes nearly covered go.
 
     It writes to the image, which is the sample's own since `Resize`.
     """

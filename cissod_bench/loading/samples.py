@@ -20,7 +20,7 @@ def numbers_of(boxes: HorizontalBoxes) -> npt.NDArray[np.float32]:
 
 
 def record(sample: Sample, matrix: Matrix) -> None:
-    """Note a step's homography, shape (3, 3), behind those of the steps before it."""
+    """Multiply a step's homography, shape (3, 3), onto those of the steps before it."""
     before = sample.get("homography_matrix")
     sample["homography_matrix"] = matrix if before is None else matrix @ before
 
@@ -34,7 +34,7 @@ def keep_boxes(sample: Sample, kept: npt.NDArray[np.bool_]) -> None:
 
 
 def warp_boxes(sample: Sample, matrix: Matrix) -> None:
-    """Move a sample's boxes with its image and note the way of pixels.
+    """Move a sample's boxes with its image and record the homography.
 
     A box becomes the one around its moved corners, cut off at the border.
 

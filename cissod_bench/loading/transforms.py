@@ -53,7 +53,7 @@ _BLENDS: dict[str, Callable[[Pixels, float], Pixels]] = {
 
 
 def warp_matrix(kind: Kind, amount: float, width: int, height: int) -> Matrix:
-    """Return the way of pixels from an image to its warped copy of the same size, float32, shape (3, 3).
+    """Return the homography from an image to its warped copy of the same size, float32, shape (3, 3).
 
     Args:
         kind: "translate-x" or "translate-y" by ``amount`` times the image's side; "rotate" by degrees about its centre,
