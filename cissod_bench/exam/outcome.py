@@ -20,7 +20,7 @@ CHECKS = MappingProxyType(
         "declaration": "METHOD says what it is, its variants can be built",
         "training": "losses are finite, pseudo labels are used",
         "resume": "N + resume + N equals 2 N, bit by bit",
-        "regression": "the box branch and dry passes leave the state alone",
+        "regression": "the box branch, and losses with collect=False, leave the state alone",
         "hidden": "the boxes of D_u are not read",
         "processes": "two processes with half the data each hold one state",
         "cost": "time and memory of a step against Soft Teacher",

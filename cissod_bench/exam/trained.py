@@ -189,14 +189,14 @@ def _regression(whole: Watched, method: Method) -> Outcome:
 
 
 def _untouched(whole: Watched) -> str:
-    """Return that neither the box branch nor a dry pass moved the parts' state."""
+    """Return that neither the box branch, a loss with ``collect=False`` nor scoring moved the parts' state."""
     if whole.touched:
         raise Broken(f"the box branch changes {some(sorted(set(whole.touched)))}")
     detector = whole.training.detector
     parts = detector.parts
     before = buffers_of(parts)
     for branch in ("sup", "unsup_cls"):
-        _dry_loss(whole.training, branch)
+        _loss_without_collecting(whole.training, branch)
     names = different(before, buffers_of(parts))
     if names:
         raise Broken(f"classification_loss changes {some(names)} although context.collect is False")
@@ -207,11 +207,11 @@ def _untouched(whole: Watched) -> str:
     names = different(before, buffers_of(parts))
     if names:
         raise Broken(f"scoring images changes {some(names)}")
-    return "no change in the box branch, in a dry loss, in scoring"
+    return "no change in the box branch, in a loss with collect=False, in scoring"
 
 
 @torch.no_grad()
-def _dry_loss(training: Training, branch: Branch) -> None:
+def _loss_without_collecting(training: Training, branch: Branch) -> None:
     """Call the classification loss where nothing may be collected."""
     parts, place = training.detector.parts, training.position
     labels = torch.arange(2 * (parts.num_classes + 1)) % (parts.num_classes + 1)

@@ -57,9 +57,19 @@ def test_weights_stay_one_during_the_warmup_and_move_after_it() -> None:
     state = balance(iterations=180)  # warm-up: 8 iterations
     train(state, range(8))
     assert torch.equal(state.weights, torch.ones(5, dtype=torch.float64))
-    train(state, range(8, 10))
+    train(state, range(8, 9))
     assert (state.weights - 1).abs().max() > 0
     close(state.weights.sum(), 5.0, 1e-12)
+
+
+def test_a_class_whose_proposals_all_weigh_0_has_not_been_seen() -> None:
+    state, (logits, labels, v) = balance(), batch(3, 40, 5)
+    v = torch.where(labels == 2, 0.0, v)
+    sums = torch.zeros(state.size, dtype=torch.float64)
+    state.collect(sums, "unsup_cls", logits, labels, v, v.sum(), None)
+    state.update(sums, 0)
+    assert (labels == 2).any()
+    assert state.seen.tolist() == [True, True, False, True, True]
 
 
 @pytest.mark.parametrize("profile", [DEFAULT, PAPER], ids=["default", "paper"])
