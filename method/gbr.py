@@ -4,8 +4,9 @@ Every proposal pushes the logit of its own class up and all other logits down. G
 hard the proposals of one push the logit of the other; one positive weight per class is sought under which, for every
 foreground class, both directions cancel. ``balance.py`` keeps the state that these functions need between iterations.
 
-Throughout: n foreground classes; K = n + 1 channels, background last; R proposals, the sampled RoIs of a batch, one per
-row; x (R, K) their logits, P = softmax(x) and p, of each row, the entry of P at the label.
+Throughout: n foreground classes; K = n + 1 channels, counted from 0 (the paper counts from 1), background last; R
+proposals, the sampled RoIs of a batch, one per row; x (R, K) their logits, P = softmax(x) and p, of each row, the entry
+of P at the label.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def jacobi_targets(
 def alignment_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return L_align = mean over K of (ln t_i - a_i)^2 (Eq. 7), a scalar; t, the paper's w^, is a constant.
 
-    For tests and own training loops; `alignment_step` makes its step without a graph.
+    For tests and training loops of your own: whoever changes it for `Ours` changes its gradient in `alignment_step`.
 
     Args:
         logits: a, shape (K,).
@@ -216,8 +217,8 @@ def alignment_step(
 ) -> tuple[Tensor, Tensor]:
     """Return a and its velocity after one step of SGD on coefficient x L_align (Eq. 7), in closed form.
 
-    dL_align / da_i = 2 (a_i - ln t_i) / K. Kept out of the detector's optimiser, whose weight decay and loss scaling
-    would act on a.
+    dL_align / da_i = 2 (a_i - ln t_i) / K. Training makes this step and asks no `alignment_loss`. Kept out of the
+    detector's optimiser, whose weight decay and loss scaling would act on a.
 
     Args:
         logits: a, shape (K,).
