@@ -194,8 +194,9 @@ def test_coverage_says_which_share_was_seen_at_all_and_in_the_last_generation() 
     state.observe([seen(0), seen(1)], 3)
     state.observe([seen(2, (2, 0.9))], 8)
     state.share()
-    state.copies(THETA, 1, 10, since=5)
-    assert (state.numbers["pool_coverage"], state.numbers["pool_fresh"]) == (0.3, 0.1)
+    for since, fresh in ((5, 0.1), (8, 0.1), (9, 0.0)):  # iteration 8 is the first of its generation
+        state.copies(THETA, 1, 10, since=since)
+        assert (state.numbers["pool_coverage"], state.numbers["pool_fresh"]) == (0.3, fresh)
 
 
 def test_many_iterations_are_kept_in_few_arrays() -> None:

@@ -96,6 +96,8 @@ def test_the_running_score_starts_as_the_plain_mean() -> None:
     assert running([0.9, 0.6], 0.0, 0) == pytest.approx(0.75)
     assert running([0.3], 0.75, 2) == pytest.approx(0.6)
     assert running([], 0.6, 3) == 0.6
+    assert running([0.2], 0.6, 999) == pytest.approx(0.5996)  # the last of the plain mean
+    assert running([0.2], 0.6, 1000) == pytest.approx(0.5998)
     assert running([0.9, 0.6, 0.8], 0.0, 0, summed_start=True) == pytest.approx(0.0023)
 
 

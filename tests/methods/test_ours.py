@@ -272,6 +272,25 @@ def test_thresholds_are_fixed_during_the_warmup_and_follow_weights_and_scores_af
     w = 5 * parts.balance.logits.softmax(0)[:4]
     expected = torch.minimum(theta / w, theta * parts.scores.scores / 0.3).clamp(0.5, theta)
     torch.testing.assert_close(parts.thresholds(Context(3, 40)), expected)
+    parts.threshold_start = 3.0  # a whole number: the warm-up is over with the iteration before it
+    torch.testing.assert_close(parts.thresholds(Context(3, 40)), expected)
+
+
+def test_crs_says_nothing_of_d_u_in_generation_0() -> None:
+    for generation, sources in ((0, {0}), (1, {0, 1})):
+        copies = ours().copies(Context(10 * generation, 40, generation, 4))
+        assert copies is not None
+        assert copies.keys() == sources
+
+
+def test_fresh_images_are_those_of_the_generation_that_ended() -> None:
+    box = Detections(0, 0, torch.zeros(1, 4), torch.tensor([2]), torch.tensor([0.8]))
+    for iteration, fresh in ((9, 0.0), (10, 1 / 6)):  # of 4 generations of 10 iterations the second ends
+        parts = ours()
+        parts.observe_detections([box], Context(iteration, 40))
+        parts.copies(Context(20, 40, generation=2, generations=4))
+        assert parts.rebalancing is not None
+        assert parts.rebalancing.numbers["pool_fresh"] == fresh
 
 
 def test_crs_uses_the_thresholds_of_the_variant_for_its_margin() -> None:
