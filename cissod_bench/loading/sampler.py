@@ -26,7 +26,7 @@ class Draw:
         source: 0 labelled, 1 unlabelled.
         index: row of the image in its source.
         key: seeds the image's augmentations; unique within a run.
-        group: number of the stream of its source that it is from.
+        group: which of its source's streams it is from, one per orientation (no group of classes).
         position: in that stream.
     """
 
@@ -39,7 +39,12 @@ class Draw:
 
 @dataclass
 class _Stream:
-    """An endless stream of permutations of one index list."""
+    """An endless stream of permutations of one index list.
+
+    Attributes:
+        indices: rows of the images, each as often as its copies say.
+        key: seeds the permutations.
+    """
 
     indices: IntArray
     key: tuple[int, ...]
@@ -67,7 +72,7 @@ class TwoSourceSampler:
         seed: the training seed, >= 0.
         rank: of this process.
         world_size: of the run.
-        aspects: per source one group number per image (0 portrait, 1 landscape), to fill a batch with one orientation;
+        aspects: per source the orientation of every image (0 portrait, 1 landscape), to fill a batch with one of them;
             None draws from all images alike. An orientation that a source lacks is simply never drawn there.
         first: per source the first iteration that draws from it; None draws from all from 0 on.
 
@@ -136,9 +141,9 @@ class TwoSourceSampler:
             self._streams[source, place] = _Stream(indices[groups == number], key)
 
     def _group_of(self, source: int, iteration: int) -> tuple[int, int]:
-        """Return which orientation fills a batch and how many batches of the generation it filled before.
+        """Return which orientation fills an iteration's batch, and how many of the generation it filled before.
 
-        Both are equal on all ranks.
+        Both are equal on all ranks. An orientation is drawn as often as its share of the source's copies.
         """
         shares = self._shares[source]
         number = iteration - self.start

@@ -276,6 +276,13 @@ def test_thresholds_are_fixed_during_the_warmup_and_follow_weights_and_scores_af
     torch.testing.assert_close(parts.thresholds(Context(3, 40)), expected)
 
 
+def test_labelmatchs_thresholds_have_the_initial_one_below_them_and_none_above() -> None:
+    parts = ours(variant=METHOD.variants["labelmatch"])
+    assert parts.labelmatch is not None
+    parts.labelmatch.theta = torch.tensor([0.2, 0.5, 0.7, 0.95], dtype=torch.float64)
+    assert parts.thresholds(Context(39, 40)).tolist() == [0.5, 0.5, 0.7, 0.95]
+
+
 def test_crs_says_nothing_of_d_u_in_generation_0() -> None:
     for generation, sources in ((0, {0}), (1, {0, 1})):
         copies = ours().copies(Context(10 * generation, 40, generation, 4))
