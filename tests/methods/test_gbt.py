@@ -221,6 +221,15 @@ def test_labelmatch_keeps_theta_until_the_first_unlabelled_images() -> None:
     close(state.theta, [0.65, 0.05], 1e-3)
 
 
+def test_labelmatch_looks_at_the_scores_every_1000_iterations_of_the_papers_run() -> None:
+    state = labelmatch.LabelMatch([5, 5], 10, 0.9, iterations=180_000)
+    for iteration, theta in ((1, 0.9), (999, 0.9), (1000, 0.65)):
+        sums = torch.zeros(state.size)
+        state.collect(sums, [seen((0, 0.65))])
+        state.update(sums, iteration)
+        close(state.theta[0], theta, 1e-3)
+
+
 def test_labelmatchs_state_does_not_depend_on_how_images_are_spread_over_ranks() -> None:
     rng = np.random.default_rng(1)
     images = [
