@@ -95,6 +95,16 @@ def test_gradients_cancel_once_the_weights_have_converged(profile: Profile) -> N
         assert (state.matrix @ weights / state.matrix.diagonal())[:-1].abs().max() < 1e-5
 
 
+def test_the_size_of_all_gradients_together_moves_no_weight() -> None:
+    state, small = balance(), balance()
+    train(state, range(5))
+    small.load_state_dict(state.state_dict())
+    small.by_source *= 1e-12
+    for one in (state, small):
+        one._align(50, torch.tensor(True))
+    torch.testing.assert_close(small.logits, state.logits, rtol=1e-9, atol=0)
+
+
 def test_class_weights_do_not_enter_the_estimated_gradients() -> None:
     state, moved = balance(), balance()
     moved.logits = torch.tensor([1.0, -1.0, 0.5, 0.0, -0.5], dtype=torch.float64)
