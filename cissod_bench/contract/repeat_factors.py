@@ -13,7 +13,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 ROUNDING = 1e-9
-"""A factor this little above an integer is that integer: sqrt(0.1 / 0.025) must be 2 copies and not 3."""
+"""A factor this little above an integer is that integer: sqrt(0.1 * 3 / 10 * 1800 / 6) must be 3 copies and not 4."""
 
 
 def images_with_class(classes_of_images: Sequence[Sequence[int]], num_classes: int) -> npt.NDArray[np.int64]:

@@ -73,8 +73,9 @@ def test_a_class_in_no_image_has_a_finite_factor() -> None:
 
 
 def test_copies_are_rounded_up_but_not_past_an_integer_by_rounding() -> None:
-    factor = class_factors([25], 1000, 0.1)
-    assert copies_of(factor).tolist() == [2]
+    factor = class_factors([6], 1800, 0.1 * 3 / 10)  # sqrt(9)
+    assert factor[0] > 3
+    assert copies_of(factor).tolist() == [3]
     assert copies_of(np.array([1.0, 1.01, 2.0000001, 0.2, 7.5])).tolist() == [1, 2, 3, 1, 8]
 
 
