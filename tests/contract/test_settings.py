@@ -56,6 +56,11 @@ def test_learning_rate_warms_up_and_falls_at_75_and_90_percent() -> None:
     assert rates == pytest.approx(expected)
 
 
+def test_a_stage_after_the_first_has_no_warm_up() -> None:
+    full = preset("full", task_iterations=180_000)
+    assert learning_rate(120, full, 8, (100, 1000)) == pytest.approx(0.01)
+
+
 def test_learning_rate_is_scaled_with_the_images_per_iteration() -> None:
     assert learning_rate_for(FULL, 8) == pytest.approx(0.01)
     assert learning_rate_for(FULL, 2) == pytest.approx(0.0025)

@@ -127,6 +127,15 @@ def test_released_codes_way_averages_the_branches_one_after_the_other() -> None:
     close(state.matrix, expected, 1e-12)
 
 
+@pytest.mark.parametrize(("profile", "shared"), [(DEFAULT, False), (OFFICIAL, True)], ids=["default", "official"])
+def test_only_the_released_codes_running_mean_is_one_for_both_branches(profile: Profile, shared: bool) -> None:
+    state = balance(profile)
+    state.logits = torch.tensor([1.0, -1.0, 0.5, 0.0, -0.5], dtype=torch.float64)
+    train(state, range(1))
+    assert (state.means - 1).abs().min() > 0
+    assert bool(state.means[0] == state.means[1]) == shared
+
+
 def test_learning_rate_of_the_logits_falls_with_the_milestones() -> None:
     steps = {}
     for iteration in (74, 75, 90):
