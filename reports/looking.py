@@ -117,7 +117,7 @@ def build(
         "What detectors saw",
         figures=tuple(gathered.figures),
         notes=gathered.all_notes(),
-        order=8,
+        order=9,
         listings=tuple(gathered.listings),
         galleries=tuple(gathered.galleries),
     )

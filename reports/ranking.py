@@ -59,7 +59,7 @@ def build(
             lines = tuple(line for frame in frames for line in _lines(frame))
             name = f"Order of the methods: {title}{suffix}"
             listings.append(Listing(name, scale_words(sides[0].record), _HEADS, lines, data, labels=2))
-    return Report("ranking", "Order of the methods", notes=NOTES * bool(listings), listings=tuple(listings), order=7)
+    return Report("ranking", "Order of the methods", notes=NOTES * bool(listings), listings=tuple(listings), order=8)
 
 
 def _alike(sides: Sequence[Side]) -> list[Side]:

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import kendalltau
 from score_records import report_of, scored
 
-from cissod_bench.catalogue import Entry
+from cissod_bench.catalogue import Entry, list_reports, load_report
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
 from cissod_bench.reporting.rank_agreement import exact_p, interval, kendall
 
@@ -124,3 +124,8 @@ def test_three_methods_have_no_order_to_speak_of() -> None:
     three = [scored(method, 0, (ap, ap, ap)) for method, ap in list(PRINTED.items())[:3]]
     report = report_of("ranking", *three, methods=ENTRIES)
     assert (report.listings, report.notes) == ((), ())
+
+
+def test_every_report_has_a_place_of_its_own_on_the_page() -> None:
+    places = [load_report(name)([], ()).order for name in list_reports()]
+    assert len(set(places)) == len(places) > 5
