@@ -20,7 +20,7 @@ from cissod_bench.files.orientation import Reading
 from cissod_bench.loading.batches import Chosen
 from cissod_bench.loading.parcels import Parcel
 from cissod_bench.loading.pipelines import build_transforms
-from cissod_bench.loading.sampler import Draw, Pieces, Positions, TwoSourceSampler
+from cissod_bench.loading.sampler import Draw, ScoringDraws, TrainingDraws, TwoSourceSampler
 from cissod_bench.loading.sources import Source
 from cissod_bench.loading.unread import UNREAD, TakeUnread, Unread, refuse
 from cissod_bench.loading.views import View, pipeline
@@ -195,18 +195,18 @@ def training_batches(
     A loader ends with its generation, so no batch drawn by the last generation's copies is left in a queue, whatever
     the number of workers. ``on_unread`` takes the images that could not be read before a batch comes; `refuse` ends it.
     """
-    yield from _loaded(dataset, Positions(sampler, begin, end), workers, on_unread)
+    yield from _loaded(dataset, TrainingDraws(sampler, begin, end), workers, on_unread)
 
 
 def scoring_batches(
     dataset: ViewsDataset, indices: Sequence[int], batch: int, workers: int, on_unread: TakeUnread = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
     """Yield batches of the "test" views of source 0's images; ``on_unread`` takes those that could not be read."""
-    yield from chosen_batches(dataset, Pieces(indices, batch), workers, on_unread)
+    yield from chosen_batches(dataset, ScoringDraws(indices, batch), workers, on_unread)
 
 
 def chosen_batches(
-    dataset: ViewsDataset, draws: Chosen | Pieces, workers: int, on_unread: TakeUnread = refuse
+    dataset: ViewsDataset, draws: Chosen | ScoringDraws, workers: int, on_unread: TakeUnread = refuse
 ) -> Generator[dict[str, list[Any]], None, None]:
     """Yield some batches of the "test" views of source 0's images; ``on_unread`` takes those that could not be read."""
     yield from _loaded(dataset, draws, min(workers, len(draws)), on_unread)

@@ -191,7 +191,7 @@ class TwoSourceSampler:
             yield self.batch(iteration)
 
 
-class Positions:
+class TrainingDraws:
     """Hands a loader the sampler's batches from one iteration to another."""
 
     def __init__(self, sampler: TwoSourceSampler, begin: int, end: int) -> None:
@@ -204,7 +204,7 @@ class Positions:
         return self.end - self.begin
 
 
-class Pieces:
+class ScoringDraws:
     """Hands a loader some images of source 0 in pieces; 1.7 million draws at once would take half a gigabyte."""
 
     def __init__(self, indices: Sequence[int], size: int) -> None:
