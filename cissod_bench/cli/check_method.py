@@ -46,12 +46,11 @@ def command(output: Output, /, *, names: Sequence[str], quick: bool, ranks: Path
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.exam.sitting import examine
 
-    for name in names:  # one that is not there is told before the toy task is drawn
-        find_method(name)
+    methods = {name: find_method(name) for name in names}  # before the toy task is drawn
     with tempfile.TemporaryDirectory(prefix="cissod-exam-") as scratch:
         words = ["check-method", "--ranks", scratch, "--work-dir", str(work_dir), *["--quick"] * quick]
-        found = examine(names, _desk(Path(scratch), work_dir, quick), words, output.say)
-    _show(output, names, found)
+        found = examine(methods, _desk(Path(scratch), work_dir, quick), words, output.say)
+    _show(output, list(methods), found)
 
 
 def _desk(scratch: Path, work_dir: Path, quick: bool) -> Desk:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
 from cissod_bench.catalogue import load_method
-from cissod_bench.catalogue.method_files import find_method
 from cissod_bench.contract.method import Method
 from cissod_bench.exam import cost
 from cissod_bench.exam.declaration import check_declaration
@@ -22,24 +21,20 @@ REFERENCE = "soft-teacher"
 
 
 def examine(
-    named: Sequence[str], desk: Desk, words: Sequence[str], say: Callable[[str], None] = lambda text: None
+    named: Mapping[str, Method], desk: Desk, words: Sequence[str], say: Callable[[str], None] = lambda text: None
 ) -> list[list[Outcome]]:
     """Return the outcomes of every check for each method.
 
     Args:
-        named: the methods, by name or file.
+        named: name or file -> the method.
         desk: where the exam is sat.
         words: see `check_processes`.
         say: takes a line before each part.
-
-    Raises:
-        UsageFault: there is no such method or file; before anything is trained.
     """
-    methods = [find_method(name) for name in named]
     beside = cache(partial(_reference, desk))  # trained once, where a method has come that far
-    of_methods = [_alone(method, desk, beside, say) for method in methods]
+    of_methods = [_alone(method, desk, beside, say) for method in named.values()]
     say("Two processes, one start for all methods")
-    for outcomes, processes in zip(of_methods, check_processes(named, desk, words), strict=True):
+    for outcomes, processes in zip(of_methods, check_processes(list(named), desk, words), strict=True):
         outcomes.append(processes)
     order = list(CHECKS)
     return [sorted(outcomes, key=lambda outcome: order.index(outcome.check)) for outcomes in of_methods]
