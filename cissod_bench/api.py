@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from cissod_bench.errors import UsageFault
 from cissod_bench.extras import require_training
 from cissod_bench.scoring.evaluate import Scores as Scores
 from cissod_bench.scoring.evaluate import score as score
+from cissod_bench.scoring.score_thresholds import require_score
 from cissod_bench.splitting.data_files import HIDDEN, LABELLED, UNLABELLED
 from cissod_bench.splitting.manifest import Manifest, verify
 
@@ -169,8 +168,6 @@ def train(
         Interrupted: the run was asked to stop (Ctrl-C); the same call continues it.
     """
     require_training("train")
-    if not _is_seed(seed):
-        raise UsageFault(f"seed is a whole number in [0, 2^63). Got {seed!r}.", remedy="seed=0")
     from cissod_bench import distributed
     from cissod_bench.catalogue.method_files import find_method
     from cissod_bench.catalogue.task_files import find_task
@@ -238,9 +235,8 @@ def predict(
         DataFault: run, split or checkpoint are missing or broken, or no image can be read.
     """
     require_training("predict")
-    if not (threshold is None or _is_score(threshold)):
-        remedy = "threshold=0.5; cissod-bench predict --threshold per-class picks one per class"
-        raise UsageFault(f"threshold is a score in [0, 1], for all classes. Got {threshold!r}.", remedy=remedy)
+    if threshold is not None:
+        require_score(threshold, remedy="threshold=0.5; cissod-bench predict --threshold per-class picks one per class")
     from cissod_bench.running.assembly import pick_device
     from cissod_bench.using.loaded import load_named_run
     from cissod_bench.using.photographs import photographs
@@ -324,14 +320,6 @@ def formulas(name: str) -> ModuleType:
         raise unknown_name("module of formulas", name, FORMULAS)
     require_training(f"formulas of {name}")
     return load_formulas(name)
-
-
-def _is_seed(value: Any) -> bool:
-    return isinstance(value, Integral) and 0 <= int(value) < 2**63
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, Real) and 0 <= float(value) <= 1
 
 
 def _silent(text: str) -> None:

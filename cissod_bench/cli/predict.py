@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,10 @@ def _score(threshold: str | None, checkpoint: str) -> float | None:
     """Return the number that --threshold names, None where it names none.
 
     Raises:
-        UsageFault: it is neither a score nor per-class, or is that for another checkpoint than the one that was scored.
+        UsageFault: it is neither a score nor per-class, or it is per-class for a checkpoint that was not scored.
     """
+    from cissod_bench.scoring.score_thresholds import require_score
+
     if threshold == "per-class" and checkpoint != "last":
         raise UsageFault(
             "Thresholds per class are picked on the saved predictions, which are those of the last checkpoint.",
@@ -115,16 +118,11 @@ def _score(threshold: str | None, checkpoint: str) -> float | None:
         )
     if threshold is None or threshold == "per-class":
         return None
-    try:
+    value: float | str = threshold
+    with suppress(ValueError):
         value = float(threshold)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UsageFault(
-            f"--threshold is a score in [0, 1] or per-class. Got {threshold!r} instead.",
-            remedy="--threshold 0.5, or --threshold per-class",
-        )
-    return value
+    require_score(value, remedy="--threshold 0.5, or --threshold per-class")
+    return float(value)
 
 
 def _picked(run: LoadedRun, model: str, data_root: Path, work_dir: Path) -> tuple[dict[str, ClassThreshold], Path]:

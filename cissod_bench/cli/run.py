@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="Where constants come from.",
 )
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the training.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
 @click.option(
     "--backbone",
     default="",

@@ -12,6 +12,7 @@ import click
 from cissod_bench.cli.common import Output, data_root_option, global_options, pass_output, work_dir_option
 from cissod_bench.cli.cost_lines import measure_option
 from cissod_bench.cli.slurm import jobs_told, slurm_options, wanted_of
+from cissod_bench.contract.seeds import seeds_of
 from cissod_bench.errors import BenchError, Interrupted, UsageFault
 
 if TYPE_CHECKING:
@@ -29,13 +30,10 @@ def _seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     """Return the seeds of options such as ``3`` and ``0-2``."""
     found: list[int] = []
     for value in values:
-        first, dash, last = value.partition("-")
-        if not all(word.isascii() and word.isdigit() for word in ((first, last) if dash else (first,))):
-            raise click.BadParameter(f"{value!r} is neither a seed nor a range such as 0-2.", ctx, param)
-        own = range(int(first), int(last if dash else first) + 1)
-        if not own or own[-1] >= 2**63:
-            raise click.BadParameter(f"{value!r} holds no seed in [0, 2^63).", ctx, param)
-        found += own
+        try:
+            found += seeds_of(value)
+        except ValueError as fault:
+            raise click.BadParameter(f"{value!r} {fault}.", ctx, param) from None
     return found
 
 

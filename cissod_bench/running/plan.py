@@ -12,6 +12,7 @@ from typing import Any
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.contract.method import Method
 from cissod_bench.contract.presets import preset_name_of, require_profile, resolved
+from cissod_bench.contract.seeds import require_seed
 from cissod_bench.contract.settings import Settings
 from cissod_bench.errors import DataFault, UsageFault, unknown_name
 from cissod_bench.files.orientation import Reading, exif_of_role, reading_of
@@ -155,10 +156,11 @@ def make_plan(
         say: takes lines for the user.
 
     Raises:
-        UsageFault: a name or setting does not exist or has no such value.
+        UsageFault: a name or setting does not exist or has no such value, or a seed is none.
         DataFault: an input, an image folder or the split on disk breaks its contract.
         EnvironmentFault: the settings' tracker is not installed.
     """
+    require_seed("seed", seed)
     variant_fields(method, variant)
     preset_name = preset_name_of(task, preset_name)
     require_profile(profile)

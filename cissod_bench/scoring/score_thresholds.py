@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cissod_bench.errors import UsageFault
 from cissod_bench.scoring.boxes import Detections, GroundTruth, areas, exist
 from cissod_bench.scoring.ground_truth import read_ground_truth
 from cissod_bench.scoring.predictions import read_detections
@@ -50,6 +52,20 @@ class ClassThreshold:
     precision: float | None
     recall: float | None
     boxes: int
+
+
+def require_score(threshold: Any, *, remedy: str) -> None:
+    """Refuse a threshold for all classes that no score could have.
+
+    Args:
+        threshold: any; a text is none.
+        remedy: what to write instead.
+
+    Raises:
+        UsageFault: it is no number, or outside [0, 1].
+    """
+    if not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise UsageFault(f"A threshold is a score in [0, 1]. Got {threshold!r}.", remedy=remedy)
 
 
 def pick_thresholds(

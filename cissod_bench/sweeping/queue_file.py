@@ -25,6 +25,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from cissod_bench.contract.seeds import is_seed, seeds_of
 from cissod_bench.contract.settings import SETTINGS
 from cissod_bench.errors import UsageFault, unknown_name
 from cissod_bench.splitting.options import Percent
@@ -177,16 +178,18 @@ def _numbers(key: str, seeds: list[int] | str) -> Sequence[int]:
     Raises:
         UsageFault: there is none, or one is out of its range.
     """
-    numbers: Sequence[int] = seeds if isinstance(seeds, list) else []
-    if isinstance(seeds, str) and re.fullmatch(r"[0-9]{1,9}-[0-9]{1,9}", seeds, re.ASCII):
-        first, last = map(int, seeds.split("-"))
-        numbers = range(first, last + 1)
-    if not numbers or min(numbers) < 0 or max(numbers) >= 2**63:
-        raise UsageFault(
-            f"{key} must be a list of numbers in [0, 2^63) or a range. Got {seeds!r}.",
-            remedy=f'write {key} = [0, 1, 2] or {key} = "0-2"',
-        )
-    return numbers
+    try:
+        if isinstance(seeds, str):
+            return seeds_of(seeds)
+        if seeds and all(map(is_seed, seeds)):
+            return seeds
+        reason = "holds a number that is no seed" if seeds else "is empty"
+    except ValueError as fault:
+        reason = str(fault)
+    raise UsageFault(
+        f"{key} must be a list of numbers in [0, 2^63) or a range. Got {seeds!r}, which {reason}.",
+        remedy=f'write {key} = [0, 1, 2] or {key} = "0-2"',
+    )
 
 
 def _change(name: str, value: Any) -> str:

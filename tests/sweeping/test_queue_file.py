@@ -124,6 +124,8 @@ def test_one_file_may_be_named_in_two_ways(name: str, text: str, tmp_path: Path)
         ((OURS + "seeds = 3",), "seeds: Expected `str | array`"),
         ((OURS + 'seeds = "2-1"',), "seeds must be a list of numbers in [0, 2^63) or a range. Got '2-1'"),
         ((OURS + "split_seeds = [-1]",), "split_seeds must be a list of numbers"),
+        ((OURS + 'seeds = "0-999999999"',), "which holds 1,000,000,000 seeds, and a range may hold 10,000"),
+        ((OURS + "seeds = []",), "which is empty"),
         ((OURS + 'preset = "huge"',), "There is no preset 'huge'"),
         ((OURS + "settings = { tetha = 1 }",), "There is no setting 'tetha'. Did you mean 'theta'"),
         ((OURS + 'settings = { theta = "0.8" }',), "settings.theta must be in [0, 1]. Got '0.8'"),

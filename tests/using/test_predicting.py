@@ -138,7 +138,8 @@ def test_thresholds_per_class_are_picked_on_val_and_written_beside(
     fixed = call(*words, "--out", tmp_path / "fixed", "--threshold", "0.3")
     assert fixed.code == 0
     assert all(one["score"] >= 0.3 for one in read(tmp_path / "fixed" / "detections.json.gz"))
-    assert "a score in [0, 1] or per-class" in call(*words, "--threshold", "high").err
+    for word in ("high", "1.5", "nan"):
+        assert "A threshold is a score in [0, 1]. Got" in call(*words, "--threshold", word).err
     assert "leave --checkpoint out" in call(*words, "--threshold", "per-class", "--checkpoint", "best").err
 
 
