@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -40,6 +40,11 @@ NONE = -0.6
 """Where a count of 0, which has no logarithm, is shown: below log10(1) = 0, with a label of its own."""
 _TOLD = 400  # classes up to which the mouse shows the counts of each
 _NAMED = 12  # classes up to which each has a label of its own, its name where that fits
+_TURNED = 24  # classes up to which names stand upright where they do not fit side by side
+_LETTER = 0.048  # inches that a letter of a turned name takes, on average
+_BESIDE = 2  # panels beside each other, more of which would all be taller for the names of one
+_LINE = 7.5  # points from one turned name to the next, at least
+_LONGEST = 18  # letters of a turned name; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,46 @@ def class_names(names: Sequence[str], points: float) -> list[str]:
     return names if size >= 6 and shown == [f"{name} " for name in names] else []
 
 
+def turned_names(names: Sequence[str], points: float) -> list[str]:
+    """Return the names of some classes for labels that stand upright, long ones cut; none where they would touch.
+
+    Args:
+        names: in the order of the axis.
+        points: the width of all classes together.
+    """
+    if len(names) > _TURNED or points / len(names) < _LINE:
+        return []
+    names = [printable(name) for name in names]
+    return [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What stands below the classes of a panel.
+
+    Attributes:
+        names: of the classes, as they are shown; empty where their indices are.
+        turned: whether they stand upright.
+    """
+
+    names: Sequence[str]
+    turned: bool = False
+
+    @property
+    def tall(self) -> float:
+        """Inches that they take more than indices do."""
+        return _LETTER * max(map(len, self.names)) - 0.08 if self.turned else 0.0
+
+
+def _labels(panel: SplitPanel, points: float, *, turned: bool) -> _Labels:
+    """Return a panel's labels: names side by side, else upright if they may be, else indices."""
+    names = panel.classes["class"].tolist()
+    if fitting := class_names(names, points):
+        return _Labels(fitting)
+    upright = turned_names(names, points) if turned else []
+    return _Labels(upright, turned=bool(upright))
+
+
 def group_words(panels: Sequence[Sequence[str]]) -> dict[Mark, str]:
     """Return mark -> the words for all groups that have it, for the one legend of all panels."""
     words: dict[int, dict[str, None]] = {}
@@ -128,8 +173,9 @@ class _Sheet:
     number: int
     across: int
     legend_lines: int
+    foot: float = 0.34
 
-    left, right, gap, title, foot, strips, legend_line = 0.46, 0.12, 0.25, 0.2, 0.34, 0.2, 0.13
+    left, right, gap, title, strips, legend_line = 0.46, 0.12, 0.25, 0.2, 0.2, 0.13
 
     @property
     def wide(self) -> float:
@@ -184,6 +230,9 @@ def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
     handles = _legend(panels)
     lines = math.ceil(len(handles) / 2) if narrow else 1
     sheet = _Sheet(width, number, across, lines)
+    points = 72 * sheet.wide
+    labels = [_labels(panel, points, turned=across <= _BESIDE) for panel in panels]
+    sheet = replace(sheet, foot=sheet.foot + max(of_panel.tall for of_panel in labels))
     figure = Figure(figsize=(width, sheet.height))
     titles, size = fitted(lettered([panel.title for panel in panels]), 72 * (sheet.wide + sheet.right))
     top = max(float(np.nanmax(log10(panel.frame["boxes"]), initial=0)) for panel in panels)
@@ -192,11 +241,11 @@ def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
         marks = group_marks(panel.groups)
         axes, strips = sheet.add(figure, place)
         axes.set_title(symbols(titles[place]), loc="left", pad=3, fontsize=size)
-        _counts(axes, panel, marks, points=sheet.wide * 72)
+        _counts(axes, panel, marks, points)
         _tell(axes, panel)
         row = slice(place // across * across, (place // across + 1) * across)
         _vertical(axes, top, any(empty[row]), first=place % across == 0)
-        _members(strips, panel, marks, points=sheet.wide * 72)
+        _members(strips, panel, marks, labels[place])
     figure.legend(handles=handles, loc="upper center", ncols=math.ceil(len(handles) / lines), borderaxespad=0.3)
     return figure
 
@@ -262,7 +311,7 @@ def _vertical_label(axes: Axes) -> None:
     axes.yaxis.set_label_coords(0, 0.5, transform=outside)
 
 
-def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: float) -> None:
+def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], labels: _Labels) -> None:
     """Draw a strip per group that is dark where a class belongs to it, and the classes below: names or indices."""
     classes = panel.classes
     for row, (group, mark) in enumerate(marks.items()):
@@ -278,11 +327,12 @@ def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: f
     axes.set_ylim(len(marks), 0)
     axes.set_yticks(np.arange(len(marks)) + 0.5, list(map(printable, marks)), parse_math=False)
     axes.tick_params(axis="y", length=0, labelsize=5.5 if len(marks) < 3 else 5, pad=1.5)
-    if names := class_names(classes["class"].tolist(), points):
-        axes.set_xticks(range(1, count + 1), names, parse_math=False, fontsize=6)
+    if labels.names:
+        turn = 90 if labels.turned else 0
+        axes.set_xticks(range(1, count + 1), labels.names, parse_math=False, fontsize=6, rotation=turn)
     else:
         axes.set_xticks(class_ticks(count))
-    axes.set_xlabel("classes, by frequency" if names else "class index, by frequency")
+    axes.set_xlabel("classes, by frequency" if labels.names else "class index, by frequency")
     axes.spines["left"].set_visible(False)
 
 

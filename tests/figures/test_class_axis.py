@@ -8,8 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from split_folders import made_manifest
 
-from cissod_bench.figures.distributions import class_names, class_ticks, draw, panels
-from cissod_bench.figures.drawing import WIDTHS
+from cissod_bench.figures.distributions import class_names, class_ticks, draw, panels, turned_names
+from cissod_bench.figures.drawing import NARROW, WIDTHS
 from cissod_bench.figures.style import drawing_style
 
 NAMES = ["person", "boat", "car", "kite"]
@@ -44,6 +44,40 @@ def test_ticks_are_round_and_hold_the_last_class(count: int, ticks: list[int]) -
 )
 def test_few_classes_are_named_where_every_name_fits(names: list[str], points: float, shown: bool) -> None:
     assert class_names(names, points) == (names if shown else [])
+
+
+@pytest.mark.parametrize(
+    ("names", "points", "shown"),
+    [
+        (["person", "dog", "cat"], 60, ["person", "dog", "cat"]),
+        (["a bench in the park with children"], 60, ["a bench in the pa…"]),
+        (["person", "dog", "cat"], 20, []),
+        ([f"c{place}" for place in range(25)], 600, []),
+    ],
+)
+def test_names_that_do_not_fit_side_by_side_stand_upright(names: list[str], points: float, shown: list[str]) -> None:
+    assert turned_names(names, points) == shown
+
+
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("count", [9, 16])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_upright_names_stay_on_the_sheet_and_apart(width: float, count: int, number: int) -> None:
+    names = [f"{'a bench in the park'[: 19 - place % 3]}{place}" for place in range(count)]
+    counts = {
+        name: {"images": 1, "boxes": 1, "unlabelled_boxes": 1, "original_boxes": 100 - place}
+        for place, name in enumerate(names)
+    }
+    split = made_manifest(groups={"maj": names[:2], "min": names[2:]}, per_class=counts)
+    with drawing_style():
+        figure = draw(panels([split] * number), width)
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        for strips, below in zip(figure.axes[1::2], [*figure.axes[2::2], None], strict=True):
+            boxes = [label.get_window_extent() for label in strips.get_xticklabels()]
+            assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+            assert strips.xaxis.label.get_window_extent().y0 >= 0
+            if width < NARROW and below is not None:  # one panel under another
+                assert strips.xaxis.label.get_window_extent().y0 > below.get_window_extent().y1
 
 
 @pytest.mark.parametrize("width", WIDTHS.values())
