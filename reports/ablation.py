@@ -109,12 +109,7 @@ ABLATIONS = (
 )
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Tables 4 and 5 of each task and scale whose rows were run, then the other variants of each method.
 
     On the paper's task both are there as soon as a row of either was run, on other tasks when a variant of it was: Soft
@@ -123,11 +118,8 @@ def build(
     Args:
         runs: of any state; variants that are not done are listed and left out.
         splits: not needed here.
-        methods: what the catalogue lists, for titles and the printed numbers of variants.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     finished = [run for run in runs if is_scored(run.record)]
     counted = newest(finished)
     tables = [table for at_scale in by_scale(counted) for table in _tables(at_scale, methods, tasks)]

@@ -40,12 +40,7 @@ _ROLES = MappingProxyType(
 )
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Tables 1-3 and one more per task that the paper does not have, each once per scale that was run.
 
     A cell averages training seeds and nothing else: runs that differ in preset, profile, split seed, split or in a
@@ -55,11 +50,8 @@ def build(
     Args:
         runs: of any state; those that are not done are listed and left out.
         splits: not needed here.
-        methods: what the catalogue lists, for titles and the mark of reference rows.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     plain = [run for run in runs if not run.record.variant]
     finished = [run for run in plain if is_scored(run.record)]
     counted = newest(finished)

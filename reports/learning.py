@@ -20,6 +20,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import marks, scale_words, scored_model
 from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import DASH, Figure, Listing, Report, Splits
+from cissod_bench.scoring.points import mean_ap
 
 CURVES = (
     "AP in points of the model whose score counts, evaluated while it trained (on {what}). Mean over n training seeds; "
@@ -53,22 +54,14 @@ class _Entrant:
     frame: pd.DataFrame
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return the curves of every scale, task and split that was evaluated while training.
 
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     figures: list[Figure] = []
     listings: list[Listing] = []
     notes: list[str] = []
@@ -151,12 +144,7 @@ def _best_row(records: Sequence[RunRecord], column: str) -> dict[str, object]:
     last = [record.ap[scored_model(record)].get(column) for record in records]
     best = [record.best["ap"].get(scored_model(record), {}).get(column) for record in records]
     iterations = ", ".join(str(record.best["iteration"]) for record in records)
-    return {"column": column, "last_mean": _mean(last), "best_mean": _mean(best), "iterations": iterations}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return {"column": column, "last_mean": mean_ap(last), "best_mean": mean_ap(best), "iterations": iterations}
 
 
 def _points(value: object) -> str:

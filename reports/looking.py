@@ -28,7 +28,7 @@ from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import Figure, Listing, Report, Splits
-from cissod_bench.scoring.points import AP
+from cissod_bench.scoring.points import mean_ap
 
 FEATURED, IMAGES, ALONE, PAIRED = 3, 6, 9, 4
 """Methods whose pictures are shown; images of each, where there are several and where there is one; boxes of a pair."""
@@ -88,24 +88,15 @@ class _Gathered:
         return tuple(dict.fromkeys(notes))
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-    places: Places | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = (), places: Places | None = None) -> Report:
     """Return what the runs of every scale, task and split saw, as far as predictions and images are at hand.
 
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: manifests of the splits that were found, for the boxes in D_l.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
         places: where data and splits lie; None looks at no prediction and no image.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     gathered, truths = _Gathered(), Truths()
     for on_split, title, _, suffix in scored_splits(runs, tasks):
         _scatter(gathered, on_split, splits, methods, title, suffix)
@@ -295,8 +286,8 @@ def _scatter(
     boxes = {name: counts.boxes for name, counts in manifest.per_class.items()}
     panels, lines = [], []
     for method, name, seeds in _together(runs, methods):
-        values = {own: _mean([run.record.per_class.get(scored_model(run.record), {}).get(own) for run in seeds])
-                  for own in boxes}  # fmt: skip
+        aps = [run.record.per_class.get(scored_model(run.record), {}) for run in seeds]
+        values = {own: mean_ap(of_run.get(own) for of_run in aps) for own in boxes}
         panels.append(ScatterPanel(f"{name} (n = {len(seeds)})", values))
         group_of = manifest.group_of
         lines += [
@@ -307,8 +298,3 @@ def _scatter(
     drawing = scatter_drawing(panels, record.groups, boxes, _stem("scatter", record, suffix))
     name = f"AP against boxes in D_l: {title}"
     gathered.figures.append(Figure(name, scale_words(record), _SCATTER, pd.DataFrame(lines), drawing))
-
-
-def _mean(values: Sequence[AP]) -> AP:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None

@@ -27,12 +27,7 @@ NOTES = (
 _HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least p")
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return, for every scale, task and split that ours and another method were run on, a test of every column.
 
     Methods are compared where their settings and numbers of processes are the same; their own constants may differ.
@@ -40,11 +35,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are compared.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     listings: list[Listing] = []
     for on_split, title, columns, suffix in scored_splits(runs, tasks):
         listings += _listings(_sides(on_split, methods), columns, title + suffix)

@@ -51,12 +51,7 @@ class _Entrant:
     frame: pd.DataFrame
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Fig. 3 of every scale, task and split whose runs noted how good their pseudo labels were.
 
     Below it stands a figure per method that has class weights, thresholds that move, or a pool.
@@ -64,11 +59,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     figures: list[Figure] = []
     notes: list[str] = []
     for on_split, title, _, suffix in scored_splits(runs, tasks):
