@@ -47,6 +47,15 @@ def is_gzipped(start: bytes) -> bool:
     return start[:2] == b"\x1f\x8b"
 
 
+def unpacked(data: bytes) -> bytes:
+    """Return a file's content, unpacked if it is gzipped.
+
+    Raises:
+        EOFError, gzip.BadGzipFile, zlib.error: it is a damaged gzip file (``GZIP_ERRORS``).
+    """
+    return gzip.decompress(data) if is_gzipped(data) else data
+
+
 @dataclass(frozen=True)
 class Piece(Generic[T]):
     """Whole records of one array.

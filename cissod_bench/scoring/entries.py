@@ -5,7 +5,6 @@ Nothing is clipped, dropped or guessed here: what does not fit is a fault that n
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from cissod_bench.annotations.ids import row_finder
 from cissod_bench.annotations.lenient import GREATEST_ID, shown_id
 from cissod_bench.errors import DataFault
-from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, is_gzipped
+from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, unpacked
 
 Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -58,8 +57,7 @@ def read_bytes(path: Path) -> bytes:
         DataFault: it is missing, cannot be read or is a damaged gzip file.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if is_gzipped(data) else data
+        return unpacked(path.read_bytes())
     except FileNotFoundError:
         raise DataFault(f"{path}: there is no such file.", remedy=_READABLE) from None
     except GZIP_ERRORS as error:

@@ -14,7 +14,7 @@ import msgspec
 from cissod_bench.annotations.class_names import ClassReport, join_classes
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
 from cissod_bench.annotations.label_content import Content, Labelled
-from cissod_bench.annotations.labelled_sources import read_labelled_source
+from cissod_bench.annotations.label_files import read_labelled_source
 from cissod_bench.annotations.photographs import sizes_of
 from cissod_bench.annotations.reading import read_annotations
 from cissod_bench.errors import DataFault
