@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cissod_bench.scoring.matching import FITS, Bools, Ints, Matching, average_precision
-from cissod_bench.scoring.points import AP
+from cissod_bench.scoring.points import AP, mean_ap
 
 TOUCHES = 0.1
 """IoU up to which a detection lies on background."""
@@ -87,7 +87,7 @@ def error_types(matching: Matching, groups: Mapping[str, Sequence[str]]) -> Erro
     columns = _columns(matching.truth.class_names, groups)
     lain_on_class = np.append(matching.truth.channel, -1)[matching.other.row]
     before = state.aps()
-    ap50 = {name: _mean([before[channel] for channel in channels]) for name, channels in columns.items()}
+    ap50 = {name: mean_ap(before[channel] for channel in channels) for name, channels in columns.items()}
     mended = {
         "class": _mended(state, kinds == "class", fixed, lain_on_class),
         "location": _mended(state, kinds == "location", fixed, matching.found.channel),
@@ -160,8 +160,3 @@ def _gain(before: Sequence[AP], after: Sequence[AP], channels: Sequence[int]) ->
     pairs = [(before[channel], after[channel]) for channel in channels if before[channel] is not None]
     gains = [0.0 if new is None or old is None else new - old for old, new in pairs]
     return max(0.0, sum(gains) / len(gains)) if gains else None
-
-
-def _mean(values: Sequence[AP]) -> AP:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
