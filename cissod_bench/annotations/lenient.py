@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -173,12 +173,6 @@ class RecordDecoder(Generic[T]):
 
 def _is_decimal(value: object) -> bool:
     return isinstance(value, float) and value.is_integer() and abs(value) <= _GREATEST_EXACT
-
-
-def normalised(files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the manifest's key for what was normalised in which file; nothing where all records are plain."""
-    changed = {role: dict(tally) for role, tally in files.items() if tally}
-    return {"normalised": changed} if changed else {}
 
 
 def _is_name(text: object, names: Collection[str]) -> bool:
