@@ -32,7 +32,7 @@ from cissod_bench.catalogue.own_files import (
     names_parts,
     own_task,
 )
-from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
+from cissod_bench.catalogue.python_files import ENDING, Declared, stem_of
 from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault, did_you_mean
 from cissod_bench.files.images import broken_name_rule
@@ -239,13 +239,7 @@ def read_python_task(path: Path) -> Task:
 
 
 def _task_name(path: Path, ending: str) -> str:
-    name = path.name.removesuffix(ending)
-    if not NAME.fullmatch(name):
-        raise UsageFault(
-            f"{path}: the file's name is the task's and becomes a folder. It must be letters, digits, '_', '-' or '.', "
-            f"start with a letter or digit and have at most 64 of them. Got {name!r}.",
-            remedy="rename the file",
-        )
+    name = stem_of(path, ending, "task")
     if command_name(name) in list_tasks():
         message = f"{path}: {command_name(name)!r} is the name of a built-in task."
         raise UsageFault(message, remedy="give the file another name")
