@@ -30,13 +30,13 @@ from cissod_bench.annotations.photographs import (
     sizes_of,
     without_repeats,
 )
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, first_of
 from cissod_bench.files.image_files import unread_below
 from cissod_bench.files.images import broken_name_rule
 from cissod_bench.files.json_objects import JsonFile
 from cissod_bench.files.orientation import Exif, reading_of
 from cissod_bench.files.whole_files import json_bytes, make_once
-from cissod_bench.splitting.own_labels import LabelledPart, join_parts, names_of, read_part
+from cissod_bench.splitting.own_labels import MOST_TOLD, LabelledPart, join_parts, names_of, read_part
 
 ANNOTATIONS, IMAGES = "annotations", "images"
 LEFT_OUT = "left_out.json"
@@ -50,8 +50,6 @@ TWICE = "listed twice in D_u, read once"
 
 VERSION = 2
 """Version of the files; it changes when the same sources would give others."""
-
-_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,11 +207,7 @@ def _copies(labelled: Known, scored: Sequence[Path], sources: tuple[Path, Path])
     if not copies:
         return ()
     number = "1 scored image has" if len(copies) == 1 else f"{len(copies):,} scored images have"
-    return (f"{number} the bytes of a labelled one, so that AP says too much: {_first_of(copies)}.",)
-
-
-def _first_of(things: Sequence[object]) -> str:
-    return ", ".join(map(str, things[:_MOST_TOLD])) + (", ..." if len(things) > _MOST_TOLD else "")
+    return (f"{number} the bytes of a labelled one, so that AP says too much: {first_of(copies, MOST_TOLD)}.",)
 
 
 def _unlabelled(
@@ -251,9 +245,9 @@ def _unlabelled(
             f"No unlabelled photograph is left of {len(listed):,} in {', '.join(parts.unlabelled)}: {told}.",
             remedy="name folders of further photographs in [unlabelled]",
         )
-    notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {_first_of(unread)}."] if unread else []
+    notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {first_of(unread, MOST_TOLD)}."] if unread else []
     if others:
-        told = f"left out, because only formats such as JPEG and PNG are read: {_first_of(others)}"
+        told = f"left out, because only formats such as JPEG and PNG are read: {first_of(others, MOST_TOLD)}"
         notes.append(f"{_are(len(others), 'unlabelled picture')} {told}.")
     return records, tuple(notes)
 

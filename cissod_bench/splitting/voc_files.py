@@ -25,9 +25,8 @@ from cissod_bench.annotations.voc import (
     VocFolder,
     VocImage,
     read_voc,
-    shown_names,
 )
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, first_of
 from cissod_bench.files.whole_files import make_once
 
 DEVKIT = "VOCdevkit"
@@ -37,6 +36,8 @@ OFFICIAL = (
 )
 VERSION = 1
 """Version of the files; it changes when the same photographs would give others, of any task."""
+
+_SHOWN = 5  # missing files that a message names
 
 Divide: TypeAlias = Callable[[Sequence[VocImage]], Mapping[str, Sequence[VocImage]]]
 """Takes all photographs of a task, by number, and returns role -> its own."""
@@ -124,7 +125,7 @@ def whole(found: VocFolder, photographs: Photographs) -> Sequence[VocImage]:
     missing = [*(f"{PHOTOGRAPHS}/{name}" for name in found.lost), *(f"{ANNOTATIONS}/{name}" for name in found.unnamed)]
     if not odd and not found.lost and len(images) == wanted:
         return images
-    named = f"; missing {shown_names(missing)}" if missing else ""
+    named = f"; missing {first_of(sorted(missing), _SHOWN)}" if missing else ""
     counted = f" ({'; '.join(odd)})" if odd else ""
     shown = ", ".join(photographs.showing)
     raise DataFault(
