@@ -12,12 +12,11 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import by_scale, is_scored, newest
 from cissod_bench.reporting.paper_tables import PaperTable
 from cissod_bench.reporting.table_plan import (
-    PAPER,
-    READING,
     TablePlan,
     is_competitor,
     method_place,
     method_title,
+    reading_notes,
     repeated,
     task_layouts,
 )
@@ -123,7 +122,7 @@ def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     finished = [run for run in runs if is_scored(run.record)]
     counted = newest(finished)
     tables = [table for at_scale in by_scale(counted) for table in _tables(at_scale, methods, tasks)]
-    notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
+    notes = reading_notes(tables)
     notes += repeated(*([run for run in some if run.record.variant] for some in (finished, counted)))
     unfinished = tuple(run for run in runs if run.record.variant and not is_scored(run.record))
     return Report("ablation", "Ablations", tuple(tables), (), tuple(notes), unfinished, order=2)

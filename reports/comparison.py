@@ -15,13 +15,12 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.table_plan import (
-    PAPER,
-    READING,
     TablePlan,
     cell_keys,
     is_competitor,
     method_place,
     method_title,
+    reading_notes,
     repeated,
     task_layouts,
 )
@@ -63,7 +62,7 @@ def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
                 tables.append(_Comparison(layout, chosen, methods).table())
     filled = {table.name for table in tables}
     blank = tuple(_Comparison(layout, (), methods).table() for layout in TABLES if layout.number not in filled)
-    notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
+    notes = reading_notes(tables)
     notes += repeated(finished, counted)
     unfinished = tuple(run for run in plain if not is_scored(run.record))
     title = "Comparison of methods"

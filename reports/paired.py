@@ -13,7 +13,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import scale_words
 from cissod_bench.reporting.contenders import OURS, Side, sides_of
 from cissod_bench.reporting.paired_tests import MOST_FLIPPED, least_flip, paired
-from cissod_bench.reporting.table_plan import is_competitor, scored_splits
+from cissod_bench.reporting.table_plan import is_competitor, scored_splits, split_keys
 from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 
 NOTES = (
@@ -74,10 +74,10 @@ def _listings(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iter
 
 def _frame(ours: Side, other: Side, columns: Sequence[str]) -> pd.DataFrame:
     """Return a tidy line per column; a seed where either AP is undefined does not count."""
-    record, our_aps, other_aps = ours.record, ours.aps(), other.aps()
+    our_aps, other_aps = ours.aps(), other.aps()
     both = sorted(our_aps.keys() & other_aps.keys())
-    keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
-    keys |= {"method": OURS, "mark": ours.mark, "other": other.method, "other_mark": other.mark, "title": other.title}
+    keys = split_keys(ours.record) | {"method": OURS, "mark": ours.mark}
+    keys |= {"other": other.method, "other_mark": other.mark, "title": other.title}
     lines = []
     for column in columns:
         aps = [(our_aps[key].get(column), other_aps[key].get(column)) for key in both]

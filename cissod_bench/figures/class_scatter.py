@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
 from cissod_bench.figures.style import INK, SOFT, fitted, group_marks, printable, symbols
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.scoring.points import AP
@@ -60,7 +60,7 @@ def scatter_drawing(
         for number, panel in enumerate(panels):
             below, beside = divmod(number, across)
             left, bottom = _LEFT + beside * (wide + _GAP), high - _LEGEND - (below + 1) * row + _FOOT
-            axes = figure.add_axes((left / whole, bottom / high, wide / whole, tall / high))
+            axes = axes_at(figure, left, bottom, wide, tall)
             axes.set_title(printable(titles[number]), loc="left", fontsize=size, pad=4, parse_math=False)
             _panel(axes, panel, groups, boxes)
             _frame(axes, panels, boxes, labelled=beside == 0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
 from cissod_bench.figures.style import (
     BROWN,
     GREEN,
@@ -79,6 +80,13 @@ class Point:
     y: float | None
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def around(cls, x: int, mean: float, std: float) -> Point:
+        """Return a mean with one standard deviation on either side, not below 0; NaN is undefined, or no band."""
+        if math.isnan(mean):
+            return cls(x, None)
+        return cls(x, mean) if math.isnan(std) else cls(x, mean, max(0.0, mean - std), mean + std)
 
 
 @dataclass(frozen=True)
@@ -173,22 +181,15 @@ def legend_curves(panels: Iterable[CurvePanel]) -> list[Curve]:
     return list(entries.values())
 
 
-def looks_of(methods: Mapping[str, str], kept: Mapping[str, int]) -> dict[str, int]:
-    """Return title -> look: some methods have their own, the others what is left.
+def looks_of(methods: Mapping[str, str]) -> dict[str, int]:
+    """Return title -> look: the paper's method and its baseline have their own, the others what is left, in turn.
 
     Args:
-        methods: title -> method, in the order of the legend.
-        kept: method -> its look, for the first title of it.
+        methods: title -> method, in the order of the legend; the first title of a method has its look.
     """
-    own = dict(kept)
-    free = iter(looks(len(methods), list(own.values())))
+    own = {"ours": 0, "soft-teacher": BASELINE}
+    free = cycle([look for look in range(len(LOOKS)) if look not in own.values()])
     return {title: own.pop(method) if method in own else next(free) for title, method in methods.items()}
-
-
-def looks(number: int, taken: Sequence[int] = ()) -> list[int]:
-    """Return the looks of ``number`` curves, without those that are taken."""
-    free = [look for look in range(len(LOOKS)) if look not in taken]
-    return [free[place % len(free)] for place in range(number)]
 
 
 def curve_drawing(label: str, layouts: Mapping[str, tuple[Sequence[CurvePanel], int]], stem: str) -> Drawing:
@@ -230,7 +231,7 @@ def draw_curves(panels: Sequence[CurvePanel], width: float, across: int) -> Figu
     for number, panel in enumerate(panels):
         row, column = divmod(number, across)
         left, bottom = _LEFT + column * (wide + _GAP), height - head - row * cell - _TITLE - tall
-        axes = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+        axes = axes_at(figure, left, bottom, wide, tall)
         axes.set_title(symbols(titles[number]), loc="left", pad=3, fontsize=size)
         _panel(axes, panel, roomy=wide >= _ROOMY)
     handles = [_handle(curve) for curve in entries]

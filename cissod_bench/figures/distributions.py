@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cissod_bench.errors import UsageFault
-from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, check_kinds, show_around
+from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, axes_at, check_kinds, show_around
 from cissod_bench.figures.style import (
     HAIR,
     INK,
@@ -161,12 +161,8 @@ class _Sheet:
         row, column = divmod(number, self.across)
         left = self.left + column * (self.wide + self.gap)
         middle = self.height - self.head - row * self.cell - self.title - self.tall
-        places = ((left, middle, self.wide, self.tall), (left, middle - self.strips, self.wide, self.strips))
-        first, second = (
-            figure.add_axes((x / self.width, y / self.height, wide / self.width, tall / self.height))
-            for x, y, wide, tall in places
-        )
-        return first, second
+        panel = axes_at(figure, left, middle, self.wide, self.tall)
+        return panel, axes_at(figure, left, middle - self.strips, self.wide, self.strips)
 
 
 def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:

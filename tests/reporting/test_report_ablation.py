@@ -20,8 +20,6 @@ from method.ours import Choice, Switches, resolve
 from method.profiles import profile_for
 from reports.ablation import ABLATIONS
 
-SOFT_TEACHER = ("soft-teacher", "")
-
 
 def record(
     method: str = "ours",
