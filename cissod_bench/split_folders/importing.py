@@ -159,7 +159,7 @@ def _class_groups(task: Task, labelled: Annotations) -> Groups:
     if task.groups == ("f", "c", "r"):
         images = images_of_classes(labelled, labelled.instances())
         return frequency_groups(labelled.classes, images, task.frequency_bounds)
-    minority = task.minority or _minority_by_root(task, labelled)
+    minority = task.minority or _minority_by_root(labelled)
     if not minority:
         raise UsageFault(
             f"Task {task.name!r} has no rule that tells the groups of classes from D_l alone.",
@@ -168,7 +168,7 @@ def _class_groups(task: Task, labelled: Annotations) -> Groups:
     return minority_groups(labelled.classes, minority)
 
 
-def _minority_by_root(task: Task, labelled: Annotations) -> tuple[str, ...]:
+def _minority_by_root(labelled: Annotations) -> tuple[str, ...]:
     """Return the classes that the images of another data set do not show; they are that data set's D_m."""
     elsewhere = np.array([root not in ("", "train") for root in labelled.roots], np.bool_)[labelled.image_root]
     shown = np.unique(labelled.box_class[elsewhere[labelled.box_image] & labelled.instances()])
