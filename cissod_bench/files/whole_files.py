@@ -75,7 +75,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a stream whose content takes the place of ``path`` when the block ends without an exception.
 
     The stream is a hidden file in the same folder, because a rename is atomic only within one file system. After an
@@ -83,7 +83,6 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to make or replace; its folder is made.
-        mode: "wb" or "w" (UTF-8).
 
     Raises:
         EnvironmentFault: the place cannot be written or the disk is full.
@@ -93,9 +92,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     # Not tempfile.mkstemp: its files are private to the user, ours are as any other new file.
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        # Lines end alike on every system, so that the same content has the same hash.
-        encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-        with open(hidden, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
+        with open(hidden, "xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
