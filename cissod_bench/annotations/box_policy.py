@@ -1,17 +1,13 @@
-"""What becomes of boxes that are not plainly inside their image; ``annotations`` states the rules."""
+"""What becomes of boxes that are not plainly inside their image; ``reading`` states the rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from cissod_bench.annotations.box_convention import TO_XYWH, BoxNumbers
+from cissod_bench.annotations.box_convention import TO_XYWH, Bools, BoxNumbers, Floats
 from cissod_bench.errors import DataFault
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 OUTSIDE_TOLERANCE = 0.5
 """Pixels a box may reach out of its image before it is clipped; COCO's own boxes do so by rounding."""

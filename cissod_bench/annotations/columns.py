@@ -143,9 +143,8 @@ class Columns:
     def __init__(self, records: bool = True) -> None:
         self.found, self.records = False, records
         self.tally: Counter[str] = Counter()
-        self._odd: dict[
-            int, npt.NDArray[np.bool_]
-        ] = {}  # first record of a piece -> which of the piece's are not plain
+        # First record of a piece -> which of the piece's are not plain.
+        self._odd: dict[int, npt.NDArray[np.bool_]] = {}
         self._count = 0
         kinds = {**self.fields, **({"offsets": np.int64, "lengths": np.int32} if records else {})}
         self._columns = {name: Column(kind) for name, kind in kinds.items()}

@@ -7,8 +7,7 @@ A record that is plain is decoded strictly and costs nothing more. One that is n
 * ids of images and boxes in text or beyond 62 bits. They are numbered by ``id_number``: text that is a plain whole
   number is that number; any other text, and a number that is too large, becomes the first 53 bits of the SHA-256 of its
   characters (as UTF-8). So an id has the same number in every file and in predictions, and every program keeps it
-  exact.
-  Two ids that share a number are refused as an id that stands twice.
+  exact. Two ids that share a number are refused as an id that stands twice.
 
 The ids of classes stay what the file says: they are the columns of predictions.
 """

@@ -20,6 +20,7 @@ import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.catalogue.own_files import (
+    SLASHES,
     WHOLE,
     WRITTEN,
     Bounds,
@@ -265,12 +266,11 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 _ESCAPING = re.compile(r'"[^"\n]*\\[^"\n]*"')
-_SLASHES = "write paths with '/', or in single quotes, where a backslash is a backslash"
 
 
 def _toml_remedy(text: str) -> str:
     if _ESCAPING.search(text):
-        return f"a backslash in double quotes begins a special character in TOML; {_SLASHES}"
+        return f"a backslash in double quotes begins a special character in TOML; {SLASHES}"
     return f'write texts and paths in quotes, as in title = "Harbour"; {WHOLE}'
 
 
@@ -315,7 +315,7 @@ def _check_paths(path: Path, described: TaskFile) -> None:
                 raise UsageFault(
                     f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a "
                     "tab, \\n as a line end and so on.",
-                    remedy=_SLASHES,
+                    remedy=SLASHES,
                 )
             rule = broken_name_rule(value)
             if rule is not None:

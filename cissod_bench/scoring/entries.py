@@ -30,8 +30,9 @@ Box: TypeAlias = tuple[float, float, float, float]
 DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on text that is not what a decoder wants."""
 
-
 _READABLE = "name a file that is there and that you may read"
+_FINITE = "leave out entries whose box is not finite when the file is written"
+_SIDES = "write x2 - x1 and y2 - y1 as width and height; leave out boxes that end before they begin"
 
 
 class BoxEntry(Protocol):
@@ -155,10 +156,6 @@ def places(ids: NDArray[np.int64], known: NDArray[np.int64], where: str, kind: s
     remedy = f"name each {kind} by its id in the validation file"
     require(place >= 0, where, lambda i: f"the {kind} id {shown_id(int(ids[i]))} {told}", remedy)
     return place
-
-
-_FINITE = "leave out entries whose box is not finite when the file is written"
-_SIDES = "write x2 - x1 and y2 - y1 as width and height; leave out boxes that end before they begin"
 
 
 def require(holds: NDArray[np.bool_], where: str, fault: Callable[[int], str], remedy: str) -> None:

@@ -23,14 +23,11 @@ import numpy.typing as npt
 
 from cissod_bench.scoring.boxes import Detections, GroundTruth, areas, exist
 from cissod_bench.scoring.ground_truth import read_ground_truth
-from cissod_bench.scoring.matching import FITS, overlaps
+from cissod_bench.scoring.matching import FITS, Bools, Floats, overlaps
 from cissod_bench.scoring.predictions import read_detections
 
 DEFAULT = 0.5
 """Of a class that the file says nothing of: it has no box there, or none of its detections is right."""
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
