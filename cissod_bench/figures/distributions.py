@@ -213,8 +213,8 @@ def _counts(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: fl
     for group, mark in marks.items():
         members = (classes["group"] == group).to_numpy()
         axes.plot(
-            x[members], labelled[members], linestyle="", marker=mark.shape, markersize=size, color=mark.colour,
-            markerfacecolor=mark.face, markeredgewidth=min(0.7, size / 4), zorder=4, clip_on=False,
+            x[members], labelled[members], linestyle="", markersize=size, markeredgewidth=min(0.7, size / 4),
+            zorder=4, clip_on=False, **mark.style,
         )  # fmt: skip
     axes.set_xlim(0.5, len(x) + 0.5)
     axes.tick_params(bottom=False, labelbottom=False)
@@ -293,12 +293,11 @@ def _legend(panels: Sequence[SplitPanel]) -> list[Patch | Line2D]:
         Line2D([], [], color=INK, linewidth=1.2, label=symbols("D_u, hidden boxes")),
         *(
             Line2D(
-                [], [], linestyle="", marker=mark.shape, markersize=3.4, color=mark.colour,
-                markerfacecolor=mark.face, markeredgewidth=0.7, label=symbols(f"D_l, {words}"),
+                [], [], linestyle="", markersize=3.4, markeredgewidth=0.7, label=symbols(f"D_l, {words}"), **mark.style
             )
             for mark, words in group_words(groups).items()
         ),
-    ]  # fmt: skip
+    ]
 
 
 def distribution_drawing(manifests: Manifests) -> Drawing:

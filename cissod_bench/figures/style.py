@@ -92,6 +92,11 @@ class Mark:
         """The face's colour: white where it is not filled."""
         return self.colour if self.filled else "white"
 
+    @property
+    def style(self) -> dict[str, Any]:
+        """What matplotlib calls it."""
+        return {"color": self.colour, "marker": self.shape, "markerfacecolor": self.face}
+
 
 MARKS = (
     Mark(NAVY, "o", True),  # majority, frequent
