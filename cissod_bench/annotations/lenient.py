@@ -18,13 +18,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
 GREATEST_ID = 2**62
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
+"""The number of an image, a box or a class in a file."""
+
 _GREATEST_EXACT = 2**53  # of the whole numbers that a float holds
 _MOST_BITS = 1024  # longer numbers are no ids; Python refuses to write out endless ones
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")

@@ -12,19 +12,17 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from cissod_bench.annotations.ids import row_finder
-from cissod_bench.annotations.lenient import GREATEST_ID, shown_id
+from cissod_bench.annotations.lenient import shown_id
 from cissod_bench.errors import DataFault
 from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, unpacked
 
-Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
 
 DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
