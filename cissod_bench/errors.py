@@ -110,6 +110,12 @@ class PeerLost(Interrupted):
     """Another process of the run is gone, so this one cannot go on; what ended the other is told by the other."""
 
 
+def first_of(texts: Sequence[object], most: int) -> str:
+    """Return the first of many texts for a message, and how many more there are."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(map(str, texts[:most])) + more
+
+
 def did_you_mean(near: Iterable[str]) -> str:
     """Return the end of a sentence that names what may be meant, `` Did you mean 'a' or 'b'?``; "" for nothing."""
     names = " or ".join(map(repr, near))

@@ -12,12 +12,11 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import by_scale, is_scored, newest
 from cissod_bench.reporting.paper_tables import PaperTable
 from cissod_bench.reporting.table_plan import (
-    PAPER,
-    READING,
     TablePlan,
     is_competitor,
     method_place,
     method_title,
+    reading_notes,
     repeated,
     task_layouts,
 )
@@ -109,12 +108,7 @@ ABLATIONS = (
 )
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Tables 4 and 5 of each task and scale whose rows were run, then the other variants of each method.
 
     On the paper's task both are there as soon as a row of either was run, on other tasks when a variant of it was: Soft
@@ -123,15 +117,12 @@ def build(
     Args:
         runs: of any state; variants that are not done are listed and left out.
         splits: not needed here.
-        methods: what the catalogue lists, for titles and the printed numbers of variants.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     finished = [run for run in runs if is_scored(run.record)]
     counted = newest(finished)
     tables = [table for at_scale in by_scale(counted) for table in _tables(at_scale, methods, tasks)]
-    notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
+    notes = reading_notes(tables)
     notes += repeated(*([run for run in some if run.record.variant] for some in (finished, counted)))
     unfinished = tuple(run for run in runs if run.record.variant and not is_scored(run.record))
     return Report("ablation", "Ablations", tuple(tables), (), tuple(notes), unfinished, order=2)

@@ -15,13 +15,12 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import average, by_scale, is_scored, newest, scale_words, scored_model
 from cissod_bench.reporting.paper_tables import METHODS, TABLES, PaperTable
 from cissod_bench.reporting.table_plan import (
-    PAPER,
-    READING,
     TablePlan,
     cell_keys,
     is_competitor,
     method_place,
     method_title,
+    reading_notes,
     repeated,
     task_layouts,
 )
@@ -40,12 +39,7 @@ _ROLES = MappingProxyType(
 )
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Tables 1-3 and one more per task that the paper does not have, each once per scale that was run.
 
     A cell averages training seeds and nothing else: runs that differ in preset, profile, split seed, split or in a
@@ -55,11 +49,8 @@ def build(
     Args:
         runs: of any state; those that are not done are listed and left out.
         splits: not needed here.
-        methods: what the catalogue lists, for titles and the mark of reference rows.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     plain = [run for run in runs if not run.record.variant]
     finished = [run for run in plain if is_scored(run.record)]
     counted = newest(finished)
@@ -71,7 +62,7 @@ def build(
                 tables.append(_Comparison(layout, chosen, methods).table())
     filled = {table.name for table in tables}
     blank = tuple(_Comparison(layout, (), methods).table() for layout in TABLES if layout.number not in filled)
-    notes = [READING] * bool(tables) + [PAPER] * any(table.in_paper(row) for table in tables for row in table.rows)
+    notes = reading_notes(tables)
     notes += repeated(finished, counted)
     unfinished = tuple(run for run in plain if not is_scored(run.record))
     title = "Comparison of methods"

@@ -10,16 +10,17 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
-from cissod_bench.figures.curves import BASELINE, curve_drawing, looks_of
+from cissod_bench.figures.curves import curve_drawing, looks_of
 from cissod_bench.figures.drawing import PAGE, safe_stem
 from cissod_bench.figures.learning import evaluation_frame, learning_panels
 from cissod_bench.figures.pseudo_labels import averaged
 from cissod_bench.records.evaluation_lines import Evaluation, read_evaluations
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import marks, scale_words, scored_model
-from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
+from cissod_bench.reporting.averaging import file_words, marks, scale_words, scored_model
+from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits, split_keys
 from cissod_bench.reporting.tables import DASH, Figure, Listing, Report, Splits
+from cissod_bench.scoring.points import mean_ap
 
 CURVES = (
     "AP in points of the model whose score counts, evaluated while it trained (on {what}). Mean over n training seeds; "
@@ -30,7 +31,6 @@ BEST = (
     "{column}, chosen on the images that are scored, so it flatters; it is a second number and in no other table. "
     "Means over n training seeds."
 )
-_LOOKS = (("ours", 0), ("soft-teacher", BASELINE))
 _HEADS = ("Method", "AP", "Last", "Best", "n", "At iteration")
 
 
@@ -53,22 +53,14 @@ class _Entrant:
     frame: pd.DataFrame
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return the curves of every scale, task and split that was evaluated while training.
 
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     figures: list[Figure] = []
     listings: list[Listing] = []
     notes: list[str] = []
@@ -100,26 +92,22 @@ def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str
         seeds, alone = together[method, mark, images], len({key[1] for key in together if key[0] == method}) == 1
         shown = f" [{mark}]" if mark and not alone else ""
         title = f"{method_title(methods, method)}{shown} (n = {len(seeds)})"
-        frame = averaged([_frame(record, lines) for record, lines in seeds]).assign(method=method, title=title)
+        frames = [evaluation_frame(lines, split_keys(record), scored_model(record)) for record, lines in seeds]
+        frame = averaged(frames).assign(method=method, title=title)
         entrants.append(_Entrant(title, method, images, tuple(record for record, _ in seeds), frame))
     return entrants
-
-
-def _frame(record: RunRecord, lines: Sequence[Evaluation]) -> pd.DataFrame:
-    names = ("preset", "profile", "split_seed", "task", "split_sha256")
-    return evaluation_frame(lines, {name: getattr(record, name) for name in names}, scored_model(record))
 
 
 def _figure(entrants: Sequence[_Entrant], columns: Sequence[str], title: str, suffix: str) -> Figure:
     """Return the curves of one split at one scale."""
     record, images = entrants[0].records[0], entrants[0].images
     frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
-    looks = looks_of({entrant.title: entrant.method for entrant in entrants}, dict(_LOOKS))
+    looks = looks_of({entrant.title: entrant.method for entrant in entrants})
     panels = learning_panels(frame, looks, columns)
     across = min(len(panels), 3)
     layouts = {"": (panels, across), "_column": (panels, 2), PAGE: (panels, across)}
     what = f"{images:,} images, the same ones each time"
-    stem = f"learning_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}_{images}images{suffix}"
+    stem = f"learning_{file_words(record)}_{images}images{suffix}"
     drawing = curve_drawing("AP over iterations", layouts, safe_stem(stem))
     name = f"AP while training, {title}, {images:,} images"
     return Figure(name, scale_words(record), CURVES.format(what=what), frame, drawing)
@@ -151,12 +139,7 @@ def _best_row(records: Sequence[RunRecord], column: str) -> dict[str, object]:
     last = [record.ap[scored_model(record)].get(column) for record in records]
     best = [record.best["ap"].get(scored_model(record), {}).get(column) for record in records]
     iterations = ", ".join(str(record.best["iteration"]) for record in records)
-    return {"column": column, "last_mean": _mean(last), "best_mean": _mean(best), "iterations": iterations}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return {"column": column, "last_mean": mean_ap(last), "best_mean": mean_ap(best), "iterations": iterations}
 
 
 def _points(value: object) -> str:

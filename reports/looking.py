@@ -23,12 +23,12 @@ from cissod_bench.looking.scenes import Pair, View, chosen_images, legend, pictu
 from cissod_bench.looking.seen import Seen, Truths, look_at, predictions_of
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import PSEUDO_BOXES, PSEUDO_LABELS, Run
-from cissod_bench.reporting.averaging import marks, scale_words, scored_model
+from cissod_bench.reporting.averaging import file_words, marks, scale_words, scored_model
 from cissod_bench.reporting.galleries import Gallery, Shelf
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import is_competitor, method_place, method_title, scored_splits
 from cissod_bench.reporting.tables import Figure, Listing, Report, Splits
-from cissod_bench.scoring.points import AP
+from cissod_bench.scoring.points import mean_ap
 
 FEATURED, IMAGES, ALONE, PAIRED = 3, 6, 9, 4
 """Methods whose pictures are shown; images of each, where there are several and where there is one; boxes of a pair."""
@@ -88,24 +88,15 @@ class _Gathered:
         return tuple(dict.fromkeys(notes))
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-    places: Places | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = (), places: Places | None = None) -> Report:
     """Return what the runs of every scale, task and split saw, as far as predictions and images are at hand.
 
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: manifests of the splits that were found, for the boxes in D_l.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
         places: where data and splits lie; None looks at no prediction and no image.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     gathered, truths = _Gathered(), Truths()
     for on_split, title, _, suffix in scored_splits(runs, tasks):
         _scatter(gathered, on_split, splits, methods, title, suffix)
@@ -217,7 +208,7 @@ def _pictures(
     hand = featured[0].seen[0].hand
     assert hand.val is not None
     photos = photos_of(hand, hand.val, "val")
-    views = [_view(own, own.seen[0], photos) for own in featured]
+    views = [View(own.title, own.seen[0], photos) for own in featured]
     views[0].photos.read(0)
     places = chosen_images(views[0], IMAGES if len(views) > 1 else ALONE)
     group = _rarest(featured[0])
@@ -248,10 +239,6 @@ def _pseudo_labels(gathered: _Gathered, watched: Watched, read: dict[Path, Photo
         gathered.notes.append(f"{title}: a run of {watched.title} kept no pseudo labels to show ({PSEUDO_BOXES}).")
 
 
-def _view(watched: Watched, seen: Seen, photos: Photos) -> View:
-    return View(watched.title, seen, photos)
-
-
 def _rarest(watched: Watched) -> str:
     group = list(watched.groups)[-1]
     return WORDS.get(group, group)
@@ -259,14 +246,15 @@ def _rarest(watched: Watched) -> str:
 
 def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, suffix: str) -> Iterator[Figure]:
     """Yield what the paper's method found and its baseline did not, and the other way round; on their first seed."""
-    sides = [next((own for own in watched if own.method == method), None) for method in _PAIR]
-    if sides[0] is None or sides[1] is None:
+    first = {own.method: own for own in reversed(watched)}
+    if not set(_PAIR) <= first.keys():
         return
-    seeds = [{seen.run.record.seed: seen for seen in side.seen} for side in sides if side is not None]
+    sides = [first[method] for method in _PAIR]
+    seeds = [{seen.run.record.seed: seen for seen in side.seen} for side in sides]
     common = sorted(set(seeds[0]) & set(seeds[1]))
     if not common:
         return
-    views = [_view(side, own[common[0]], photos) for side, own in zip(sides, seeds, strict=True) if side is not None]
+    views = [View(side.title, own[common[0]], photos) for side, own in zip(sides, seeds, strict=True)]
     for finder, other in ((views[0], views[1]), (views[1], views[0])):
         pair = Pair(finder, other)
         record = finder.seen.run.record
@@ -280,7 +268,7 @@ def _pairs(watched: Sequence[Watched], photos: Photos, title: str, scale: str, s
 
 def _stem(kind: str, record: RunRecord, suffix: str) -> str:
     """Return what the files of a figure are called; ``suffix`` tells draws of one task and seed apart, as in titles."""
-    return safe_stem(f"{kind}_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{suffix}")
+    return safe_stem(f"{kind}_{file_words(record)}{suffix}")
 
 
 def _scatter(
@@ -295,8 +283,8 @@ def _scatter(
     boxes = {name: counts.boxes for name, counts in manifest.per_class.items()}
     panels, lines = [], []
     for method, name, seeds in _together(runs, methods):
-        values = {own: _mean([run.record.per_class.get(scored_model(run.record), {}).get(own) for run in seeds])
-                  for own in boxes}  # fmt: skip
+        aps = [run.record.per_class.get(scored_model(run.record), {}) for run in seeds]
+        values = {own: mean_ap(of_run.get(own) for of_run in aps) for own in boxes}
         panels.append(ScatterPanel(f"{name} (n = {len(seeds)})", values))
         group_of = manifest.group_of
         lines += [
@@ -307,8 +295,3 @@ def _scatter(
     drawing = scatter_drawing(panels, record.groups, boxes, _stem("scatter", record, suffix))
     name = f"AP against boxes in D_l: {title}"
     gathered.figures.append(Figure(name, scale_words(record), _SCATTER, pd.DataFrame(lines), drawing))
-
-
-def _mean(values: Sequence[AP]) -> AP:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None

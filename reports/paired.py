@@ -13,7 +13,7 @@ from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import scale_words
 from cissod_bench.reporting.contenders import OURS, Side, sides_of
 from cissod_bench.reporting.paired_tests import MOST_FLIPPED, least_flip, paired
-from cissod_bench.reporting.table_plan import is_competitor, scored_splits
+from cissod_bench.reporting.table_plan import is_competitor, scored_splits, split_keys
 from cissod_bench.reporting.tables import DASH, Listing, Report, Splits, p_words
 
 NOTES = (
@@ -27,12 +27,7 @@ NOTES = (
 _HEADS = ("Against", "AP", "n", "Ours", "Other", "Difference", "p (t test)", "p (sign flips)", "least p")
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return, for every scale, task and split that ours and another method were run on, a test of every column.
 
     Methods are compared where their settings and numbers of processes are the same; their own constants may differ.
@@ -40,11 +35,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are compared.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     listings: list[Listing] = []
     for on_split, title, columns, suffix in scored_splits(runs, tasks):
         listings += _listings(_sides(on_split, methods), columns, title + suffix)
@@ -82,10 +74,10 @@ def _listings(sides: Sequence[Side], columns: Sequence[str], title: str) -> Iter
 
 def _frame(ours: Side, other: Side, columns: Sequence[str]) -> pd.DataFrame:
     """Return a tidy line per column; a seed where either AP is undefined does not count."""
-    record, our_aps, other_aps = ours.record, ours.aps(), other.aps()
+    our_aps, other_aps = ours.aps(), other.aps()
     both = sorted(our_aps.keys() & other_aps.keys())
-    keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
-    keys |= {"method": OURS, "mark": ours.mark, "other": other.method, "other_mark": other.mark, "title": other.title}
+    keys = split_keys(ours.record) | {"method": OURS, "mark": ours.mark}
+    keys |= {"other": other.method, "other_mark": other.mark, "title": other.title}
     lines = []
     for column in columns:
         aps = [(our_aps[key].get(column), other_aps[key].get(column)) for key in both]

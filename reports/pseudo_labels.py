@@ -10,14 +10,14 @@ import pandas as pd
 from cissod_bench import catalogue
 from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
-from cissod_bench.figures.curves import BASELINE, CurvePanel, curve_drawing, looks_of
+from cissod_bench.figures.curves import CurvePanel, curve_drawing, looks_of
 from cissod_bench.figures.drawing import PAGE, safe_stem
 from cissod_bench.figures.pseudo_labels import adapts, averaged, line_frame, quality_panels, state_panels
 from cissod_bench.records.pseudo_label_lines import read_lines
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.averaging import marks, scale_words
-from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits
+from cissod_bench.reporting.averaging import file_words, marks, scale_words
+from cissod_bench.reporting.table_plan import method_place, method_title, scored_splits, split_keys
 from cissod_bench.reporting.tables import Figure, Report, Splits
 
 QUALITY = (
@@ -31,7 +31,6 @@ STATE = (
     "band reaches from the least to the greatest class. Copies: times that an image is drawn where others are drawn "
     "once, mean and most over images. Pool: images of D_u whose pseudo labels are remembered."
 )
-_LOOKS = (("ours", 0), ("soft-teacher", BASELINE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +50,7 @@ class _Entrant:
     frame: pd.DataFrame
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return Fig. 3 of every scale, task and split whose runs noted how good their pseudo labels were.
 
     Below it stands a figure per method that has class weights, thresholds that move, or a pool.
@@ -64,11 +58,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     figures: list[Figure] = []
     notes: list[str] = []
     for on_split, title, _, suffix in scored_splits(runs, tasks):
@@ -87,15 +78,14 @@ def _entrants(runs: Sequence[Run], methods: Mapping[str, Entry], notes: list[str
     told = marks(runs)
     together: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for run in runs:
-        record = run.record
         try:
             lines = read_lines(run.folder)
         except DataFault as fault:
             notes.append(f"Fig. 3 leaves out a run. {fault}")
             continue
         if lines:
-            keys = {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
-            together.setdefault((record.method, told[run]), []).append(line_frame(lines, keys))
+            frame = line_frame(lines, split_keys(run.record))
+            together.setdefault((run.record.method, told[run]), []).append(frame)
     entrants = []
     for method, mark in sorted(together, key=lambda key: (method_place(key[0]), key[1])):
         frames, alone = together[method, mark], sum(other == method for other, _ in together) == 1
@@ -115,8 +105,8 @@ def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, suffix
     frame = pd.concat([entrant.frame for entrant in entrants], ignore_index=True)
     groups = [group for group in record.groups if group in set(frame["group"])]
     scale = scale_words(record)
-    stem = f"pseudo_labels_{record.task}_{record.preset}-{record.profile}_split{record.split_seed}{suffix}"
-    panels = quality_panels(frame, _looks(entrants), groups)
+    stem = f"pseudo_labels_{file_words(record)}{suffix}"
+    panels = quality_panels(frame, looks_of({entrant.title: entrant.method for entrant in entrants}), groups)
     name = f"Figure 3: Pseudo labels, {title}"
     figures = [_quality(panels, len(groups), frame, name, scale, safe_stem(stem))] if judged else []
     for entrant in entrants:
@@ -126,11 +116,6 @@ def _figures(record: RunRecord, entrants: Sequence[_Entrant], title: str, suffix
             numbers = pd.DataFrame() if judged else entrant.frame  # else they are among those of Fig. 3
             figures.append(_state(state_panels(entrant.frame, groups), state_title, scale, state_stem, numbers))
     return figures
-
-
-def _looks(entrants: Sequence[_Entrant]) -> dict[str, int]:
-    """Return title -> look: the paper's method and its baseline have their own, the others what is left."""
-    return looks_of({entrant.title: entrant.method for entrant in entrants}, dict(_LOOKS))
 
 
 def _quality(panels: list[CurvePanel], number: int, frame: pd.DataFrame, title: str, scale: str, stem: str) -> Figure:

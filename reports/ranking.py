@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from cissod_bench import catalogue
-from cissod_bench.catalogue import Entry
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import as_text, comparable_settings, scale_words
 from cissod_bench.reporting.contenders import Side, sides_of
@@ -29,12 +28,7 @@ _LEAST = 4  # methods; below, no order is a rare one
 _HEADS = ("Beside", "AP", "Methods", "tau", "95 % of draws", "p")
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return, for every scale, task and split with four of the paper's methods or more, tau with its tables.
 
     Methods count that have the settings of most of them, their own constants aside. A task stands beside the tables
@@ -43,11 +37,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are compared.
         splits: not needed here.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     listings: list[Listing] = []
     for on_split, title, columns, suffix in scored_splits(runs, tasks):
         sides = _alike([side for side in sides_of(on_split, methods) if side.method in METHODS])

@@ -59,12 +59,7 @@ def _difference(ours: AP, other: AP) -> AP:
     return None if ours is None or other is None else ours - other
 
 
-def build(
-    runs: Sequence[Run],
-    splits: Splits = (),
-    methods: Mapping[str, Entry] | None = None,
-    tasks: Mapping[str, Entry] | None = None,
-) -> Report:
+def build(runs: Sequence[Run], splits: Splits = ()) -> Report:
     """Return, for every task, preset and profile, the spread over splits of all methods that were run on several.
 
     Only draws with the same options are put together, as far as the splits' manifests are there to tell; so are only
@@ -73,11 +68,8 @@ def build(
     Args:
         runs: of any state; those that are done and no variants are read.
         splits: manifests of the splits that were found.
-        methods: what the catalogue lists, for titles.
-        tasks: what the catalogue lists, for titles.
     """
-    methods = catalogue.list_methods() if methods is None else methods
-    tasks = catalogue.list_tasks() if tasks is None else tasks
+    methods, tasks = catalogue.list_methods(), catalogue.list_tasks()
     options = {split.split_sha256: as_text(dict.fromkeys(_OPTIONS) | split.held(*_OPTIONS)) for split in splits}
     counted = newest(run for run in runs if is_scored(run.record) and not run.record.variant)
     alike: dict[tuple[Any, ...], list[Run]] = {}

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.markdown import column_rules, grid_text
+from cissod_bench.reporting.averaging import method_words
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.table_plan import method_title
 from cissod_bench.reporting.tables import DASH
@@ -115,9 +116,8 @@ def scores_of(runs: Sequence[Run], task: str) -> dict[str, dict[int, dict[str, f
     found: dict[str, dict[int, dict[str, float]]] = {}
     for record in (run.record for run in runs):
         if (record.task, record.split_seed, record.status, record.name) == (task, 0, "done", ""):
-            name = f"{record.method}{record.variant and f'+{record.variant}'}"
             teacher = {column: ap for column, ap in record.ap["teacher"].items() if ap is not None}
-            found.setdefault(name, {})[record.seed] = teacher
+            found.setdefault(method_words(record), {})[record.seed] = teacher
     return found
 
 

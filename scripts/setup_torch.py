@@ -137,8 +137,6 @@ def main(pins: Path, log: Path, requirement: str, cuda: str) -> int:
 
 
 if __name__ == "__main__":
-    import os
-
     sys.exit(
         main(Path(sys.argv[1]), Path(sys.argv[2]), "".join(sys.argv[3:]) or "torch", os.environ.get("FORCE_CUDA", ""))
     )

@@ -16,7 +16,7 @@ from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.splitting.drawing import check_enough, cover_classes, share_of_images, thinned, visiting_order
 from cissod_bench.splitting.options import DrawOptions
-from cissod_bench.splitting.scenarios import NOT_DRAWN
+from cissod_bench.splitting.scenarios import NOT_DRAWN, minority_groups
 from cissod_bench.splitting.split import Share, Split
 from cissod_bench.splitting.task import Task
 
@@ -70,10 +70,7 @@ def draw(task: Task, annotations: Mapping[str, Annotations], options: DrawOption
     channels = _channels(coco, objects)
     minority = np.setdiff1d(np.arange(len(objects.classes)), channels)
     shares = (_objects365(task, objects, minority, options), _coco(coco, channels, options))
-    groups = {
-        "maj": tuple(name for row, name in enumerate(objects.classes) if row not in minority),
-        "min": tuple(objects.classes[row] for row in minority),
-    }
+    groups = minority_groups(objects.classes, [objects.classes[row] for row in minority])
     return Split(options=options, shares=shares, groups=groups)
 
 

@@ -1,17 +1,13 @@
-"""What becomes of boxes that are not plainly inside their image; ``annotations`` states the rules."""
+"""What becomes of boxes that are not plainly inside their image; ``reading`` states the rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from cissod_bench.annotations.box_convention import TO_XYWH, BoxNumbers
+from cissod_bench.annotations.box_convention import TO_XYWH, Bools, BoxNumbers, Floats
 from cissod_bench.errors import DataFault
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 OUTSIDE_TOLERANCE = 0.5
 """Pixels a box may reach out of its image before it is clipped; COCO's own boxes do so by rounding."""
@@ -91,7 +87,9 @@ class ConventionCheck:
 
     Attributes:
         numbers: what the boxes say by themselves.
-        reaching, corners, total: boxes as ``look_like_corners`` counts them.
+        reaching: boxes that reach out of their image to the right or below.
+        corners: boxes that make sense as corner pairs.
+        total: boxes.
     """
 
     numbers: BoxNumbers = field(default_factory=BoxNumbers)
@@ -107,8 +105,9 @@ class ConventionCheck:
             sizes: width and height of each box's image, pixels, (N, 2).
         """
         self.numbers.add(boxes, sizes)
-        reaching, corners = corner_suspects(boxes, sizes)
-        self.reaching, self.corners = self.reaching + reaching, self.corners + corners
+        low, other, limits = _coordinates(boxes, sizes + OUTSIDE_TOLERANCE)
+        self.reaching += int((low + other > limits).any(axis=0).sum())
+        self.corners += int(((other > low) & (other <= limits)).all(axis=0).sum())
         self.total += len(boxes)
 
     def check(self, where: str) -> None:
@@ -120,45 +119,21 @@ class ConventionCheck:
         Raises:
             DataFault: they are corners, centres or relative to their image.
         """
-        fault = corner_fault(where, self.reaching, self.corners, self.total) or self.numbers.fault(where)
+        fault = self._corner_fault(where) or self.numbers.fault(where)
         if fault is not None:
             raise fault
 
+    def _corner_fault(self, where: str) -> DataFault | None:
+        """Return the fault of boxes that are corner pairs [x1, y1, x2, y2], or None.
 
-def corner_suspects(boxes: Floats, sizes: Floats) -> tuple[int, int]:
-    """Return how many boxes reach out of their image to the right or below, and how many make sense as corner pairs.
-
-    The arguments are those of ``judge``, crowd regions left out.
-    """
-    low, other, limits = _coordinates(boxes, sizes + OUTSIDE_TOLERANCE)
-    reaching = (low + other > limits).any(axis=0)
-    corners = ((other > low) & (other <= limits)).all(axis=0)
-    return int(reaching.sum()), int(corners.sum())
-
-
-def look_like_corners(reaching: int, corners: int, total: int) -> bool:
-    """Return whether ``total`` boxes are [x1, y1, x2, y2] rather than [x, y, width, height].
-
-    Read as x, y, width, height, every box whose centre is in the right or lower half of its image reaches out of it:
-    three quarters of evenly spread corner pairs. So: more than half reach out, and nearly all make sense as corners.
-    Fewer than three boxes are not judged.
-    """
-    return total >= 3 and reaching > 0.5 * total and corners >= 0.95 * total
-
-
-def corner_fault(where: str, reaching: int, corners: int, total: int) -> DataFault | None:
-    """Return the fault of boxes that look like corner pairs, or None; the numbers are those of ``look_like_corners``.
-
-    Args:
-        where: file and JSON path, for the message.
-        reaching: boxes that reach out of their image, from ``corner_suspects``.
-        corners: boxes that make sense as corner pairs, likewise.
-        total: boxes, crowd regions left out.
-    """
-    if not look_like_corners(reaching, corners, total):
-        return None
-    return DataFault(
-        f"{where} must be [x, y, width, height] in pixels. Read that way {reaching} of {total} boxes reach out of "
-        "their image, and nearly all make sense as corners [x1, y1, x2, y2].",
-        remedy=TO_XYWH["xyxy"],
-    )
+        Read as x, y, width, height, every box whose centre is in the right or lower half of its image reaches out of
+        it: three quarters of evenly spread corner pairs. So: more than half reach out, and nearly all make sense as
+        corners. Fewer than three boxes are not judged.
+        """
+        if self.total < 3 or self.reaching <= 0.5 * self.total or self.corners < 0.95 * self.total:
+            return None
+        return DataFault(
+            f"{where} must be [x, y, width, height] in pixels. Read that way {self.reaching} of {self.total} boxes "
+            "reach out of their image, and nearly all make sense as corners [x1, y1, x2, y2].",
+            remedy=TO_XYWH["xyxy"],
+        )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
-from cissod_bench.annotations.lenient import GREATEST_ID, Meant, RecordDecoder
+from cissod_bench.annotations.lenient import Id, Meant, RecordDecoder
 from cissod_bench.annotations.naming import Naming
 from cissod_bench.errors import DataFault
 from cissod_bench.files.images import broken_name_rule, check_file_name
@@ -23,7 +23,6 @@ from cissod_bench.files.json_records import record_spans
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-_Id = Annotated[int, msgspec.Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
 
@@ -31,7 +30,7 @@ _Pixels = Annotated[float, msgspec.Meta(ge=-1e7, le=1e7)]
 class ImageRecord(msgspec.Struct, gc=False):
     """What is wanted of an image; width and height in pixels, root the role of its folder."""
 
-    id: _Id
+    id: Id
     width: _Side
     height: _Side
     file_name: str
@@ -41,7 +40,7 @@ class ImageRecord(msgspec.Struct, gc=False):
 class UrlImageRecord(msgspec.Struct, gc=False):
     """The same where the file is named by the URL it was fetched from."""
 
-    id: _Id
+    id: Id
     width: _Side
     height: _Side
     coco_url: str
@@ -51,9 +50,9 @@ class UrlImageRecord(msgspec.Struct, gc=False):
 class BoxRecord(msgspec.Struct, gc=False):
     """What is wanted of an annotation; ``bbox`` is x, y, width, height in pixels."""
 
-    id: _Id
-    image_id: _Id
-    category_id: _Id
+    id: Id
+    image_id: Id
+    category_id: Id
     bbox: tuple[_Pixels, _Pixels, _Pixels, _Pixels]
     iscrowd: bool | Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
 
@@ -61,7 +60,7 @@ class BoxRecord(msgspec.Struct, gc=False):
 class CategoryRecord(msgspec.Struct):
     """What is wanted of a class."""
 
-    id: _Id
+    id: Id
     name: str
     supercategory: Any = ""
 
@@ -143,9 +142,8 @@ class Columns:
     def __init__(self, records: bool = True) -> None:
         self.found, self.records = False, records
         self.tally: Counter[str] = Counter()
-        self._odd: dict[
-            int, npt.NDArray[np.bool_]
-        ] = {}  # first record of a piece -> which of the piece's are not plain
+        # First record of a piece -> which of the piece's are not plain.
+        self._odd: dict[int, npt.NDArray[np.bool_]] = {}
         self._count = 0
         kinds = {**self.fields, **({"offsets": np.int64, "lengths": np.int32} if records else {})}
         self._columns = {name: Column(kind) for name, kind in kinds.items()}

@@ -10,7 +10,7 @@ import msgspec
 
 from cissod_bench.annotations.class_names import ClassReport, join_classes
 from cissod_bench.annotations.label_content import Labelled
-from cissod_bench.annotations.label_files import format_of, read_labels
+from cissod_bench.annotations.label_files import format_of, part_of, read_labels
 from cissod_bench.annotations.yolo_data import PARTS, read_data_yaml
 from cissod_bench.errors import UsageFault
 from cissod_bench.files.images import broken_name_rule
@@ -90,11 +90,3 @@ def convert(
         files[part] = out / f"{part}.json"
         write_bytes(files[part], msgspec.json.encode(content))
     return Converted(files=files, parts=parts, report=report)
-
-
-def part_of(path: Path, part: str) -> str:
-    """Return the part of a source that is read for a part of that name: the only one of a ``data.yaml`` with one."""
-    if format_of(path) != "yolo":
-        return part
-    known = tuple(read_data_yaml(path).parts)
-    return known[0] if part not in known and len(known) == 1 else part

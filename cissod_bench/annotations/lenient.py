@@ -7,8 +7,7 @@ A record that is plain is decoded strictly and costs nothing more. One that is n
 * ids of images and boxes in text or beyond 62 bits. They are numbered by ``id_number``: text that is a plain whole
   number is that number; any other text, and a number that is too large, becomes the first 53 bits of the SHA-256 of its
   characters (as UTF-8). So an id has the same number in every file and in predictions, and every program keeps it
-  exact.
-  Two ids that share a number are refused as an id that stands twice.
+  exact. Two ids that share a number are refused as an id that stands twice.
 
 The ids of classes stay what the file says: they are the columns of predictions.
 """
@@ -18,14 +17,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
 GREATEST_ID = 2**62
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
+"""The number of an image, a box or a class in a file."""
+
 _GREATEST_EXACT = 2**53  # of the whole numbers that a float holds
 _MOST_BITS = 1024  # longer numbers are no ids; Python refuses to write out endless ones
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -173,12 +175,6 @@ class RecordDecoder(Generic[T]):
 
 def _is_decimal(value: object) -> bool:
     return isinstance(value, float) and value.is_integer() and abs(value) <= _GREATEST_EXACT
-
-
-def normalised(files: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the manifest's key for what was normalised in which file; nothing where all records are plain."""
-    changed = {role: dict(tally) for role, tally in files.items() if tally}
-    return {"normalised": changed} if changed else {}
 
 
 def _is_name(text: object, names: Collection[str]) -> bool:

@@ -18,7 +18,7 @@ NaN and Infinity are no JSON and are refused, as are strings where numbers belon
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -120,6 +120,20 @@ class Annotations:
     def instances(self) -> Bools:
         """Return which boxes count as instances of their class: those that are no crowd region, bool (N,)."""
         return ~self.crowd
+
+    def with_boxes(self, keep: Bools) -> Annotations:
+        """Return all images with some of the boxes, bool (N,), of a file that was read with its records."""
+        return replace(
+            self,
+            box_ids=self.box_ids[keep],
+            box_image=self.box_image[keep],
+            box_class=self.box_class[keep],
+            boxes=self.boxes[keep],
+            crowd=self.crowd[keep],
+            clipped=self.clipped[keep],
+            box_spans=self.box_spans.only(keep),
+            odd_boxes=None if self.odd_boxes is None else self.odd_boxes[keep],
+        )
 
     def per_image(self, boxes: Bools) -> npt.NDArray[np.int64]:
         """Return how many of the chosen boxes each image holds, int64 (M,)."""

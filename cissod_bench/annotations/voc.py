@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cissod_bench.errors import DataFault
-from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.xml_trees import Element, read_xml
 
 ANNOTATIONS, PHOTOGRAPHS = "Annotations", "JPEGImages"
@@ -31,8 +30,6 @@ MOST_OBJECTS = 999
 """Objects of an image, at most."""
 
 _NAME = re.compile(r"(\d{4})_(\d{6})\.jpg")
-_SHOWN = 5
-_TELL_EVERY = 256
 _AGAIN = "unpack VOCtrainval_11-May-2012.tar again, whose files lie in VOCdevkit/VOC2012"
 _MEND = f"{_AGAIN}; or write the annotation as VOC does"
 
@@ -92,7 +89,7 @@ class VocFolder:
     unnamed: tuple[str, ...]
 
 
-def read_voc(folder: Path, *, showing: Collection[str], progress: Progress | None = None) -> VocFolder:
+def read_voc(folder: Path, *, showing: Collection[str]) -> VocFolder:
     """Return the images whose annotation names an object of some classes that is not difficult.
 
     Boxes and sizes of other images are not looked at.
@@ -100,7 +97,6 @@ def read_voc(folder: Path, *, showing: Collection[str], progress: Progress | Non
     Args:
         folder: ``VOCdevkit/VOC2012``, with ``Annotations`` and ``JPEGImages``; it is only read.
         showing: the classes.
-        progress: called now and then.
 
     Raises:
         DataFault: a folder is missing; an annotation is no XML, lacks a part, names another file or an unknown class,
@@ -109,7 +105,7 @@ def read_voc(folder: Path, *, showing: Collection[str], progress: Progress | Non
     names = sorted(_listed(folder / ANNOTATIONS, ".xml"))
     there = set(_listed(folder / PHOTOGRAPHS, ".jpg"))
     images, lost = [], []
-    for done, name in enumerate(names):
+    for name in names:
         path = folder / ANNOTATIONS / name
         root = read_xml(path)
         if _names(path, root) & frozenset(showing):
@@ -118,17 +114,9 @@ def read_voc(folder: Path, *, showing: Collection[str], progress: Progress | Non
                 images.append(image)
             else:
                 lost.append(image.file_name)
-        if progress is not None and done % _TELL_EVERY == 0:
-            progress(f"Reading {folder / ANNOTATIONS}", done, len(names))
     annotated = {Path(name).stem for name in names}
     unnamed = sorted(f"{Path(name).stem}.xml" for name in there if Path(name).stem not in annotated)
     return VocFolder(folder, tuple(sorted(images, key=lambda image: image.number)), tuple(lost), tuple(unnamed))
-
-
-def shown_names(names: Collection[str]) -> str:
-    """Return the first few names for a message, and how many more there are."""
-    first = ", ".join(sorted(names)[:_SHOWN])
-    return f"{first} and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else first
 
 
 def _listed(folder: Path, ending: str) -> list[str]:

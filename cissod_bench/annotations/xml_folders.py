@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from cissod_bench.annotations.label_content import Labelled, LabelledImage, LabelledObject, content_of
-from cissod_bench.annotations.voc import ANNOTATIONS, PHOTOGRAPHS, broken, object_of, shown_names, size_of
-from cissod_bench.errors import DataFault, FaultList
+from cissod_bench.annotations.voc import ANNOTATIONS, PHOTOGRAPHS, broken, object_of, size_of
+from cissod_bench.errors import DataFault, FaultList, first_of
 from cissod_bench.files.image_files import images_below
 from cissod_bench.files.images import check_header
 from cissod_bench.files.json_objects import Progress
@@ -21,6 +21,7 @@ from cissod_bench.files.xml_trees import Element, read_xml
 
 _MEND = "write the annotation as PASCAL VOC does, or take the file out of the folder"
 _TELL_EVERY = 256
+_SHOWN = 5  # annotations that a message names
 
 
 def read_xml_folder(folder: Path, images: Path | None = None, *, progress: Progress | None = None) -> Labelled:
@@ -62,7 +63,7 @@ def read_xml_folder(folder: Path, images: Path | None = None, *, progress: Progr
     if absent:
         raise DataFault(
             f"{photographs} holds no photograph for {len(absent):,} of {len(files):,} annotations in {place}: "
-            f"{shown_names(absent)}.",
+            f"{first_of(sorted(absent), _SHOWN)}.",
             remedy="correct the name of the image folder, or take the annotations out that have no photograph",
         )
     counts["without_annotation"] = len(there.names - read.keys())

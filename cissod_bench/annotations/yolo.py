@@ -46,7 +46,8 @@ def read_yolo(
     data = read_data_yaml(path)
     listed = data.images(part)
     files = sorted({os.path.abspath(image): image for image in listed})
-    folder = Path(os.path.abspath(images)) if images is not None else Path(os.path.commonpath([*map(_parent, files)]))
+    folders = [os.path.dirname(file) for file in files]
+    folder = Path(os.path.abspath(images) if images is not None else os.path.commonpath(folders))
     counts: Counter[str] = Counter(listed_twice=len(listed) - len(files))
     labelled, faults = list[LabelledImage](), FaultList()
     for done, file in enumerate(files):
@@ -101,10 +102,6 @@ def _strays(images: Iterable[Path]) -> int:
                 name.lower().endswith(".txt") and name[:-4] not in there | _NO_LABELS for name in os.listdir(labels)
             )
     return strays
-
-
-def _parent(file: str) -> str:
-    return os.path.dirname(file)
 
 
 def _image(data: YoloData, file: Path, folder: Path, counts: Counter[str], faults: FaultList) -> LabelledImage:

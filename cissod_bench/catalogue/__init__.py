@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
-from cissod_bench.catalogue import entry_points as third_party
+from cissod_bench.catalogue import entry_points
 from cissod_bench.catalogue.declarations import Entry as Entry
 from cissod_bench.catalogue.declarations import command_name as command_name
 from cissod_bench.catalogue.declarations import declaration, entry, tree_of
@@ -40,13 +40,13 @@ def _files(folders: tuple[str, ...], variable: str) -> Mapping[str, Entry]:
 def list_tasks() -> dict[str, Entry]:
     """Return name -> entry of every sub-task, those of installed third parties last; a broken one is warned of."""
     files = _files(("splits",), "TASK")
-    return {**files, **third_party.list_entries("cissod_bench.tasks", files)}
+    return {**files, **entry_points.list_entries("cissod_bench.tasks", files)}
 
 
 def list_methods() -> dict[str, Entry]:
     """Return name -> entry of every method, those of installed third parties last; a broken one is warned of."""
     files = _files(("baselines", "method"), "METHOD")
-    return {**files, **third_party.list_entries("cissod_bench.methods", files)}
+    return {**files, **entry_points.list_entries("cissod_bench.methods", files)}
 
 
 def list_reports() -> dict[str, str]:
@@ -65,11 +65,11 @@ _KINDS: Mapping[str, type] = MappingProxyType({"task": Task, "method": Method})
 def _load(name: str, kind: str, folders: tuple[str, ...], group: str) -> Any:
     variable = kind.upper()
     name = command_name(name)
-    files, others = _files(folders, variable), third_party.points(group)
+    files, others = _files(folders, variable), entry_points.points(group)
     if name in files:
         return replace(getattr(importlib.import_module(files[name].module), variable), name=name)
     if name in others:
-        loaded: Any = third_party.load(others[name], _KINDS[kind])
+        loaded: Any = entry_points.load(others[name], _KINDS[kind])
         return replace(loaded, name=name)
     raise unknown_name(kind, name, [*files, *others], remedy=f"cissod-bench {kind}s")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cissod_bench.catalogue import list_methods, load_method
 from cissod_bench.catalogue.declarations import Entry, command_name, entry
-from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
+from cissod_bench.catalogue.python_files import ENDING, Declared, stem_of
 from cissod_bench.contract.method import Method
 from cissod_bench.errors import UsageFault, unknown_name
 
@@ -59,14 +59,7 @@ def method_name(path: Path) -> str:
     """
     if not path.is_file():
         raise UsageFault(f"There is no file {path}.", remedy="cissod-bench methods lists the methods that have a name")
-    stem = path.name.removesuffix(ENDING)
-    if not NAME.fullmatch(stem):
-        raise UsageFault(
-            f"{path}: the file's name is the method's and becomes a folder. It must be letters, digits, '_', '-' or "
-            f"'.', start with a letter or digit and have at most 64 of them. Got {stem!r}.",
-            remedy="rename the file, as to my_method.py",
-        )
-    name = command_name(stem)
+    name = command_name(stem_of(path, ENDING, "method"))
     if name in list_methods():
         raise UsageFault(f"{path}: {name!r} is the name of a catalogue method.", remedy="give the file another name")
     return name

@@ -31,6 +31,7 @@ WRITTEN: Mapping[str, str] = MappingProxyType({"train": "annotations/train.json"
 """Role -> the annotation file that ``write_own_parts`` writes."""
 
 WHOLE = "docs/own-data.md shows whole task files"
+SLASHES = "write paths with '/', or in single quotes, where a backslash is a backslash"
 _NEAR = 0.75  # "labeled" and "labelled" are .93 alike
 
 
@@ -219,7 +220,7 @@ def _parts(path: Path, described: OwnFile) -> OwnParts:
         if not value or has_control(value):
             raise UsageFault(
                 f"{path}: {key} must be a printable path without control characters. Got {value!r}.",
-                remedy="write paths with '/', or in single quotes, where a backslash is a backslash",
+                remedy=SLASHES,
             )
         slashed = value if os.path.exists(value) else value.replace("\\", "/")
         beside = Path(os.path.abspath(path.parent)) / slashed

@@ -20,11 +20,24 @@ from cissod_bench.errors import UsageFault
 T = TypeVar("T")
 
 ENDING = ".py"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-"""What a file may be called whose name becomes that of a folder."""
-
-
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MODULE = "cissod_bench_file_"  # how the modules of such files are called, in front of a hash of the path
+
+
+def stem_of(path: Path, ending: str, word: str) -> str:
+    """Return the name of a file without its ending: that of the task or method (``word``) which it describes.
+
+    Raises:
+        UsageFault: it cannot become a folder's.
+    """
+    stem = path.name.removesuffix(ending)
+    if not _NAME.fullmatch(stem):
+        raise UsageFault(
+            f"{path}: the file's name is the {word}'s and becomes a folder. It must be letters, digits, '_', '-' or "
+            f"'.', start with a letter or digit and have at most 64 of them. Got {stem!r}.",
+            remedy=f"rename the file, as to my_{word}{ending}",
+        )
+    return stem
 
 
 class _Anew(SourceFileLoader):

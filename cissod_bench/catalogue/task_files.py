@@ -20,6 +20,7 @@ import msgspec
 
 from cissod_bench.catalogue import command_name, list_tasks, load_task
 from cissod_bench.catalogue.own_files import (
+    SLASHES,
     WHOLE,
     WRITTEN,
     Bounds,
@@ -32,7 +33,7 @@ from cissod_bench.catalogue.own_files import (
     names_parts,
     own_task,
 )
-from cissod_bench.catalogue.python_files import ENDING, NAME, Declared
+from cissod_bench.catalogue.python_files import ENDING, Declared, stem_of
 from cissod_bench.controls import has_control
 from cissod_bench.errors import UsageFault, did_you_mean
 from cissod_bench.files.images import broken_name_rule
@@ -239,13 +240,7 @@ def read_python_task(path: Path) -> Task:
 
 
 def _task_name(path: Path, ending: str) -> str:
-    name = path.name.removesuffix(ending)
-    if not NAME.fullmatch(name):
-        raise UsageFault(
-            f"{path}: the file's name is the task's and becomes a folder. It must be letters, digits, '_', '-' or '.', "
-            f"start with a letter or digit and have at most 64 of them. Got {name!r}.",
-            remedy="rename the file",
-        )
+    name = stem_of(path, ending, "task")
     if command_name(name) in list_tasks():
         message = f"{path}: {command_name(name)!r} is the name of a built-in task."
         raise UsageFault(message, remedy="give the file another name")
@@ -271,12 +266,11 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 _ESCAPING = re.compile(r'"[^"\n]*\\[^"\n]*"')
-_SLASHES = "write paths with '/', or in single quotes, where a backslash is a backslash"
 
 
 def _toml_remedy(text: str) -> str:
     if _ESCAPING.search(text):
-        return f"a backslash in double quotes begins a special character in TOML; {_SLASHES}"
+        return f"a backslash in double quotes begins a special character in TOML; {SLASHES}"
     return f'write texts and paths in quotes, as in title = "Harbour"; {WHOLE}'
 
 
@@ -321,7 +315,7 @@ def _check_paths(path: Path, described: TaskFile) -> None:
                 raise UsageFault(
                     f"{path}: {part}.{key} holds a control character: {value!r}. In double quotes TOML reads \\t as a "
                     "tab, \\n as a line end and so on.",
-                    remedy=_SLASHES,
+                    remedy=SLASHES,
                 )
             rule = broken_name_rule(value)
             if rule is not None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
-from cissod_bench.figures.style import HAIR, INK, SOFT, fitted, mark_of, printable
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
+from cissod_bench.figures.style import HAIR, INK, SOFT, cut, fitted, mark_of, printable
 from cissod_bench.reporting.groups import roles
 from cissod_bench.scoring.points import AP
 
@@ -76,7 +76,7 @@ def draw_class_bars(panels: Sequence[BarPanel], groups: Mapping[str, Sequence[st
     for number, panel in enumerate(panels):
         row, column = divmod(number, across)
         left, bottom = labels + column * (wide + _GAP), height - (row + 1) * cell + _FOOT
-        axes = figure.add_axes((left / whole, bottom / height, wide / whole, _LINE * len(lines) / height))
+        axes = axes_at(figure, left, bottom, wide, _LINE * len(lines))
         _head(axes, names[number], size, 13 if two else 4.5)
         (below,), small = fitted([panel.heads[1] or " "], 72 * (wide + _GAP))
         _head(axes, below, min(6, small), 4.5, SOFT)
@@ -127,7 +127,7 @@ def _names(axes: Axes, lines: Lines, labels: float) -> None:
     for (group, name), line in lines.items():
         text = printable(group if name is None else name)
         axes.annotate(
-            text if len(text) <= most else f"{text[: most - 1]}…",
+            cut(text, most),
             (0, line), (-72 * labels, 0) if name is None else (-3, 0), axes.get_yaxis_transform(), "offset points",
             ha="left" if name is None else "right", va="center_baseline", fontsize=6 if name is None else 6.5,
             color=SOFT if name is None else INK, parse_math=False,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
 from cissod_bench.figures.style import INK, SOFT, fitted, group_marks, printable, symbols
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.scoring.points import AP
@@ -60,7 +60,7 @@ def scatter_drawing(
         for number, panel in enumerate(panels):
             below, beside = divmod(number, across)
             left, bottom = _LEFT + beside * (wide + _GAP), high - _LEGEND - (below + 1) * row + _FOOT
-            axes = figure.add_axes((left / whole, bottom / high, wide / whole, tall / high))
+            axes = axes_at(figure, left, bottom, wide, tall)
             axes.set_title(printable(titles[number]), loc="left", fontsize=size, pad=4, parse_math=False)
             _panel(axes, panel, groups, boxes)
             _frame(axes, panels, boxes, labelled=beside == 0)
@@ -104,10 +104,7 @@ def _panel(axes: Axes, panel: ScatterPanel, groups: Mapping[str, Sequence[str]],
         if not points:
             continue
         x, y, _ = zip(*points, strict=True)
-        mark = marks[group]
-        (line,) = axes.plot(
-            x, y, mark.shape, color=mark.colour, markerfacecolor=mark.face, markersize=4, markeredgewidth=0.9, zorder=3
-        )
+        (line,) = axes.plot(x, y, linestyle="", markersize=4, markeredgewidth=0.9, zorder=3, **marks[group].style)
         show(line, *(f"{panel.title}, {name}: AP {ap:.1f}, {count:,} boxes in D_l" for count, ap, name in points))
         for count, ap, name in points if named else ():
             place = (count, ap)
@@ -120,12 +117,9 @@ def _legend(figure: Figure, groups: Mapping[str, Sequence[str]], place: tuple[fl
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D(
-            [], [], linestyle="", marker=mark.shape, color=mark.colour, markerfacecolor=mark.face, markersize=4,
-            label=printable(WORDS.get(group, group)),
-        )
+        Line2D([], [], linestyle="", markersize=4, label=printable(WORDS.get(group, group)), **mark.style)
         for group, mark in group_marks(list(groups)).items()
-    ]  # fmt: skip
+    ]
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=place, ncols=len(handles), labelcolor=INK, borderaxespad=0
     )

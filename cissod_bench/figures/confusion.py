@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
-from cissod_bench.figures.style import HAIR, INK, NAVY, SOFT, VERMILLION, WHITE, fitted, printable
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
+from cissod_bench.figures.style import HAIR, INK, NAVY, SOFT, VERMILLION, WHITE, cut, fitted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def _draw(panels: Sequence[ConfusionPanel], width: float) -> Figure:
     for number, panel in enumerate(panels):
         below, beside = divmod(number, across)
         left, bottom = labels + beside * (labels + wide + _GAP), rows * row - (below + 1) * row + labels
-        axes = figure.add_axes((left / whole, bottom / (rows * row), wide / whole, tall / (rows * row)))
+        axes = axes_at(figure, left, bottom, wide, tall)
         _panel(axes, panel, 72 * wide, labels)
     return figure
 
@@ -71,9 +71,9 @@ def _panel(axes: Axes, panel: ConfusionPanel, points: float, labels: float) -> N
     axes.set_xlim(-0.5, number + 0.5)
     axes.set_ylim(number - 0.5, -0.5)
     heads, most = (*panel.names, "missed"), int((labels - 0.08) / _LETTER + 1e-9)
-    cut = [printable(name if len(name) <= most else f"{name[: most - 1]}…") for name in heads]
-    axes.set_xticks(range(number + 1), cut, rotation=90, parse_math=False)
-    axes.set_yticks(range(number), cut[:-1], parse_math=False)
+    names = [printable(cut(name, most)) for name in heads]
+    axes.set_xticks(range(number + 1), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(number), names[:-1], parse_math=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -5,61 +5,46 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
-from cissod_bench.figures.drawing import WIDTHS, Drawing, show
-from cissod_bench.figures.style import (
-    BROWN,
-    GREEN,
-    INK,
-    NAVY,
-    PLUM,
-    SKY,
-    SOFT,
-    VERMILLION,
-    fitted,
-    lettered,
-    symbols,
-)
+from cissod_bench.figures.drawing import WIDTHS, Drawing, axes_at, show
+from cissod_bench.figures.style import BROWN, GREEN, INK, MARKS, PLUM, SOFT, Mark, fitted, lettered, symbols
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-_SHAPES: Mapping[str, str] = {"circle": "o", "triangle": "^", "square": "s", "diamond": "D"}
 _LEFT, _RIGHT, _GAP, _TITLE, _FOOT, _LEGEND_LINE = 0.28, 0.08, 0.3, 0.2, 0.32, 0.13  # inches
 _ROOMY = 2.5  # inches: a panel as wide has room for ten generations on its axis
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a curve is told from the others, with and without colour.
+class Look(Mark):
+    """How a curve is told from the others, with and without colour: by the mark at each point, and by its stroke.
 
     Attributes:
-        colour: one of ``style.VARIABLES``.
         dashes: lengths of strokes and gaps, in line widths; () for a solid line.
-        shape: "circle", "triangle", "square" or "diamond", at each point.
-        filled: whether the shape is filled.
     """
 
-    colour: str
-    dashes: tuple[float, ...]
-    shape: str
-    filled: bool
+    dashes: tuple[float, ...] = ()
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """What matplotlib calls it."""
+        return {**super().style, "markeredgewidth": 0.7, "linewidth": 1.0, "dashes": self.dashes or (None, None)}
 
 
 LOOKS = (
-    Look(NAVY, (), "circle", True),
-    Look(VERMILLION, (), "triangle", False),
-    Look(SKY, (), "square", False),
-    Look(SOFT, (3.2, 1.6), "diamond", False),
-    Look(GREEN, (5, 1.4, 1.2, 1.4), "triangle", True),
-    Look(PLUM, (1.2, 1.4), "square", True),
-    Look(BROWN, (3.2, 1.6), "circle", False),
-    Look(INK, (1.2, 1.4), "diamond", True),
+    *(Look(mark.colour, mark.shape, mark.filled) for mark in MARKS),
+    Look(SOFT, "D", False, (3.2, 1.6)),
+    Look(GREEN, "^", True, (5, 1.4, 1.2, 1.4)),
+    Look(PLUM, "s", True, (1.2, 1.4)),
+    Look(BROWN, "o", False, (3.2, 1.6)),
+    Look(INK, "D", True, (1.2, 1.4)),
 )
-"""The first three are those of a group's role (``groups.roles``); the fourth, dashed, is a baseline's."""
+"""The first three are those of a group's role (``style.MARKS``); the fourth, dashed, is a baseline's."""
 
 BASELINE = 3
 
@@ -79,6 +64,13 @@ class Point:
     y: float | None
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def around(cls, x: int, mean: float, std: float) -> Point:
+        """Return a mean with one standard deviation on either side, not below 0; NaN is undefined, or no band."""
+        if math.isnan(mean):
+            return cls(x, None)
+        return cls(x, mean) if math.isnan(std) else cls(x, mean, max(0.0, mean - std), mean + std)
 
 
 @dataclass(frozen=True)
@@ -173,22 +165,15 @@ def legend_curves(panels: Iterable[CurvePanel]) -> list[Curve]:
     return list(entries.values())
 
 
-def looks_of(methods: Mapping[str, str], kept: Mapping[str, int]) -> dict[str, int]:
-    """Return title -> look: some methods have their own, the others what is left.
+def looks_of(methods: Mapping[str, str]) -> dict[str, int]:
+    """Return title -> look: the paper's method and its baseline have their own, the others what is left, in turn.
 
     Args:
-        methods: title -> method, in the order of the legend.
-        kept: method -> its look, for the first title of it.
+        methods: title -> method, in the order of the legend; the first title of a method has its look.
     """
-    own = dict(kept)
-    free = iter(looks(len(methods), list(own.values())))
+    own = {"ours": 0, "soft-teacher": BASELINE}
+    free = cycle([look for look in range(len(LOOKS)) if look not in own.values()])
     return {title: own.pop(method) if method in own else next(free) for title, method in methods.items()}
-
-
-def looks(number: int, taken: Sequence[int] = ()) -> list[int]:
-    """Return the looks of ``number`` curves, without those that are taken."""
-    free = [look for look in range(len(LOOKS)) if look not in taken]
-    return [free[place % len(free)] for place in range(number)]
 
 
 def curve_drawing(label: str, layouts: Mapping[str, tuple[Sequence[CurvePanel], int]], stem: str) -> Drawing:
@@ -230,7 +215,7 @@ def draw_curves(panels: Sequence[CurvePanel], width: float, across: int) -> Figu
     for number, panel in enumerate(panels):
         row, column = divmod(number, across)
         left, bottom = _LEFT + column * (wide + _GAP), height - head - row * cell - _TITLE - tall
-        axes = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+        axes = axes_at(figure, left, bottom, wide, tall)
         axes.set_title(symbols(titles[number]), loc="left", pad=3, fontsize=size)
         _panel(axes, panel, roomy=wide >= _ROOMY)
     handles = [_handle(curve) for curve in entries]
@@ -272,11 +257,7 @@ def _curve(axes: Axes, curve: Curve, title: str, ends: tuple[float, float], zord
         axes.fill_between(x, under, over, color=look.colour, alpha=0.15, linewidth=0, zorder=2)
     for piece in curve.pieces:
         x, y = zip(*piece, strict=True)
-        (line,) = axes.plot(
-            x, y, color=look.colour, linewidth=1.0, dashes=look.dashes or (None, None), zorder=zorder,
-            marker=_SHAPES[look.shape], markersize=3.0, markeredgewidth=0.7, clip_on=False,
-            markerfacecolor=look.colour if look.filled else "white",
-        )  # fmt: skip
+        (line,) = axes.plot(x, y, markersize=3.0, zorder=zorder, clip_on=False, **look.style)
         show(line, *(f"{title} {place}: {_value(points[place])}" for place in x))
 
 
@@ -289,9 +270,4 @@ def _value(point: Point) -> str:
 def _handle(curve: Curve) -> Line2D:
     from matplotlib.lines import Line2D
 
-    look = LOOKS[curve.look]
-    return Line2D(
-        [], [], color=look.colour, linewidth=1.0, dashes=look.dashes or (None, None), marker=_SHAPES[look.shape],
-        markersize=3.2, markeredgewidth=0.7, markerfacecolor=look.colour if look.filled else "white",
-        label=symbols(curve.title),
-    )  # fmt: skip
+    return Line2D([], [], markersize=3.2, label=symbols(curve.title), **LOOKS[curve.look].style)

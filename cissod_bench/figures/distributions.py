@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cissod_bench.errors import UsageFault
-from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, check_kinds, show_around
+from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, axes_at, check_kinds, show_around
 from cissod_bench.figures.style import (
     HAIR,
     INK,
@@ -207,12 +207,8 @@ class _Sheet:
         row, column = divmod(number, self.across)
         left = self.left + column * (self.wide + self.gap)
         middle = self.height - self.head - row * self.cell - self.title - self.tall
-        places = ((left, middle, self.wide, self.tall), (left, middle - self.strips, self.wide, self.strips))
-        first, second = (
-            figure.add_axes((x / self.width, y / self.height, wide / self.width, tall / self.height))
-            for x, y, wide, tall in places
-        )
-        return first, second
+        panel = axes_at(figure, left, middle, self.wide, self.tall)
+        return panel, axes_at(figure, left, middle - self.strips, self.wide, self.strips)
 
 
 def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
@@ -266,8 +262,8 @@ def _counts(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], points: fl
     for group, mark in marks.items():
         members = (classes["group"] == group).to_numpy()
         axes.plot(
-            x[members], labelled[members], linestyle="", marker=mark.shape, markersize=size, color=mark.colour,
-            markerfacecolor=mark.face, markeredgewidth=min(0.7, size / 4), zorder=4, clip_on=False,
+            x[members], labelled[members], linestyle="", markersize=size, markeredgewidth=min(0.7, size / 4),
+            zorder=4, clip_on=False, **mark.style,
         )  # fmt: skip
     axes.set_xlim(0.5, len(x) + 0.5)
     axes.tick_params(bottom=False, labelbottom=False)
@@ -347,12 +343,11 @@ def _legend(panels: Sequence[SplitPanel]) -> list[Patch | Line2D]:
         Line2D([], [], color=INK, linewidth=1.2, label=symbols("D_u, hidden boxes")),
         *(
             Line2D(
-                [], [], linestyle="", marker=mark.shape, markersize=3.4, color=mark.colour,
-                markerfacecolor=mark.face, markeredgewidth=0.7, label=symbols(f"D_l, {words}"),
+                [], [], linestyle="", markersize=3.4, markeredgewidth=0.7, label=symbols(f"D_l, {words}"), **mark.style
             )
             for mark, words in group_words(groups).items()
         ),
-    ]  # fmt: skip
+    ]
 
 
 def distribution_drawing(manifests: Manifests) -> Drawing:

@@ -75,6 +75,12 @@ def safe_stem(text: str) -> str:
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if odd else plain
 
 
+def axes_at(figure: Figure, left: float, bottom: float, wide: float, tall: float) -> Axes:
+    """Add axes to a figure at a place and of a size in inches, counted from its lower left corner."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+
+
 def show(artist: Artist, *texts: str) -> None:
     """Note what the mouse shows on the page where it rests on an artist: one text, or one for each of its markers."""
     artist.set_gid(TIPS + json.dumps([printable(text) for text in texts]))

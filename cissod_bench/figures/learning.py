@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -51,11 +50,5 @@ def learning_panels(frame: pd.DataFrame, methods: Mapping[str, int], columns: Se
 def _points(frame: pd.DataFrame, title: str, column: str) -> tuple[Point, ...]:
     """Return a method's mean at every evaluation, with one standard deviation where there are two runs or more."""
     own = frame[(frame["title"] == title) & (frame["column"] == column)].sort_values("iteration")
-    points = []
-    for iteration, mean, std in zip(own["iteration"], own["mean"], own["std"], strict=True):
-        if math.isnan(mean):
-            points.append(Point(int(iteration), None))
-        else:
-            spread = (None, None) if math.isnan(std) else (max(0.0, mean - std), mean + std)
-            points.append(Point(int(iteration), float(mean), *spread))
-    return tuple(points)
+    values = zip(own["iteration"], own["mean"], own["std"], strict=True)
+    return tuple(Point.around(int(iteration), float(mean), float(std)) for iteration, mean, std in values)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.figures.drawing import PAGE, WIDTHS, Drawing, show
+from cissod_bench.figures.drawing import PAGE, WIDTHS, Drawing, axes_at, show
 from cissod_bench.figures.style import BROWN, GREEN, INK, MARKS, NAVY, PLUM, SOFT, VERMILLION, WHITE, fitted, printable
 from cissod_bench.scoring.confusions import BACKGROUND, FOUND, MISSED, POOR, WRONG_CLASS
 from cissod_bench.scoring.error_types import IGNORED
@@ -133,7 +133,7 @@ def picture_drawing(picture: Picture) -> Drawing:
         scale = min(_TALL / picture.height, _WIDE / picture.width)
         wide, tall = max(scale * picture.width, 0.8), max(scale * picture.height, 0.4)
         figure = Figure(figsize=(wide, tall + _HEAD))
-        draw_picture(figure.add_axes((0, 0, 1, tall / (tall + _HEAD))), picture, 72 * wide)
+        draw_picture(axes_at(figure, 0, 0, wide, tall), picture, 72 * wide)
         return figure
 
     return Drawing(picture.label, draw)
@@ -155,8 +155,7 @@ def row_drawing(label: str, pictures: Sequence[Picture], stem: str, across: int 
             below, left = below - tall - _HEAD - gap, 0.0
             for picture in row:
                 wide = tall * picture.width / picture.height
-                axes = figure.add_axes((left / width, (below + gap) / top, wide / width, tall / top))
-                draw_picture(axes, picture, 72 * wide)
+                draw_picture(axes_at(figure, left, below + gap, wide, tall), picture, 72 * wide)
                 left += wide + gap
         return figure
 
@@ -182,12 +181,12 @@ def draw_picture(axes: Axes, picture: Picture, points: float) -> None:
             _label(axes, picture, box, points, taken)
 
 
-def thumbnail(pixels: Pixels, longest: int = _LONGEST) -> Pixels:
-    """Return an image whose longer side has at most so many pixels."""
+def thumbnail(pixels: Pixels) -> Pixels:
+    """Return an image whose longer side has at most ``_LONGEST`` pixels."""
     import cv2
 
     height, width = pixels.shape[:2]
-    scale = longest / max(height, width)
+    scale = _LONGEST / max(height, width)
     if scale >= 1:
         return pixels
     size = (max(1, round(scale * width)), max(1, round(scale * height)))

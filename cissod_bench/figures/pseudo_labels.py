@@ -98,9 +98,7 @@ def _points(own: pd.DataFrame, quantity: str, scale: float = 1) -> tuple[Point, 
     points = []
     for generation in own.index:
         mean, std = (scale * float(own.loc[generation, (part, quantity)]) for part in ("mean", "std"))
-        y = None if math.isnan(mean) else mean
-        spread = (None, None) if math.isnan(std) or math.isnan(mean) else (max(0.0, mean - std), mean + std)
-        points.append(Point(int(generation), y, *spread))
+        points.append(Point.around(int(generation), mean, std))
     return tuple(points)
 
 

@@ -92,6 +92,11 @@ class Mark:
         """The face's colour: white where it is not filled."""
         return self.colour if self.filled else "white"
 
+    @property
+    def style(self) -> dict[str, Any]:
+        """What matplotlib calls it."""
+        return {"color": self.colour, "marker": self.shape, "markerfacecolor": self.face}
+
 
 MARKS = (
     Mark(NAVY, "o", True),  # majority, frequent
@@ -137,7 +142,12 @@ def fitted(titles: Sequence[str], points: float) -> tuple[list[str], float]:
     letter = 0.57  # width of a letter by its size, on average
     size = min(7.5, max(5.0, points / (letter * max(1, *map(len, titles)))))
     most = int(points / (letter * size) + 1e-9)
-    return [title if len(title) <= most else f"{title[: most - 1]}…" for title in titles], size
+    return [cut(title, most) for title in titles], size
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text with so many letters at most; an ellipsis is the last one where it was longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def lettered(titles: Sequence[str]) -> list[str]:

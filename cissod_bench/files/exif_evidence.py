@@ -7,14 +7,14 @@ which they are, unless it is square; one that is turned by 180 degrees or mirror
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, first_of
 from cissod_bench.files.images import read_header
 from cissod_bench.files.orientation import UPRIGHT, Reading, shown_size
 
@@ -128,8 +128,8 @@ def reading(decided: str) -> Reading:
 def _mixed(role: str, one: Evidence) -> DataFault:
     return DataFault(
         f"The {role} images contradict each other about their EXIF orientation: the stated size is that of the image "
-        f"as shown in {len(one.apply):,} ({_examples(one.apply)}) and as stored in {len(one.ignore):,} "
-        f"({_examples(one.ignore)}). Boxes of one of the two would be misplaced.",
+        f"as shown in {len(one.apply):,} ({first_of(one.apply, _FIRST)}) and as stored in {len(one.ignore):,} "
+        f"({first_of(one.ignore, _FIRST)}). Boxes of one of the two would be misplaced.",
         remedy="write all images upright, without EXIF orientation, and let the annotation file have the sizes and "
         "boxes of the upright images; `cissod-bench data check --deep` with this --task looks at them",
     )
@@ -137,13 +137,8 @@ def _mixed(role: str, one: Evidence) -> DataFault:
 
 def _undecided(role: str, one: Evidence) -> DataFault:
     return DataFault(
-        f"{len(one.unclear):,} of the {role} images bear an EXIF orientation ({_examples(one.unclear)}), and no stated "
-        "size tells whether boxes refer to the image as shown or as stored.",
+        f"{len(one.unclear):,} of the {role} images bear an EXIF orientation ({first_of(one.unclear, _FIRST)}), and no "
+        "stated size tells whether boxes refer to the image as shown or as stored.",
         remedy='write into the task file exif = "apply" (boxes refer to images as viewers show them) or '
         'exif = "ignore" (as they are stored)',
     )
-
-
-def _examples(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - _FIRST:,} more" if len(paths) > _FIRST else ""
-    return ", ".join(str(path) for path in paths[:_FIRST]) + more

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+UInt64 = npt.NDArray[np.uint64]
+
 _HASHED_BYTES = 8 << 20  # between two blocks the hashing thread waits for its turn: they should be few
 
 
@@ -22,7 +24,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def splitmix64(values: UInt64) -> UInt64:
     """Return a well-mixed 64-bit hash of each value: the output function of Steele, Lea and Flood's SplitMix (2014).
 
     It is a bijection, so different ids never share a rank.
@@ -31,9 +33,6 @@ def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
-
-
-UInt64 = npt.NDArray[np.uint64]
 
 
 def mix(*parts: int | UInt64) -> UInt64:

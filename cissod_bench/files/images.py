@@ -27,6 +27,11 @@ _LONE_MARKERS = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9))}  # 
 _LAST = 12  # bytes of a PNG's last chunk
 _REMEDY = "fetch the image again"
 
+_MOST_FOLDERS = 10_000
+_SAFE_FOLDERS: set[tuple[str, str, Path | None]] = set()
+"""Folders below an image folder that no link leads out of, as this process has seen: one image of each is looked at
+closely, which takes 50 microseconds."""
+
 
 def broken_name_rule(name: str) -> str | None:
     """Return the rule that a relative file name breaks, or None for a name that stays below its folder.
@@ -88,12 +93,6 @@ def safe_path(root: Path, name: str, within: Path | None = None) -> Path:
 def _lies_in(real: str, folder: Path) -> bool:
     real_folder = os.path.realpath(folder)
     return os.path.commonpath([real_folder, real]) == real_folder
-
-
-_MOST_FOLDERS = 10_000
-_SAFE_FOLDERS: set[tuple[str, str, Path | None]] = set()
-"""Folders below an image folder that no link leads out of, as this process has seen: one image of each is looked at
-closely, which takes 50 microseconds."""
 
 
 class Header(NamedTuple):
@@ -169,7 +168,7 @@ def check_header(
 
     Raises:
         DataFault: the file is missing, empty, no image, of another size than stated, or claims more than
-            ``MAX_PIXELS``. A file that is cut off or broken further behind passes.
+            ``max_pixels()``. A file that is cut off or broken further behind passes.
     """
     try:
         with _opened(path) as stream:
@@ -243,7 +242,7 @@ def read_header(path: Path, stream: IO[bytes]) -> Header:
     """Return what the header of an open image file says.
 
     Raises:
-        DataFault: it is empty, none of an image, or claims more than ``MAX_PIXELS``.
+        DataFault: it is empty, none of an image, or claims more than ``max_pixels()``.
     """
     from PIL import Image
 

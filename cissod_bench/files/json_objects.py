@@ -37,6 +37,15 @@ _BYTE = re.compile(r" \(byte (\d+)\)$")  # where msgspec found no JSON
 _NO_NUMBER = re.compile(rb"NaN|-?Infinity")
 _SCALAR = re.compile(rb"[^\s,\]}]+")
 _PLACE = re.compile(r"^(?P<rule>.*?)(?: - at `\$(?:\[(?P<index>\d+)\](?P<rest>.*))?`)?$", re.DOTALL)
+_MEND_JSON = "mend the text there, or export the file again with a program that writes JSON"
+_LOOK = "name a file that is there; cissod-bench data check says which files the tasks need and lack"
+_RECORDS = {
+    "images": 'write the record as {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}; LVIS has "coco_url"',
+    "annotations": 'write the record as {"id": 1, "image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}',
+    "categories": 'write the record as {"id": 1, "name": "car"}',
+}
+"""Array of an annotation file -> what one of its records must hold, as the remedy of one that does not."""
+
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 """What unpacking raises on a file that is cut off or damaged."""
@@ -45,6 +54,15 @@ GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 def is_gzipped(start: bytes) -> bool:
     """Return whether a file that starts with these bytes is gzipped, whatever its name says."""
     return start[:2] == b"\x1f\x8b"
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return a file's content, unpacked if it is gzipped.
+
+    Raises:
+        EOFError, gzip.BadGzipFile, zlib.error: it is a damaged gzip file (``GZIP_ERRORS``).
+    """
+    return gzip.decompress(data) if is_gzipped(data) else data
 
 
 @dataclass(frozen=True)
@@ -62,16 +80,6 @@ class Piece(Generic[T]):
     offset: int
     text: bytes
     records: list[T]
-
-
-_MEND_JSON = "mend the text there, or export the file again with a program that writes JSON"
-_LOOK = "name a file that is there; cissod-bench data check says which files the tasks need and lack"
-_RECORDS = {
-    "images": 'write the record as {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}; LVIS has "coco_url"',
-    "annotations": 'write the record as {"id": 1, "image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}',
-    "categories": 'write the record as {"id": 1, "name": "car"}',
-}
-"""Array of an annotation file -> what one of its records must hold, as the remedy of one that does not."""
 
 
 class JsonFile:

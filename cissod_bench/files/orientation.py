@@ -20,6 +20,10 @@ EXCHANGING = frozenset({5, 6, 7, 8})
 """Values of the tag that exchange width and height."""
 
 Size = tuple[int, int]
+Exif: TypeAlias = Literal["apply", "ignore", "auto", "sizes"]
+"""Whether images are turned as their EXIF orientation says: "apply", "ignore", or "auto": decided for each image folder
+by what the stated sizes of the labelled, scored and some unlabelled images fit, and refused where they do not tell.
+"sizes" refuses nothing: each image as its stated size fits, and turned where both ways do."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,3 @@ def turned(pixels: npt.NDArray[np.uint8], tag: int) -> npt.NDArray[np.uint8]:
         pixels = pixels.swapaxes(0, 1)
     down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(tag, (1, 1))
     return np.ascontiguousarray(pixels[::down, ::across])
-
-
-Exif: TypeAlias = Literal["apply", "ignore", "auto", "sizes"]
-"""Whether images are turned as their EXIF orientation says: "apply", "ignore", or "auto": decided for each image folder
-by what the stated sizes of the labelled, scored and some unlabelled images fit, and refused where they do not tell.
-"sizes" refuses nothing: each image as its stated size fits, and turned where both ways do."""

@@ -9,18 +9,21 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from cissod_bench.controls import shown
 from cissod_bench.errors import EnvironmentFault
 
+T = TypeVar("T")
+
 PATIENCE = 2.0
 """Seconds for which a process waits for another one's folder without a word."""
+_STAMP = "stamp.json"
 
 
 def _write_fault(path: Path, error: OSError) -> EnvironmentFault:
@@ -72,7 +75,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a stream whose content takes the place of ``path`` when the block ends without an exception.
 
     The stream is a hidden file in the same folder, because a rename is atomic only within one file system. After an
@@ -80,7 +83,6 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to make or replace; its folder is made.
-        mode: "wb" or "w" (UTF-8).
 
     Raises:
         EnvironmentFault: the place cannot be written or the disk is full.
@@ -90,9 +92,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     # Not tempfile.mkstemp: its files are private to the user, ours are as any other new file.
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        # Lines end alike on every system, so that the same content has the same hash.
-        encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-        with open(hidden, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
+        with open(hidden, "xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -222,6 +222,39 @@ def folder_appearing(path: Path) -> Iterator[Path]:
         raise _write_fault(path, error) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def make_once(folder: Path, stamp: Mapping[str, Any], make: Callable[[Path], T]) -> T | None:
+    """Make a folder, whole or not at all, unless it is there and was made from the same.
+
+    Args:
+        folder: where to; one that was made from something else is replaced.
+        stamp: what its content is made from, kept in it as ``stamp.json``.
+        make: writes the content into the folder that it is given.
+
+    Returns:
+        What ``make`` returned; None where the folder is there already.
+
+    Raises:
+        EnvironmentFault: the place cannot be written or the disk is full.
+    """
+    text = json_bytes(stamp)
+
+    def is_there() -> bool:
+        try:
+            return bool(json.loads((folder / _STAMP).read_bytes()) == json.loads(text))
+        except (OSError, ValueError):
+            return False
+
+    if is_there():
+        return None
+    with locked(folder):
+        if is_there():  # another process made it while this one waited
+            return None
+        with folder_appearing(folder) as hidden:
+            made = make(hidden)
+            (hidden / _STAMP).write_bytes(text)
+    return made
 
 
 @contextmanager

@@ -142,6 +142,11 @@ def scale_words(record: RunRecord) -> str:
     return f"preset {record.preset}, profile {record.profile}, split seed {record.split_seed}"
 
 
+def file_words(record: RunRecord) -> str:
+    """Return task and scale as the names of files have them, "toy_mini-default_split0"."""
+    return f"{record.task}_{record.preset}-{record.profile}_split{record.split_seed}"
+
+
 def method_words(record: RunRecord) -> str:
     """Return the method with its variant, "ours+gbr"."""
     return f"{record.method}+{record.variant}" if record.variant else record.method

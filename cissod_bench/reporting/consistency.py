@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cissod_bench.records.record import RunRecord
 from cissod_bench.reporting.averaging import scored_model
-from cissod_bench.scoring.points import AP
+from cissod_bench.scoring.points import AP, mean_ap
 
 ALL = "all"
 EXACT = 1e-6  # points; sums of floats in another order differ by less
@@ -89,17 +89,13 @@ def record_breaks(record: RunRecord) -> tuple[Break, ...]:
         broken = row_break(columns, counts) if any(counts.values()) else None
         return (broken,) if broken else ()
     # The class-weighted mean of the groups is the mean of all scored classes: sum_g n_g (sum_i AP_i / n_g) / sum_g n_g.
-    means = {group: _mean(aps) for group, aps in members.items()}
+    means: dict[str, AP] = {group: mean_ap(aps) for group, aps in members.items()}
     means[ALL] = weighted_mean(means, {group: len(aps) for group, aps in members.items()})
     return tuple(
         Break(column, columns[column], implied)
         for column, implied in means.items()
         if column in columns and _differ(columns[column], implied)
     )
-
-
-def _mean(values: list[float]) -> AP:
-    return sum(values) / len(values) if values else None
 
 
 def _differ(stated: AP, implied: AP) -> bool:

@@ -16,6 +16,7 @@ DRAWS = 2000
 """Draws of the training seeds behind an interval."""
 
 _EQUAL = 1e-9  # points
+_SHARE = 0.95  # of the draws, that an interval holds
 
 
 def kendall(measured: Floats, printed: Floats) -> Floats:
@@ -52,8 +53,8 @@ def exact_p(measured: Floats, printed: Floats) -> float:
     return math.nan if math.isnan(seen) else float((taus >= seen - 1e-9).mean())
 
 
-def interval(seeds: Sequence[Sequence[float]], printed: Floats, share: float = 0.95) -> tuple[float, float] | None:
-    """Return between what tau of the means lies in ``share`` of the draws, if each method's seeds are drawn anew.
+def interval(seeds: Sequence[Sequence[float]], printed: Floats) -> tuple[float, float] | None:
+    """Return between what tau of the means lies in 95 % of the draws, if each method's seeds are drawn anew.
 
     With replacement, as many as the method has, `DRAWS` times from one fixed start. Three seeds have a spread that is
     known badly, so the interval is too narrow rather than too wide. None where a method has one seed or no draw a tau.
@@ -61,7 +62,6 @@ def interval(seeds: Sequence[Sequence[float]], printed: Floats, share: float = 0
     Args:
         seeds: AP of every training seed, a list per method.
         printed: shape (n,).
-        share: in (0, 1).
     """
     if min(map(len, seeds)) < 2:
         return None
@@ -70,5 +70,5 @@ def interval(seeds: Sequence[Sequence[float]], printed: Floats, share: float = 0
     taus = kendall(np.stack(means, axis=1), printed)
     if np.isnan(taus).all():
         return None
-    low, high = np.nanquantile(taus, [(1 - share) / 2, (1 + share) / 2])
+    low, high = np.nanquantile(taus, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
     return float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from cissod_bench.errors import first_of
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
 from cissod_bench.reporting.averaging import as_text, comparable_settings, deciding_settings, run_words
@@ -31,9 +32,9 @@ def mark_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str
     for run, row in row_of.items():
         block = _block(run)
         same = [
-            other.record
-            for other, its_row in row_of.items()
-            if (its_row.method, its_row.variant) == (row.method, row.variant) and _block(other) == block
+            record
+            for record, its_row in _of_block(row_of, block)
+            if (its_row.method, its_row.variant) == (row.method, row.variant)
         ]
         if row.mark:
             where = words_of.setdefault(row.title, {}).setdefault(_words(run.record, same), [])
@@ -49,6 +50,10 @@ def mark_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[str
 def _block(run: Run) -> tuple[str, str]:
     """Return the key of the block a run belongs to: its task and draw."""
     return run.record.task, run.record.split_sha256
+
+
+def _of_block(row_of: RowOf, block: tuple[str, str]) -> list[tuple[RunRecord, Row]]:
+    return [(run.record, row) for run, row in row_of.items() if _block(run) == block]
 
 
 def _words(record: RunRecord, same: Sequence[RunRecord]) -> str:
@@ -80,9 +85,8 @@ def between_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[
     notes = []
     for block, title in titles.items():
         rows: dict[tuple[str, str], list[tuple[str, dict[str, object]]]] = {}
-        for run, row in row_of.items():
-            if _block(run) == block:
-                rows.setdefault((row.method, row.variant), []).append((row.title, comparable_settings(run.record)))
+        for record, row in _of_block(row_of, block):
+            rows.setdefault((row.method, row.variant), []).append((row.title, comparable_settings(record)))
         names = sorted(differing([settings for choices in rows.values() for _, settings in choices]))
         apart = [words for name in names if (words := _apart(name, list(rows.values())))]
         if apart:
@@ -108,10 +112,9 @@ def version_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[
     notes = []
     for block, title in titles.items():
         having: dict[str, list[str]] = {}
-        for run, row in row_of.items():
-            if _block(run) == block:
-                where = having.setdefault(run.record.versions.get(PROGRAM, "unknown"), [])
-                where += [row.title] * (row.title not in where)
+        for record, row in _of_block(row_of, block):
+            where = having.setdefault(record.versions.get(PROGRAM, "unknown"), [])
+            where += [row.title] * (row.title not in where)
         if len(having) > 1:
             told = ", ".join(f"{version} ({', '.join(where)})" for version, where in sorted(having.items()))
             moved = 'what moved between them stands in CHANGELOG.md under "Numbers"'
@@ -128,27 +131,20 @@ def group_notes(row_of: RowOf, titles: Mapping[tuple[str, str], str]) -> list[st
     notes = []
     for block, title in titles.items():
         classes: dict[str, list[frozenset[str]]] = {}
-        for run in row_of:
-            if _block(run) == block:
-                for group, names in run.record.groups.items():
-                    classes.setdefault(group, []).append(frozenset(names))
+        for record, _ in _of_block(row_of, block):
+            for group, names in record.groups.items():
+                classes.setdefault(group, []).append(frozenset(names))
         apart = {
             group: sorted(frozenset.union(*choices) - frozenset.intersection(*choices))
             for group, choices in classes.items()
         }
-        told = [f"{group} ({_some(names)})" for group, names in apart.items() if names]
+        told = [f"{group} ({first_of(names, _NAMED)})" for group, names in apart.items() if names]
         if told:
             notes.append(
                 f'Runs of {title} were scored with other groups under one name, so compare "all" alone. '
                 f"Not in all runs' groups: {', '.join(told)}."
             )
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def identity_notes(row_of: RowOf) -> tuple[list[str], set[tuple[str, ...]]]:

@@ -186,6 +186,12 @@ class TablePlan(ABC):
         return list(dict.fromkeys(notes)), cells
 
 
+def reading_notes(tables: Sequence[Table]) -> list[str]:
+    """Return how tables are read: nothing without any; the paper's numbers are told of where one of them has some."""
+    printed = any(table.in_paper(row) for table in tables for row in table.rows)
+    return [READING] * bool(tables) + [PAPER] * printed
+
+
 def repeated(finished: Sequence[Run], counted: Sequence[Run]) -> list[str]:
     """Return a note on runs that do not count because a newer one has the same cell and training seed."""
     number = len(finished) - len(counted)
@@ -284,14 +290,16 @@ def is_competitor(methods: Mapping[str, Entry], method: str) -> bool:
     return bool(methods[method].literals.get("competitor", True)) if method in methods else True
 
 
+def split_keys(record: RunRecord) -> dict[str, object]:
+    """Return the columns of a tidy frame that say at which scale and on which draw a run was."""
+    return {name: getattr(record, name) for name in ("preset", "profile", "split_seed", "task", "split_sha256")}
+
+
 def cell_keys(record: RunRecord | None, row: Row) -> dict[str, object]:
     """Return the columns that say which cell a number belongs to, but for the score column; None: nothing ran."""
+    nothing = {"preset": "", "profile": "", "split_seed": None, "task": "", "split_sha256": ""}
     return {
-        "preset": record.preset if record else "",
-        "profile": record.profile if record else "",
-        "split_seed": record.split_seed if record else None,
-        "task": record.task if record else "",
-        "split_sha256": record.split_sha256 if record else "",
+        **(split_keys(record) if record else nothing),
         "method": row.method,
         "variant": row.variant,
         "mark": row.mark,

@@ -263,24 +263,6 @@ class Table:
         """Return the number of training seeds behind a row of a block."""
         return self._value(row, block, block.columns[0], "measured")[2]
 
-    @property
-    def wide(self) -> pd.DataFrame:
-        """The table as printed, as text: rows (title, "measured" or "paper"), columns (block, score column or "n")."""
-        index: list[tuple[str, str]] = []
-        lines: list[list[str]] = []
-        for row in self.rows:
-            cells = [[self.cell(row, block, column) for column in block.columns] for block in self.blocks]
-            seeds = [str(self.seeds(row, block) or DASH) for block in self.blocks]
-            index.append((row.title, "measured"))
-            lines.append([text for part, n in zip(cells, seeds, strict=True) for text in [*(c.text for c in part), n]])
-            if self.in_paper(row):
-                index.append((row.title, "paper"))
-                lines.append([text for part in cells for text in [*(c.printed for c in part), ""]])
-        columns = pd.MultiIndex.from_tuples(
-            [(block.title, name) for block in self.blocks for name in [*block.columns, "n"]]
-        )
-        return pd.DataFrame(lines, pd.MultiIndex.from_tuples(index, names=["method", "source"]), columns)
-
 
 @dataclass(frozen=True)
 class Listing:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cissod_bench.scoring.boxes import ALL_AREAS, Detections, GroundTruth
+from cissod_bench.scoring.engines import mean_points
 from cissod_bench.scoring.hotcoco import evaluate_coco
 from cissod_bench.scoring.points import AP
 
@@ -38,11 +36,6 @@ def by_size(truth: GroundTruth, found: Detections, columns: Mapping[str, Sequenc
     last = len(_LIMITS) - 1
     cuts = [precision[:, :, :, size, last] for size in (1, 2, 3)] + [recall[:, :, 0, limit] for limit in range(3)]
     return {
-        measure: {column: _mean(cut[..., list(channels)]) for column, channels in columns.items()}
+        measure: {column: mean_points(cut[..., list(channels)]) for column, channels in columns.items()}
         for measure, cut in zip(MEASURES, cuts, strict=True)
     }
-
-
-def _mean(values: NDArray[np.float64]) -> AP:
-    defined = values[values > -1]
-    return 100 * float(defined.mean()) if defined.size else None

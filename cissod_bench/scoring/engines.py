@@ -19,6 +19,7 @@ from cissod_bench.errors import EnvironmentFault, UsageFault, unknown_name
 from cissod_bench.scoring import hotcoco as hotcoco_engine
 from cissod_bench.scoring import references as reference_engines
 from cissod_bench.scoring.boxes import Detections, GroundTruth
+from cissod_bench.scoring.points import AP
 
 Precision = Callable[[GroundTruth, Detections, int], NDArray[np.float64]]
 """(truth, detections, detections kept) -> precision (T, R, K) for T = 10 IoU thresholds .50, .55, ..., .95, R = 101
@@ -32,6 +33,12 @@ ENGINES: Mapping[str, Mapping[str, Precision]] = {
 """Metric -> engine -> scorer."""
 
 REFERENCES = {"coco": "pycocotools", "lvis": "lvis"}
+
+
+def mean_points(values: NDArray[np.float64]) -> AP:
+    """Return the mean in points over the entries of an evaluation's array that are defined; -1 marks the others."""
+    defined = values[values > -1]
+    return 100 * float(defined.mean()) if defined.size else None
 
 
 def load_engine(name: str, metric: str = "coco") -> tuple[Precision, str]:

@@ -5,7 +5,6 @@ Nothing is clipped, dropped or guessed here: what does not fit is a fault that n
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
@@ -13,26 +12,25 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from cissod_bench.annotations.ids import row_finder
-from cissod_bench.annotations.lenient import GREATEST_ID, shown_id
+from cissod_bench.annotations.lenient import shown_id
 from cissod_bench.errors import DataFault
-from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, is_gzipped
+from cissod_bench.files.json_objects import BYTE_ORDER_MARKS, GZIP_ERRORS, unpacked
 
-Id: TypeAlias = Annotated[int, Meta(ge=-GREATEST_ID, le=GREATEST_ID)]
 Box: TypeAlias = tuple[float, float, float, float]
 
 DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on text that is not what a decoder wants."""
 
-
 _READABLE = "name a file that is there and that you may read"
+_FINITE = "leave out entries whose box is not finite when the file is written"
+_SIDES = "write x2 - x1 and y2 - y1 as width and height; leave out boxes that end before they begin"
 
 
 class BoxEntry(Protocol):
@@ -58,8 +56,7 @@ def read_bytes(path: Path) -> bytes:
         DataFault: it is missing, cannot be read or is a damaged gzip file.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if is_gzipped(data) else data
+        return unpacked(path.read_bytes())
     except FileNotFoundError:
         raise DataFault(f"{path}: there is no such file.", remedy=_READABLE) from None
     except GZIP_ERRORS as error:
@@ -157,10 +154,6 @@ def places(ids: NDArray[np.int64], known: NDArray[np.int64], where: str, kind: s
     remedy = f"name each {kind} by its id in the validation file"
     require(place >= 0, where, lambda i: f"the {kind} id {shown_id(int(ids[i]))} {told}", remedy)
     return place
-
-
-_FINITE = "leave out entries whose box is not finite when the file is written"
-_SIDES = "write x2 - x1 and y2 - y1 as width and height; leave out boxes that end before they begin"
 
 
 def require(holds: NDArray[np.bool_], where: str, fault: Callable[[int], str], remedy: str) -> None:

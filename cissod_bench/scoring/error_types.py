@@ -18,12 +18,12 @@ Both are as in the authors' program, with which all numbers agree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cissod_bench.scoring.matching import FITS, Bools, Ints, Matching, average_precision
-from cissod_bench.scoring.points import AP
+from cissod_bench.scoring.points import AP, mean_ap
 
 TOUCHES = 0.1
 """IoU up to which a detection lies on background."""
@@ -83,16 +83,16 @@ def error_types(matching: Matching, groups: Mapping[str, Sequence[str]]) -> Erro
     fixed, lain_on = _fixes(matching, kinds)
     missed = ~matching.hit & ~matching.truth.crowd
     missed[lain_on] = False
-    state = _state(matching)
+    state, classes = _state(matching), len(matching.truth.class_ids)
     columns = _columns(matching.truth.class_names, groups)
     lain_on_class = np.append(matching.truth.channel, -1)[matching.other.row]
     before = state.aps()
-    ap50 = {name: _mean([before[channel] for channel in channels]) for name, channels in columns.items()}
+    ap50 = {name: mean_ap(before[channel] for channel in channels) for name, channels in columns.items()}
     mended = {
         "class": _mended(state, kinds == "class", fixed, lain_on_class),
         "location": _mended(state, kinds == "location", fixed, matching.found.channel),
-        **{kind: _without(state, kinds == kind) for kind in ("both", "duplicate", "background")},
-        "missed": _lessened(state, matching, missed),
+        **{kind: replace(state, used=state.used & (kinds != kind)) for kind in ("both", "duplicate", "background")},
+        "missed": replace(state, boxes=state.boxes - np.bincount(matching.truth.channel[missed], minlength=classes)),
     }
     gained = {}
     for kind in TYPES:
@@ -134,17 +134,12 @@ def _state(matching: Matching) -> _State:
 def _mended(state: _State, errors: Bools, fixed: Bools, channel: Ints) -> _State:
     """Return a state whose errors of a type are gone, but for those that can be mended: correct, and of ``channel``."""
     mended = errors & fixed
-    channels = np.where(mended, channel, state.channel)
-    return _State(channels, state.correct | mended, (state.used & ~errors) | mended, state.boxes)
-
-
-def _without(state: _State, errors: Bools) -> _State:
-    return _State(state.channel, state.correct, state.used & ~errors, state.boxes)
-
-
-def _lessened(state: _State, matching: Matching, missed: Bools) -> _State:
-    lost = np.bincount(matching.truth.channel[missed], minlength=len(state.boxes)).astype(np.int64)
-    return _State(state.channel, state.correct, state.used, state.boxes - lost)
+    return replace(
+        state,
+        channel=np.where(mended, channel, state.channel),
+        correct=state.correct | mended,
+        used=(state.used & ~errors) | mended,
+    )
 
 
 def _columns(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -160,8 +155,3 @@ def _gain(before: Sequence[AP], after: Sequence[AP], channels: Sequence[int]) ->
     pairs = [(before[channel], after[channel]) for channel in channels if before[channel] is not None]
     gains = [0.0 if new is None or old is None else new - old for old, new in pairs]
     return max(0.0, sum(gains) / len(gains)) if gains else None
-
-
-def _mean(values: Sequence[AP]) -> AP:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None

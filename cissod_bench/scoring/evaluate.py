@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import DataFault, UsageFault
-from cissod_bench.scoring.engines import load_engine
+from cissod_bench.scoring.engines import load_engine, mean_points
 from cissod_bench.scoring.foreign_boxes import check_readings
 from cissod_bench.scoring.ground_truth import read_ground_truth
 from cissod_bench.scoring.points import AP
@@ -160,11 +160,11 @@ def _scores(
     """
     scored = sorted({channel for group in channels.values() for channel in group}) or list(range(len(names)))
     return Scores(
-        all=_mean(precision[:, :, scored]),
-        groups={group: _mean(precision[:, :, members]) for group, members in channels.items()},
-        per_class={names[channel]: _mean(precision[:, :, channel]) for channel in scored},
-        ap50=_mean(precision[_IOU_50, :, scored]),
-        ap75=_mean(precision[_IOU_75, :, scored]),
+        all=mean_points(precision[:, :, scored]),
+        groups={group: mean_points(precision[:, :, members]) for group, members in channels.items()},
+        per_class={names[channel]: mean_points(precision[:, :, channel]) for channel in scored},
+        ap50=mean_points(precision[_IOU_50, :, scored]),
+        ap75=mean_points(precision[_IOU_75, :, scored]),
         engine=engine,
     )
 
@@ -183,9 +183,3 @@ def _group_channels(names: Sequence[str], groups: Mapping[str, Sequence[str]], f
                 remedy="score against the validation file the split was drawn for",
             )
     return {group: sorted({place[name] for name in members}) for group, members in groups.items()}
-
-
-def _mean(precision: NDArray[np.float64]) -> AP:
-    """Return the mean in points over the entries that are defined, which -1 marks as not."""
-    defined = precision[precision > -1]
-    return 100 * float(defined.mean()) if defined.size else None

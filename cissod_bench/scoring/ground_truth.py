@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.annotations.box_policy import ConventionCheck
+from cissod_bench.annotations.columns import CategoryRecord
 from cissod_bench.annotations.ids import id_twice
-from cissod_bench.annotations.lenient import RecordDecoder, root_classes
+from cissod_bench.annotations.lenient import Id, RecordDecoder, root_classes
 from cissod_bench.errors import DataFault
 from cissod_bench.scoring.boxes import Federated, GroundTruth, areas
-from cissod_bench.scoring.entries import DECODING_ERRORS, Box, Id, checked, columns_of, read_bytes, require, undecoded
+from cissod_bench.scoring.entries import DECODING_ERRORS, Box, checked, columns_of, read_bytes, require, undecoded
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -48,21 +49,15 @@ class _FederatedAnnotation(_Annotation, gc=False):
     ignore: int | bool = 0
 
 
-class _Category(msgspec.Struct, gc=False):
-    id: Id
-    name: str
-    supercategory: Any = ""
-
-
 class _File(msgspec.Struct):
     images: list[_Image]
-    categories: list[_Category]
+    categories: list[CategoryRecord]
     annotations: list[_Annotation]
 
 
 class _FederatedFile(msgspec.Struct):
     images: list[_FederatedImage]
-    categories: list[_Category]
+    categories: list[CategoryRecord]
     annotations: list[_FederatedAnnotation]
 
 
@@ -80,7 +75,7 @@ class _Arrays(msgspec.Struct):
 
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 _NUMBERS = ("category_id", "iscrowd", "ignore")
-_CATEGORY = RecordDecoder(_Category, numbers=("id",))
+_CATEGORY = RecordDecoder(CategoryRecord, numbers=("id",))
 _MEANT: dict[bool, dict[str, RecordDecoder[Any]]] = {
     False: {
         "images": RecordDecoder(_Image, ids=("id",)),
@@ -162,7 +157,7 @@ def _as_meant(raw: bytes, federated: bool, strict: msgspec.ValidationError) -> _
     return _FederatedFile(**records) if federated else _File(**records)
 
 
-def _without_roots(file: _AnyFile) -> list[_Category]:
+def _without_roots(file: _AnyFile) -> list[CategoryRecord]:
     """Return the classes without a root category that bears the name of one of them."""
     if len({category.name for category in file.categories}) == len(file.categories):
         return file.categories

@@ -20,13 +20,7 @@ _OUT_OF_RANGE = 2 * ALL_AREAS[1]  # px²: a box so large neither has to be found
 
 def score_coco(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[np.float64]:
     """Return the precision array by COCO's rules (see ``engines.Precision``)."""
-    import hotcoco
-
-    images, classes = numbered_from_one(truth)
-    gt = hotcoco.COCO.from_arrays(
-        images, classes, truth.image + 1, truth.channel + 1, truth.boxes, iscrowd=truth.crowd.astype(np.int64)
-    )
-    return _precision(hotcoco.COCOeval(gt, gt.load_res(_rows(found)), "bbox"), max_dets)
+    return _precision(_coco(truth, found), max_dets)
 
 
 def evaluate_coco(
@@ -40,22 +34,21 @@ def evaluate_coco(
         area_ranges: least and greatest area, px², A of them.
         limits: detections that are kept of an image and class, M of them.
     """
+    arrays = _accumulated(_coco(truth, found, truth.area), area_ranges, limits)
+    precision, recall = (np.asarray(arrays[name], np.float64) for name in ("precision", "recall"))
+    return precision, recall
+
+
+def _coco(truth: GroundTruth, found: Detections, area: NDArray[np.float64] | None = None) -> Any:
+    """Return the scorer by COCO's rules; where no ``area`` is given, px², it is that of each box."""
     import hotcoco
 
     images, classes = numbered_from_one(truth)
-    area = areas(truth.boxes) if truth.area is None else truth.area
     crowd = truth.crowd.astype(np.int64)
     gt = hotcoco.COCO.from_arrays(
         images, classes, truth.image + 1, truth.channel + 1, truth.boxes, area=area, iscrowd=crowd
     )
-    scorer: Any = hotcoco.COCOeval(gt, gt.load_res(_rows(found)), "bbox")
-    params = scorer.params
-    params.area_rng, params.area_rng_lbl = [list(pair) for pair in area_ranges], list(map(str, range(len(area_ranges))))
-    params.max_dets = list(limits)
-    scorer.evaluate()
-    scorer.accumulate()
-    precision, recall = (np.asarray(scorer.eval[name], np.float64) for name in ("precision", "recall"))
-    return precision, recall
+    return hotcoco.COCOeval(gt, gt.load_res(_rows(found)), "bbox")
 
 
 def score_lvis(truth: GroundTruth, found: Detections, max_dets: int) -> NDArray[np.float64]:
@@ -106,8 +99,16 @@ def _rows(found: Detections) -> NDArray[np.float64]:
 
 
 def _precision(scorer: Any, max_dets: int) -> NDArray[np.float64]:
-    scorer.params.area_rng, scorer.params.area_rng_lbl, scorer.params.max_dets = [ALL_AREAS], ["all"], [max_dets]
+    precision: NDArray[np.float64] = np.asarray(_accumulated(scorer, [ALL_AREAS], [max_dets])["precision"], np.float64)
+    return precision[:, :, :, 0, 0]  # one area range, one limit of detections
+
+
+def _accumulated(scorer: Any, area_ranges: Sequence[Sequence[float]], limits: Sequence[int]) -> Any:
+    """Return the arrays of an evaluation by name, after the ranges and limits were set."""
+    params = scorer.params
+    params.area_rng = [list(ends) for ends in area_ranges]
+    params.area_rng_lbl = ["all", *map(str, range(1, len(area_ranges)))]
+    params.max_dets = list(limits)
     scorer.evaluate()
     scorer.accumulate()
-    precision: NDArray[np.float64] = np.asarray(scorer.eval["precision"], dtype=np.float64)
-    return precision[:, :, :, 0, 0]  # one area range, one limit of detections
+    return scorer.eval

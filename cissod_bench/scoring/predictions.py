@@ -18,13 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.annotations.lenient import RecordDecoder
+from cissod_bench.annotations.lenient import Id, RecordDecoder
 from cissod_bench.scoring.boxes import Detections, GroundTruth
 from cissod_bench.scoring.entries import (
     DECODING_ERRORS,
     Box,
     BoxEntryColumns,
-    Id,
     checked,
     columns_of,
     invalid,

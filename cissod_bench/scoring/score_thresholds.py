@@ -25,14 +25,11 @@ import numpy.typing as npt
 from cissod_bench.errors import UsageFault
 from cissod_bench.scoring.boxes import Detections, GroundTruth, areas, exist
 from cissod_bench.scoring.ground_truth import read_ground_truth
+from cissod_bench.scoring.matching import FITS, Bools, Floats, overlaps
 from cissod_bench.scoring.predictions import read_detections
 
-IOU = 0.5
 DEFAULT = 0.5
 """Of a class that the file says nothing of: it has no box there, or none of its detections is right."""
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -165,24 +162,12 @@ def _matched_in_image(found: Floats, boxes: Floats, wanted: Bools, *, regions: b
     verdicts = np.zeros(len(found), np.int8)
     if not len(boxes):
         return verdicts
-    overlaps = _overlaps(found, boxes, ~wanted & regions)
     free = np.ones(len(boxes), np.bool_)
-    for row, own in enumerate(overlaps):
+    for row, own in enumerate(overlaps(found, boxes, ~wanted & regions)):
         for verdict, kind in ((1, wanted), (-1, ~wanted)):
             reach = np.where(free & kind, own, -1.0)
             best = int(np.argmax(reach))
-            if reach[best] >= IOU:
+            if reach[best] >= FITS:
                 verdicts[row], free[best] = verdict, verdict < 0 and regions
                 break
     return verdicts
-
-
-def _overlaps(found: Floats, boxes: Floats, crowd: npt.NDArray[np.bool_]) -> Floats:
-    """Return IoU of xywh boxes (D, 4) and (G, 4), with crowd regions the share of the detection inside, (D, G)."""
-    low = np.maximum(found[:, None, :2], boxes[:, :2])
-    high = np.minimum(found[:, None, :2] + found[:, None, 2:], boxes[:, :2] + boxes[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    area = found[:, 2:].prod(axis=1)[:, None]
-    union = np.where(crowd, area, area + boxes[:, 2:].prod(axis=1) - common)
-    overlaps: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return overlaps

@@ -1,1 +1,1 @@
-"""What is on disk: find, draw, list, verify, compare and import splits; check data."""
+"""What is on disk: find, draw, list, verify, compare, import and export splits; check data."""

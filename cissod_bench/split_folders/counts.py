@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cissod_bench.controls import shown_name
+from cissod_bench.errors import first_of
 from cissod_bench.split_folders.listing import class_rows
 from cissod_bench.splitting.manifest import Manifest
 
@@ -33,7 +34,7 @@ def short_line(manifest: Manifest) -> str:
     for group, names in short_classes(manifest).items():
         counted = [f"{shown_name(name)} {manifest.per_class[name].boxes:,}" for name in names]
         of = f"{len(names)} of {len(manifest.groups[group])}"
-        parts.append(f"{shown_name(group)} {of} ({_first(counted)})" if names else f"{shown_name(group)} none")
+        parts.append(f"{shown_name(group)} {of} ({first_of(counted, NAMED)})" if names else f"{shown_name(group)} none")
     least = "1 box" if manifest.min_instances == 1 else f"{manifest.min_instances} boxes"
     return f"classes below {least} in D_l: {', '.join(parts)}"
 
@@ -62,7 +63,7 @@ def _losses(manifest: Manifest) -> Iterator[str]:
                 f"{shown_name(name)} {lost[name]:,} of {_in_file(manifest, name, lost[name]):,}"
                 for name in sorted(lost, key=lambda name: -share[name])
             ]
-            yield f"{len(lost)} {_classes(len(lost))} with boxes {what}: {_first(told)}"
+            yield f"{len(lost)} {_classes(len(lost))} with boxes {what}: {first_of(told, NAMED)}"
 
 
 def percent_lines(manifest: Manifest) -> list[str]:
@@ -131,11 +132,6 @@ def _number(value: int | None) -> str:
 def _sum(values: Sequence[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
-
-
-def _first(told: Sequence[str]) -> str:
-    others = len(told) - NAMED
-    return ", ".join(told[:NAMED]) + (f" and {others:,} more" if others > 0 else "")
 
 
 def _classes(number: int) -> str:

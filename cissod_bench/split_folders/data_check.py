@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from cissod_bench.annotations.columns import Spans
 from cissod_bench.annotations.image_check import FIRST, ImageFaults, Named, decoded, listed
 from cissod_bench.annotations.overlaps import (
     Signatures,
@@ -205,22 +204,19 @@ class DataCheck:
 
     def _annotations(self, task: Task, role: str, root: Path, read: dict[str, Annotations]) -> Check:
         """Check an annotation file and add it to ``read`` if it is sound."""
-        source = task.official.get(role, "")
-        path = root / task.inputs[role]
+        place, source = str(root / task.inputs[role]), task.official.get(role, "")
+        check = Check(role=role, what="annotations", path=place, state="ok", source=source)
         try:
             path = input_path(task, role, root)
         except DataFault:
-            gone = (str(path),)
-            return Check(role=role, what="annotations", path=str(path), state="missing", missing=gone, source=source)
+            return replace(check, state="missing", missing=(place,))
         try:
             found = self._read(task, role, path)
             check_roots(found.data, task.images)
         except DataFault as fault:
-            return Check(
-                role=role, what="annotations", path=str(path), state="broken", faults=(fault.message,), source=source
-            )
+            return replace(check, path=str(path), state="broken", faults=(fault.message,))
         read[role] = found.data
-        return Check(role=role, what="annotations", path=str(path), state="ok", counts=found.counts, source=source)
+        return replace(check, path=str(path), counts=found.counts)
 
     def _folder(
         self,
@@ -234,12 +230,11 @@ class DataCheck:
         """Check the images of one role; without their annotations, only whether the folder is there."""
         source = task.official.get(f"{role}_images") or task.official.get(role, "")
         folder = root / task.images[role]
+        check = Check(role=role, what="images", path=str(folder), state="ok", source=source)
         if not folder.is_dir():
-            return Check(
-                role=role, what="images", path=str(folder), state="missing", missing=(str(folder),), source=source
-            )
+            return replace(check, state="missing", missing=(str(folder),))
         if named is None or data is None:
-            return Check(role=role, what="images", path=str(folder), state="ok", source=source)
+            return check
         looked_at = [
             self._looked_at(images, data.path, turned.readings.get(of_role, AS_STORED))
             for of_role, images in named.images.items()
@@ -252,15 +247,12 @@ class DataCheck:
         }
         if self._depth.deep:
             counts["oriented"] = turned.tagged.get(role, 0)
-        return Check(
-            role=role,
-            what="images",
-            path=str(folder),
+        return replace(
+            check,
             state="broken" if counts["faulty"] else "missing" if named.missing else "ok",
             counts=counts,
             faults=tuple(text for one in looked_at for text in one.first)[:FIRST],
             missing=named.missing,
-            source=source,
             exif=turned.words.get(role, "") if counts.get("oriented") else "",
         )
 
@@ -349,20 +341,8 @@ def _there(task: Task, role: str, root: Path) -> Path | None:
 
 def _without_boxes(data: Annotations) -> Annotations:
     """Return the same images without boxes: those of Objects365 would take a gigabyte while other files are read."""
-    spans = Spans(np.empty(0, np.int64), np.empty(0, np.int32))
-    return replace(
-        data,
-        box_ids=data.box_ids[:0].copy(),
-        box_image=data.box_image[:0].copy(),
-        box_class=data.box_class[:0].copy(),
-        boxes=data.boxes[:0].copy(),
-        crowd=data.crowd[:0].copy(),
-        clipped=data.clipped[:0].copy(),
-        box_spans=spans,
-        image_spans=spans,
-        odd_images=None,
-        odd_boxes=None,
-    )
+    kept = data.with_boxes(np.zeros(len(data.boxes), np.bool_))
+    return replace(kept, image_spans=kept.box_spans, odd_images=None, odd_boxes=None)
 
 
 def _counts(data: Annotations) -> dict[str, int]:

@@ -54,14 +54,13 @@ def check_apart(task: Task, labelled: Annotations, unlabelled: Annotations, val:
     check_files([*files, listed(val, task.images, "val", root)], task.named)
 
 
-def check_known(task: Task, data: Annotations, sources: Mapping[str, Annotations]) -> None:
+def check_known(data: Annotations, sources: Mapping[str, Annotations]) -> None:
     """Refuse images that the task's own annotation files do not hold, as far as these are at hand.
 
     Images of the task's training file keep their ids; those of a further data set were given others, so that no id
     stands twice, and are known by their file.
 
     Args:
-        task: names the image folders.
         data: what was published.
         sources: role -> the task's annotation file.
 
@@ -73,10 +72,10 @@ def check_known(task: Task, data: Annotations, sources: Mapping[str, Annotations
         if role in sources:
             rows = np.flatnonzero(data.image_root == number)
             source = sources[role]
-            _check_images(data, rows, source, _by_id(data, rows, source) if role == "train" else _by_file(data, source))
+            _check_images(data, rows, source, _by_id(data, source) if role == "train" else _by_file(data, source))
 
 
-def _by_id(data: Annotations, rows: Ints, source: Annotations) -> Ints:
+def _by_id(data: Annotations, source: Annotations) -> Ints:
     """Return the row in ``source`` of each image of ``data``, -1 where there is none."""
     places = np.full(len(data.image_ids), -1, np.int64)
     _, here, there = np.intersect1d(data.image_ids, source.image_ids, return_indices=True)

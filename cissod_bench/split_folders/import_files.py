@@ -82,8 +82,8 @@ def read_files(task: Task, given: Given, root: Path, stack: ExitStack, progress:
     check_given(labelled, unlabelled, val)
     check_apart(task, labelled, unlabelled, val, root)
     others = {role: read(path, role, task.swapped) for role, path in at_hand(task, root).items() if role != "val"}
-    check_known(task, labelled, others)
-    check_known(task, unlabelled, others)
+    check_known(labelled, others)
+    check_known(unlabelled, others)
     train = others.get("train")
     source = read(given.hidden) if given.hidden is not None else train
     if source is None:
@@ -124,8 +124,9 @@ def _only(data: Annotations, rows: Ints, *, boxes: bool = True) -> Annotations:
     place = np.full(len(data.image_ids), -1, np.int32)
     place[rows] = np.arange(len(rows), dtype=np.int32)
     keep = (place[data.box_image] >= 0) & boxes
+    kept = data.with_boxes(keep)
     return replace(
-        data,
+        kept,
         image_ids=data.image_ids[rows],
         widths=data.widths[rows],
         heights=data.heights[rows],
@@ -133,16 +134,7 @@ def _only(data: Annotations, rows: Ints, *, boxes: bool = True) -> Annotations:
         file_names=[data.file_names[row] for row in rows.tolist()],
         image_root=data.image_root[rows],
         image_spans=Spans(data.image_spans.offsets[rows], data.image_spans.lengths[rows]),
-        box_ids=data.box_ids[keep],
-        box_image=place[data.box_image[keep]],
-        box_class=data.box_class[keep],
-        boxes=data.boxes[keep],
-        crowd=data.crowd[keep],
-        clipped=data.clipped[keep],
-        box_spans=data.box_spans.only(keep),
+        box_image=place[kept.box_image],
         odd_images=None if data.odd_images is None else data.odd_images[rows],
-        odd_boxes=None if data.odd_boxes is None else data.odd_boxes[keep],
-        policy=replace(
-            data.policy, clipped=tuple(data.box_ids[keep & data.clipped].tolist()), crowd=int(data.crowd[keep].sum())
-        ),
+        policy=replace(data.policy, clipped=tuple(kept.box_ids[kept.clipped].tolist()), crowd=int(kept.crowd.sum())),
     )

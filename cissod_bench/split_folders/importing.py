@@ -27,7 +27,13 @@ from cissod_bench.split_folders.import_files import Files, Given, read_files
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.manifest import UNKNOWN, ClassCounts, HashedFile, Manifest, split_folder
 from cissod_bench.splitting.parts import parts_of, stated_parts
-from cissod_bench.splitting.scenarios import boxes_of_classes, frequency_groups, images_of_classes, official_groups
+from cissod_bench.splitting.scenarios import (
+    boxes_of_classes,
+    frequency_groups,
+    images_of_classes,
+    minority_groups,
+    official_groups,
+)
 from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.task import Task
 from cissod_bench.splitting.writing import Input, describe, write_manifest
@@ -108,7 +114,7 @@ def _split(task: Task, files: Files, split_seed: int) -> Split:
     """
     labelled, hidden = files.labelled, files.hidden
     options = draw_options(task, split_seed=split_seed)
-    groups = class_groups(task, labelled)
+    groups = _class_groups(task, labelled)
     minority = groups.get("min") if options.minority is not None else None
     official = official_groups(labelled)
     none = np.zeros(0, np.int64)
@@ -144,12 +150,8 @@ def _unmarked(split: Split) -> Split:
     return replace(split, shares=(whole, second))
 
 
-def class_groups(task: Task, labelled: Annotations) -> Groups:
-    """Return the groups of classes by the task's rule.
-
-    Args:
-        task: names its minority, or bounds of frequencies, or finds its minority by the classes' ids.
-        labelled: D_l.
+def _class_groups(task: Task, labelled: Annotations) -> Groups:
+    """Return the groups of D_l's classes by the task's rule: bounds of frequencies, a list, or who shows the majority.
 
     Raises:
         UsageFault: the task has none of these rules.
@@ -157,19 +159,16 @@ def class_groups(task: Task, labelled: Annotations) -> Groups:
     if task.groups == ("f", "c", "r"):
         images = images_of_classes(labelled, labelled.instances())
         return frequency_groups(labelled.classes, images, task.frequency_bounds)
-    minority = task.minority or _minority_by_root(task, labelled)
+    minority = task.minority or _minority_by_root(labelled)
     if not minority:
         raise UsageFault(
             f"Task {task.name!r} has no rule that tells the groups of classes from D_l alone.",
             remedy="name its minority classes (minority in the task file), or give images of the other data set a root",
         )
-    return {
-        "maj": tuple(name for name in labelled.classes if name not in minority),
-        "min": tuple(name for name in labelled.classes if name in minority),
-    }
+    return minority_groups(labelled.classes, minority)
 
 
-def _minority_by_root(task: Task, labelled: Annotations) -> tuple[str, ...]:
+def _minority_by_root(labelled: Annotations) -> tuple[str, ...]:
     """Return the classes that the images of another data set do not show; they are that data set's D_m."""
     elsewhere = np.array([root not in ("", "train") for root in labelled.roots], np.bool_)[labelled.image_root]
     shown = np.unique(labelled.box_class[elsewhere[labelled.box_image] & labelled.instances()])

@@ -5,7 +5,6 @@ Hashes tell whether the files are those that were written; this tells whether wh
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from cissod_bench.splitting.manifest import Manifest, read_manifest
 from cissod_bench.splitting.parts import stated_parts
 from cissod_bench.splitting.scenarios import boxes_of_classes, frequency_groups, images_of_classes
 from cissod_bench.splitting.task import Task
+from cissod_bench.splitting.writing import ids_sha256
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ def _ids_true(files: _Files, manifest: Manifest) -> Iterator[str]:
     known = {**files.parts, "D_l": files.labelled.image_ids, "unlabelled": files.unlabelled.image_ids}
     for name, stated in manifest.ids_sha256.items():
         ids = known.get(name, np.empty(0, np.int64))
-        sha256 = hashlib.sha256("".join(f"{number}\n" for number in ids.tolist()).encode()).hexdigest()
+        sha256 = ids_sha256(ids)
         if sha256 != stated:
             yield _differs(f"ids_sha256.{name}", sha256, stated)
 

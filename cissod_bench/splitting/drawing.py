@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cissod_bench.annotations.columns import Ints
 from cissod_bench.errors import DataFault, UsageFault, unknown_names
 from cissod_bench.files.hashing import splitmix64
-from cissod_bench.splitting.options import Cover, DrawOptions
+from cissod_bench.splitting.options import Cover, DrawOptions, option_name
 
 _VISITED_AT_ONCE = 4096  # images
 _LOWER_MINIMUM = (
@@ -150,10 +150,8 @@ def images_of_percent(percent: float, of: int, *, option: str, part: str) -> int
 def _percent(option: str, value: float) -> str:
     """Return how a percentage is given on the command line and in a task file."""
     shown = f"{value:.10g}"
-    in_file = (
-        f" (in a task file {option} = {shown})" if option == "labelled_percent" else ""
-    )  # task files lack the other
-    return f"cissod-bench make-splits --{option.replace('_', '-')} {shown}{in_file}"
+    in_file = f" (in a task file {option} = {shown})" if option == "labelled_percent" else ""  # they lack the other
+    return f"cissod-bench make-splits {option_name(option)} {shown}{in_file}"
 
 
 def _digits(value: float, whole: Callable[[float], int]) -> float:

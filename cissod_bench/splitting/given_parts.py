@@ -7,13 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from cissod_bench.annotations.columns import Ints
 from cissod_bench.annotations.reading import Annotations
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.splitting.drawing import minority_rows, thinned
 from cissod_bench.splitting.options import DrawOptions, option_name
 from cissod_bench.splitting.own_parts import left_out_of
-from cissod_bench.splitting.scenarios import NOT_DRAWN, frequency_groups, images_of_classes, refuse_minority_options
+from cissod_bench.splitting.scenarios import (
+    NOT_DRAWN,
+    frequency_groups,
+    images_of_classes,
+    minority_groups,
+    refuse_minority_options,
+)
 from cissod_bench.splitting.split import Groups, Share, Split
 from cissod_bench.splitting.task import Task
 
@@ -59,17 +64,11 @@ def take_given(task: Task, annotations: Mapping[str, Annotations], options: Draw
 
 def _groups(task: Task, data: Annotations, options: DrawOptions) -> Groups:
     if task.groups == FREQUENCY:
-        return frequency_groups(data.classes, _shown_on(data), task.frequency_bounds)
+        return frequency_groups(data.classes, images_of_classes(data, data.instances()), task.frequency_bounds)
     if task.groups == ONE:
         return {ONE[0]: data.classes}
     rows = minority_rows(options.minority or task.minority, data.classes)
-    names = tuple(data.classes[row] for row in rows)
-    return {"maj": tuple(name for name in data.classes if name not in names), "min": names}
-
-
-def _shown_on(data: Annotations) -> Ints:
-    """Return the images that show each class, (C,)."""
-    return images_of_classes(data, data.instances())
+    return minority_groups(data.classes, [data.classes[row] for row in rows])
 
 
 def _refuse_options(task: Task, options: DrawOptions) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cissod_bench.annotations.reading import Bools
 from cissod_bench.splitting.manifest import BoxCounts, ClassCounts, GroupCounts
+from cissod_bench.splitting.scenarios import boxes_of_classes
 from cissod_bench.splitting.split import Share, Split
 
 
@@ -73,11 +73,11 @@ def _left_out(split: Split) -> dict[str, int]:
 
 
 def _class_counts(split: Split) -> dict[str, ClassCounts]:
-    images, boxes = _per_class(split, _shown).tolist()
-    hidden_images, hidden_boxes = _per_class(split, _hidden).tolist()
-    _, original = _per_class(split, _everything).tolist()
-    _, dropped = _per_class(split, _dropped).tolist()
-    _, ignored = _per_class(split, _ignored).tolist()
+    images, boxes = _per_class(split, lambda share: share.shown & ~share.ignored)
+    hidden_images, hidden_boxes = _per_class(split, lambda share: share.hidden)
+    _, dropped = _per_class(split, lambda share: share.on_labelled & ~share.shown & (share.box_class >= 0))
+    _, ignored = _per_class(split, lambda share: share.shown & share.ignored)
+    original = boxes_of_classes(split.shares[0].annotations).tolist()
     if not split.hidden_known:  # what nobody told is not counted as nothing
         hidden_images = hidden_boxes = original = [None] * len(split.classes)
     return {
@@ -106,39 +106,13 @@ def _group_counts(split: Split, per_class: Mapping[str, ClassCounts], short: Col
     }
 
 
-def _shown(share: Share, number: int) -> Bools:
-    return share.shown & share.annotations.instances() & ~share.ignored
-
-
-def _dropped(share: Share, number: int) -> Bools:
-    """Return the boxes on images of D_l that D_l does not show."""
-    in_labelled = np.zeros(len(share.annotations.image_ids), np.bool_)
-    for rows in share.labelled.values():
-        in_labelled[rows] = True
-    on_labelled: Bools = in_labelled[share.annotations.box_image]
-    return on_labelled & ~share.shown & (share.box_class >= 0) & share.annotations.instances()
-
-
-def _ignored(share: Share, number: int) -> Bools:
-    return share.shown & share.ignored & share.annotations.instances()
-
-
-def _hidden(share: Share, number: int) -> Bools:
-    return share.hidden & share.annotations.instances()
-
-
-def _everything(share: Share, number: int) -> Bools:
-    """Return all boxes of the data set that the split's classes are those of."""
-    return share.annotations.instances() if number == 0 else np.zeros(len(share.shown), np.bool_)
-
-
-def _per_class(split: Split, chosen: Callable[[Share, int], Bools]) -> npt.NDArray[np.int64]:
-    """Return images with, and number of, the chosen boxes of each class, (2, C)."""
+def _per_class(split: Split, chosen: Callable[[Share], Bools]) -> tuple[list[Any], list[Any]]:
+    """Return images with, and number of, the chosen boxes of each class, crowd regions left out; C numbers each."""
     num = len(split.classes)
     total = np.zeros((2, num), np.int64)
-    for number, share in enumerate(split.shares):
-        boxes = chosen(share, number)
+    for share in split.shares:
+        boxes = chosen(share) & share.annotations.instances()
         box_class = share.box_class[boxes].astype(np.int64)
         pairs = np.unique(share.annotations.box_image[boxes].astype(np.int64) * num + box_class)
         total += np.bincount(pairs % num, minlength=num), np.bincount(box_class, minlength=num)
-    return total
+    return total[0].tolist(), total[1].tolist()

@@ -14,14 +14,14 @@ import msgspec
 from cissod_bench.annotations.class_names import ClassReport, join_classes
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
 from cissod_bench.annotations.label_content import Content, Labelled
-from cissod_bench.annotations.labelled_sources import read_labelled_source
+from cissod_bench.annotations.label_files import read_labelled_source
 from cissod_bench.annotations.photographs import sizes_of
 from cissod_bench.annotations.reading import read_annotations
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, first_of
 from cissod_bench.files.images import broken_name_rule
 from cissod_bench.files.orientation import Exif, reading_of
 
-_MOST_TOLD = 3
+MOST_TOLD = 3  # names that a message gives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,19 +126,15 @@ def _refuse_strange(labelled: Labelled, val: Labelled, report: ClassReport, *, m
     named = report.objects["labelled"]
     strange = [name for name, count in report.objects["val"].items() if count and name not in named]
     if strange:
-        alike = [f"{near!r} and {name!r}" for name in strange[:_MOST_TOLD] if (near := report.near(name))]
+        alike = [f"{near!r} and {name!r}" for name in strange[:MOST_TOLD] if (near := report.near(name))]
         hint = f" Are {', '.join(alike)} one class?" if alike else ""
         counting = f"classes = [{', '.join(json.dumps(name, ensure_ascii=False) for name in named)}]"
         choice = f", or name those that count in the task file, above all tables: {counting}" if may_name else ""
         raise DataFault(
             f"{val.source}: {len(strange)} of its classes with boxes are none of {labelled.source}: "
-            f"{_listed(strange)}. That has {', '.join(map(repr, named))}.{hint}",
+            f"{first_of([repr(name) for name in strange], MOST_TOLD)}. That has {', '.join(map(repr, named))}.{hint}",
             remedy=f"give a class the same name in both{choice}",
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_MOST_TOLD])) + (", ..." if len(names) > _MOST_TOLD else "")
 
 
 def _notes(labelled: Labelled, val: Labelled, report: ClassReport, counting: Collection[str]) -> Iterator[str]:
@@ -153,9 +149,10 @@ def _notes(labelled: Labelled, val: Labelled, report: ClassReport, counting: Col
     unscored = [name for name in counting if shown.get(name) and not scored.get(name)]
     if unscored:
         alike = [f"{name!r} be {near!r}" for name in unscored if (near := report.near(name))]
-        hint = f" Should {', '.join(alike[:_MOST_TOLD])}?" if alike else ""
+        hint = f" Should {', '.join(alike[:MOST_TOLD])}?" if alike else ""
         number = "1 class" if len(unscored) == 1 else f"{len(unscored):,} classes"
-        yield f"{number} with labelled boxes and no scored one, so without an AP: {_listed(unscored)}.{hint}"
+        named = first_of([repr(name) for name in unscored], MOST_TOLD)
+        yield f"{number} with labelled boxes and no scored one, so without an AP: {named}.{hint}"
 
 
 def _only(content: Content, classes: Collection[str]) -> Content:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import msgspec
 
 from cissod_bench.annotations.file_names import ImageFolder, NamesBelow
 from cissod_bench.annotations.label_content import Content, Labelled
-from cissod_bench.annotations.labelled_sources import files_of_source
+from cissod_bench.annotations.label_files import files_of_source
 from cissod_bench.annotations.lenient import id_number
 from cissod_bench.annotations.photographs import (
     Known,
@@ -30,13 +30,13 @@ from cissod_bench.annotations.photographs import (
     sizes_of,
     without_repeats,
 )
-from cissod_bench.errors import DataFault
+from cissod_bench.errors import DataFault, first_of
 from cissod_bench.files.image_files import unread_below
 from cissod_bench.files.images import broken_name_rule
 from cissod_bench.files.json_objects import JsonFile
 from cissod_bench.files.orientation import Exif, reading_of
-from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
-from cissod_bench.splitting.own_labels import LabelledPart, join_parts, names_of, read_part
+from cissod_bench.files.whole_files import json_bytes, make_once
+from cissod_bench.splitting.own_labels import MOST_TOLD, LabelledPart, join_parts, names_of, read_part
 
 ANNOTATIONS, IMAGES = "annotations", "images"
 LEFT_OUT = "left_out.json"
@@ -50,9 +50,6 @@ TWICE = "listed twice in D_u, read once"
 
 VERSION = 2
 """Version of the files; it changes when the same sources would give others."""
-
-_STAMP = "stamp.json"
-_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,17 +111,7 @@ def write_own_parts(data_root: Path, folder: Path, parts: OwnParts) -> tuple[str
         DataFault: a source is missing or breaks a rule; classes of both labelled sources differ; no photograph is left.
     """
     stamp = {"version": VERSION, "parts": msgspec.to_builtins(parts), "files": _print(data_root, parts)}
-    if _is_there(folder, stamp):
-        return ()
-    with locked(folder):
-        if _is_there(folder, stamp):  # another process wrote them while this one waited
-            return ()
-        with folder_appearing(folder) as hidden:
-            (hidden / ANNOTATIONS).mkdir()
-            (hidden / IMAGES).mkdir()
-            notes = _write(hidden, data_root, parts)
-            (hidden / _STAMP).write_bytes(json_bytes(stamp))
-    return notes
+    return make_once(folder, stamp, lambda hidden: _write(hidden, data_root, parts)) or ()
 
 
 def _print(data_root: Path, parts: OwnParts) -> str:
@@ -156,15 +143,10 @@ def _facts(place: Path) -> Iterator[tuple[str, int, int]]:
             yield os.path.relpath(path, place), facts.st_size, facts.st_mtime_ns
 
 
-def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
-    try:
-        return bool(json.loads((folder / _STAMP).read_bytes()) == json.loads(json_bytes(stamp)))
-    except (OSError, ValueError):
-        return False
-
-
 def _write(hidden: Path, data_root: Path, parts: OwnParts) -> tuple[str, ...]:
     """Write all files of a folder that is being made; return what the user should know."""
+    (hidden / ANNOTATIONS).mkdir()
+    (hidden / IMAGES).mkdir()
     read = {
         role: read_part(hidden, data_root, part, role, parts.measured)
         for role, part in (("train", parts.labelled), ("val", parts.val))
@@ -225,11 +207,7 @@ def _copies(labelled: Known, scored: Sequence[Path], sources: tuple[Path, Path])
     if not copies:
         return ()
     number = "1 scored image has" if len(copies) == 1 else f"{len(copies):,} scored images have"
-    return (f"{number} the bytes of a labelled one, so that AP says too much: {_first_of(copies)}.",)
-
-
-def _first_of(things: Sequence[object]) -> str:
-    return ", ".join(map(str, things[:_MOST_TOLD])) + (", ..." if len(things) > _MOST_TOLD else "")
+    return (f"{number} the bytes of a labelled one, so that AP says too much: {first_of(copies, MOST_TOLD)}.",)
 
 
 def _unlabelled(
@@ -267,9 +245,9 @@ def _unlabelled(
             f"No unlabelled photograph is left of {len(listed):,} in {', '.join(parts.unlabelled)}: {told}.",
             remedy="name folders of further photographs in [unlabelled]",
         )
-    notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {_first_of(unread)}."] if unread else []
+    notes = [f"{_are(len(unread), 'unlabelled photograph')} left out: {first_of(unread, MOST_TOLD)}."] if unread else []
     if others:
-        told = f"left out, because only formats such as JPEG and PNG are read: {_first_of(others)}"
+        told = f"left out, because only formats such as JPEG and PNG are read: {first_of(others, MOST_TOLD)}"
         notes.append(f"{_are(len(others), 'unlabelled picture')} {told}.")
     return records, tuple(notes)
 

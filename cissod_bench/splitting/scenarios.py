@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,9 +86,8 @@ def draw_by_minority(task: Task, annotations: Mapping[str, Annotations], options
         ignored=ignored & shown,
         left_out={NOT_DRAWN: left},
     )
-    names = tuple(data.classes[row] for row in minority)
-    groups = {"maj": tuple(name for name in data.classes if name not in names), "min": names}
-    return Split(options=replace(options, cover=cover, minority=names), shares=(share,), groups=groups)
+    groups = minority_groups(data.classes, [data.classes[row] for row in minority])
+    return Split(options=replace(options, cover=cover, minority=groups["min"]), shares=(share,), groups=groups)
 
 
 def draw_by_frequency(task: Task, annotations: Mapping[str, Annotations], options: DrawOptions) -> Split:
@@ -167,6 +166,14 @@ def images_of_classes(data: Annotations, boxes: Bools) -> Ints:
     num = len(data.classes)
     pairs = np.unique(data.box_image[boxes].astype(np.int64) * num + data.box_class[boxes])
     return np.bincount(pairs % num, minlength=num)
+
+
+def minority_groups(classes: Sequence[str], minority: Collection[str]) -> Groups:
+    """Return "maj" and "min": the other classes and those of the minority (Sec. 4.1), each in the order of all."""
+    return {
+        "maj": tuple(name for name in classes if name not in minority),
+        "min": tuple(name for name in classes if name in minority),
+    }
 
 
 def frequency_groups(classes: tuple[str, ...], images: Ints, bounds: tuple[int, int]) -> Groups:

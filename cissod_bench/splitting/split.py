@@ -60,10 +60,20 @@ class Share:
     @cached_property
     def hidden(self) -> Bools:
         """The boxes on images of D_u, bool (N,)."""
-        on_unlabelled = np.zeros(len(self.annotations.image_ids), np.bool_)
-        on_unlabelled[self.unlabelled] = True
-        hidden: Bools = on_unlabelled[self.annotations.box_image]
+        hidden = self._boxes_on(self.unlabelled)
         return hidden if self.channels is None else hidden & (self.box_class >= 0)
+
+    @cached_property
+    def on_labelled(self) -> Bools:
+        """The boxes on images of D_l, shown or not, bool (N,)."""
+        return self._boxes_on(*self.labelled.values())
+
+    def _boxes_on(self, *parts: Ints) -> Bools:
+        chosen = np.zeros(len(self.annotations.image_ids), np.bool_)
+        for images in parts:
+            chosen[images] = True
+        boxes: Bools = chosen[self.annotations.box_image]
+        return boxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +162,7 @@ def _check_images(share: Share) -> None:
 
 def _check_boxes(share: Share) -> None:
     data = share.annotations
-    in_labelled = np.zeros(len(data.image_ids), np.bool_)
-    for rows in share.labelled.values():
-        in_labelled[rows] = True
-    leaked = share.shown & ~in_labelled[data.box_image]
+    leaked = share.shown & ~share.on_labelled
     if leaked.any():
         box = int(np.argmax(leaked))
         image = data.image_ids[data.box_image[box]]

@@ -16,7 +16,7 @@ from typing import Any
 from cissod_bench.errors import DataFault, UsageFault
 from cissod_bench.files.hashing import file_sha256
 from cissod_bench.splitting.manifest import Manifest
-from cissod_bench.splitting.options import DRAW_OPTIONS, DrawOptions
+from cissod_bench.splitting.options import DRAW_OPTIONS, DrawOptions, option_name
 from cissod_bench.splitting.task import Task
 
 OPTIONS = tuple(name for name in DRAW_OPTIONS if name != "split_seed")
@@ -159,7 +159,7 @@ def make_again(task: Task, manifest: Manifest, data_root: Path, work_dir: Path) 
     command = "splits import --labelled FILE --unlabelled FILE" if manifest.imported else "make-splits"
     words = ["--task", task.named, "--split-seed", str(seed)]
     for name, (there, _) in chosen(manifest).items():
-        words += [f"--{name.replace('_', '-')}", "FILE" if name == "minority" else str(there)]
+        words += [option_name(name), "FILE" if name == "minority" else str(there)]
     command = f"cissod-bench {command} {shlex.join([*words, '--data-root', str(data_root)])}"
     here = f"{command} {shlex.join(['--work-dir', str(work_dir), '--force'])}"
     if not (work_dir / "runs" / task.name / f"split{seed}").is_dir():

@@ -7,7 +7,6 @@ hashed by SplitMix, not from NumPy's generators, whose streams may change betwee
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.files.hashing import splitmix64
-from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
+from cissod_bench.files.whole_files import make_once
 
 Points: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = npt.NDArray[np.float32]
@@ -31,7 +30,6 @@ SIZES = ((128, 96), (96, 128), (112, 112), (128, 112), (112, 128))
 """Width and height of the images, pixels: landscape, portrait and square."""
 
 OBJECT_PIXELS = (22.0, 60.0)
-_STAMP = "stamp.json"
 
 
 class Dice:
@@ -263,23 +261,13 @@ def write_shapes(
     own = {role: dict(own) for role, own in (own_weights or {}).items()}
     stamp: dict[str, Any] = {"version": VERSION, "counts": dict(counts), "weights": dict(weights)}
     stamp |= {"seed": seed, "most": most, **({"own_weights": own} if own else {})}
-    if _is_there(folder, stamp):
-        return
-    with locked(folder):
-        if _is_there(folder, stamp):  # another process drew them while this one waited
-            return
-        with folder_appearing(folder) as hidden:
-            for role, count in counts.items():
-                of_role = {name: own.get(role, weights)[name] for name in weights}
-                _write_role(hidden, role, count, of_role, seed=seed, most=most)
-            (hidden / _STAMP).write_bytes(json_bytes(stamp))
 
+    def make(hidden: Path) -> None:
+        for role, count in counts.items():
+            of_role = {name: own.get(role, weights)[name] for name in weights}
+            _write_role(hidden, role, count, of_role, seed=seed, most=most)
 
-def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
-    try:
-        return bool(json.loads((folder / _STAMP).read_bytes()) == stamp)
-    except (OSError, ValueError):
-        return False
+    make_once(folder, stamp, make)
 
 
 def _write_role(folder: Path, role: str, count: int, weights: Mapping[str, float], *, seed: int, most: int) -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -25,10 +25,9 @@ from cissod_bench.annotations.voc import (
     VocFolder,
     VocImage,
     read_voc,
-    shown_names,
 )
-from cissod_bench.errors import DataFault
-from cissod_bench.files.whole_files import folder_appearing, json_bytes, locked
+from cissod_bench.errors import DataFault, first_of
+from cissod_bench.files.whole_files import make_once
 
 DEVKIT = "VOCdevkit"
 VOC2012 = f"{DEVKIT}/VOC2012"
@@ -38,7 +37,7 @@ OFFICIAL = (
 VERSION = 1
 """Version of the files; it changes when the same photographs would give others, of any task."""
 
-_STAMP = "stamp.json"
+_SHOWN = 5  # missing files that a message names
 
 Divide: TypeAlias = Callable[[Sequence[VocImage]], Mapping[str, Sequence[VocImage]]]
 """Takes all photographs of a task, by number, and returns role -> its own."""
@@ -78,18 +77,15 @@ def write_voc(folder: Path, data_root: Path, photographs: Photographs, classes: 
     """
     source = data_root / VOC2012
     stamp = {"version": VERSION, "classes": list(classes), "source": os.path.realpath(source), "files": _print(source)}
-    if _is_there(folder, stamp):
-        return
-    with locked(folder):
-        if _is_there(folder, stamp):  # another process wrote them while this one waited
-            return
+
+    def make(hidden: Path) -> None:
         images = whole(read_voc(source, showing=photographs.showing), photographs)
-        with folder_appearing(folder) as hidden:
-            (hidden / "annotations").mkdir()
-            for role, of_role in divide(images).items():
-                (hidden / "annotations" / f"{role}.json").write_bytes(annotation_file(of_role, classes))
-            (hidden / DEVKIT).symlink_to(os.path.realpath(data_root / DEVKIT), target_is_directory=True)
-            (hidden / _STAMP).write_bytes(json_bytes(stamp))
+        (hidden / "annotations").mkdir()
+        for role, of_role in divide(images).items():
+            (hidden / "annotations" / f"{role}.json").write_bytes(annotation_file(of_role, classes))
+        (hidden / DEVKIT).symlink_to(os.path.realpath(data_root / DEVKIT), target_is_directory=True)
+
+    make_once(folder, stamp, make)
 
 
 def _print(source: Path) -> str:
@@ -105,13 +101,6 @@ def _print(source: Path) -> str:
         except OSError:  # reading it says why
             digest.update(b"not there")
     return digest.hexdigest()
-
-
-def _is_there(folder: Path, stamp: Mapping[str, Any]) -> bool:
-    try:
-        return bool(json.loads((folder / _STAMP).read_bytes()) == stamp)
-    except (OSError, ValueError):
-        return False
 
 
 def whole(found: VocFolder, photographs: Photographs) -> Sequence[VocImage]:
@@ -136,7 +125,7 @@ def whole(found: VocFolder, photographs: Photographs) -> Sequence[VocImage]:
     missing = [*(f"{PHOTOGRAPHS}/{name}" for name in found.lost), *(f"{ANNOTATIONS}/{name}" for name in found.unnamed)]
     if not odd and not found.lost and len(images) == wanted:
         return images
-    named = f"; missing {shown_names(missing)}" if missing else ""
+    named = f"; missing {first_of(sorted(missing), _SHOWN)}" if missing else ""
     counted = f" ({'; '.join(odd)})" if odd else ""
     shown = ", ".join(photographs.showing)
     raise DataFault(

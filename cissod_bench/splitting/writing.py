@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cissod_bench import __version__
-from cissod_bench.annotations.reading import Bools
 from cissod_bench.files.json_objects import Progress
 from cissod_bench.files.whole_files import folder_appearing, json_bytes
 from cissod_bench.splitting.data_files import write_data_files
 from cissod_bench.splitting.drawing import ALGORITHM
 from cissod_bench.splitting.manifest import MANIFEST, SCHEMA, UNKNOWN, HashedFile, Manifest, Offset, split_sha256
 from cissod_bench.splitting.manifest_counts import counts_of
-from cissod_bench.splitting.split import Groups, Share, Split
+from cissod_bench.splitting.split import Groups, Split
 from cissod_bench.splitting.statements import stated
 from cissod_bench.splitting.task import Task
 
@@ -71,7 +71,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         inputs: role -> annotation file.
         files: data file -> sha256; empty for a split that is not written.
     """
-    options, numbers = split.options, counts_of(split)
+    options = split.options
     hashed = {role: HashedFile(given.path, given.sha256) for role, given in inputs.items()}
     policies = [share.annotations.policy for share in split.shares]
     return Manifest(
@@ -88,13 +88,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
         stated=stated(task),
         algorithm=ALGORITHM,
         tool_version=__version__,
-        counts=numbers.counts,
-        left_out=numbers.left_out,
-        boxes=numbers.boxes,
-        per_group=numbers.per_group,
-        imbalance=numbers.imbalance,
-        below_minimum=numbers.below_minimum,
-        per_class=numbers.per_class,
+        **counts_of(split)._asdict(),
         groups=_listed(split.groups),
         views={view: _listed(groups) for view, groups in split.views.items()},
         classes=list(split.classes),
@@ -113,7 +107,7 @@ def describe(split: Split, task: Task, inputs: Mapping[str, Input], files: Mappi
             "outside": sorted(number for policy in policies for number in policy.outside),
         },
         offsets=_offsets(split),
-        ids_sha256=_ids_sha256(split),
+        ids_sha256=_hashes_of_parts(split),
         files=dict(files),
         split_sha256=split_sha256(files) if files else "",
         hidden_boxes="" if split.hidden_known else UNKNOWN,
@@ -130,16 +124,13 @@ def _rewritten(split: Split) -> dict[str, list[int]]:
     Records of a further share are all rewritten: their ids are offset and their classes those of the first.
     """
     data = [share.annotations for share in split.shares]
+    ignored = [share.annotations.box_ids[share.ignored].tolist() for share in split.shares]
+    swapped = [annotations.image_ids[annotations.swapped].tolist() for annotations in data]
     return {
         "clipped": sorted(number for annotations in data for number in annotations.policy.clipped),
-        "ignored": sorted(number for share in split.shares for number in _ids_of_boxes(share, share.ignored)),
-        "swapped": sorted(n for annotations in data for n in annotations.image_ids[annotations.swapped].tolist()),
+        "ignored": sorted(chain.from_iterable(ignored)),
+        "swapped": sorted(chain.from_iterable(swapped)),
     }
-
-
-def _ids_of_boxes(share: Share, boxes: Bools) -> list[int]:
-    numbers: list[int] = share.annotations.box_ids[boxes].tolist()
-    return numbers
 
 
 def _offsets(split: Split) -> dict[str, Offset]:
@@ -150,14 +141,15 @@ def _offsets(split: Split) -> dict[str, Offset]:
     }
 
 
-def _ids_sha256(split: Split) -> dict[str, str]:
-    """Return part -> hash of its image ids, ascending, one a line."""
+def ids_sha256(ids: npt.NDArray[np.int64]) -> str:
+    """Return the hash of ascending ids, (M,), one a line."""
+    return hashlib.sha256("".join(f"{number}\n" for number in ids.tolist()).encode()).hexdigest()
+
+
+def _hashes_of_parts(split: Split) -> dict[str, str]:
+    """Return part -> hash of its image ids."""
     parts: dict[str, list[npt.NDArray[np.int64]]] = {}
     for share, (offset, _) in zip(split.shares, split.offsets(), strict=True):
         for name, rows in {**share.labelled, "unlabelled": share.unlabelled}.items():
             parts.setdefault(name, []).append(share.annotations.image_ids[rows] + offset)
-    hashes = {}
-    for name, ids in parts.items():
-        lines = "".join(f"{number}\n" for number in np.sort(np.concatenate(ids)).tolist())
-        hashes[name] = hashlib.sha256(lines.encode()).hexdigest()
-    return hashes
+    return {name: ids_sha256(np.sort(np.concatenate(ids))) for name, ids in parts.items()}

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from score_records import TOY_ENTRIES, scored
+from score_records import built, scored
 
-from cissod_bench.catalogue import Entry, load_report
+from cissod_bench.catalogue import Entry
 from cissod_bench.figures.curves import BASELINE, Point, draw_curves
 from cissod_bench.figures.drawing import WIDTHS
 from cissod_bench.figures.learning import learning_panels
@@ -36,9 +36,7 @@ def run_of(folder: Path, method: str, seed: int, aps: Sequence[float | None], im
 
 
 def report_on(*found: runs.Run) -> Report:
-    built = load_report("learning")(list(found), (), METHODS, TOY_ENTRIES)
-    assert isinstance(built, Report)
-    return built
+    return built("learning", found, methods=METHODS)
 
 
 @pytest.fixture
@@ -78,7 +76,7 @@ def test_runs_of_one_seed_with_two_names_are_two_curves_and_no_two_seeds(tmp_pat
         log.append(run.folder / runs.PSEUDO_LABELS, line.written())
         named.append(runs.Run(run.folder, dataclasses.replace(run.record, name=name)))
     for report, column, value in (("learning", "column", "all"), ("pseudo_labels", "quantity", "recall")):
-        (figure,) = load_report(report)(named, (), METHODS, TOY_ENTRIES).figures
+        (figure,) = built(report, named, methods=METHODS).figures
         shown = figure.data[figure.data[column] == value]
         assert list(zip(shown["title"], shown["mean"], shown["n"], strict=True)) == [
             ("Ours [after] (n = 1)", 50.0, 1),

@@ -15,10 +15,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
-from score_records import finished
+from score_records import built, finished
 from tiny import tiny_plan
 
-from cissod_bench.catalogue import Entry, load_report
+from cissod_bench.catalogue import Entry
 from cissod_bench.errors import DataFault
 from cissod_bench.figures.curves import (
     BASELINE,
@@ -46,7 +46,6 @@ ENTRIES = {
     "ours": Entry("ours", "Ours", "", ""),
     "rfs": Entry("rfs", "RFS", "", ""),
 }
-TASKS = {"toy": Entry("toy", "Toy shapes", "", "")}
 
 
 def line(generation: int = 1, group: str = "maj", **values: Any) -> dict[str, Any]:
@@ -100,9 +99,7 @@ class Place:
         return self
 
     def report(self) -> Report:
-        built = load_report("pseudo_labels")(self.runs, (), ENTRIES, TASKS)
-        assert isinstance(built, Report)
-        return built
+        return built("pseudo_labels", self.runs, methods=ENTRIES)
 
     def figure(self, number: int = 0) -> Figure:
         return self.report().figures[number]
@@ -392,7 +389,7 @@ def test_runs_write_what_the_figure_reads(tmp_path: Path) -> None:
         written = json.loads((plan.folder / runs.PSEUDO_LABELS).read_bytes().splitlines()[-1])
         assert set(written) <= set(PseudoLabelLine.__struct_fields__) - {"more"} == {"generation", "group", *QUANTITIES}
         found.append(runs.Run(plan.folder, runs.read_record(plan.folder)))
-    report = load_report("pseudo_labels")(found, (), ENTRIES, TASKS)
+    report = built("pseudo_labels", found, methods=ENTRIES)
     assert [figure.title for figure in report.figures] == [
         "Figure 3: Pseudo labels, Toy shapes",
         "Weights, thresholds, copies and pool: Ours (n = 1), Toy shapes",

@@ -37,8 +37,8 @@ def test_a_file_and_its_folder_appear_whole(tmp_path: Path) -> None:
 
 
 def write_half(path: Path) -> None:
-    with replacing(path, "w") as stream:
-        stream.write("half")
+    with replacing(path) as stream:
+        stream.write(b"half")
         raise InterruptedByTest
 
 

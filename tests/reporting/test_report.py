@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from rich.console import Console
-from score_records import finished, runs_of
+from score_records import built, finished, report_of, runs_of, shown
 
 from cissod_bench import catalogue
-from cissod_bench.catalogue import Entry, list_methods, load_report
+from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.figures.class_bars import BarPanel, class_bars
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
@@ -27,7 +27,7 @@ from cissod_bench.rendering.csv_files import runs_frame
 from cissod_bench.rendering.formats import RENDERERS
 from cissod_bench.rendering.terminal import print_rich
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
-from cissod_bench.reporting.tables import DASH, UNDEFINED, Report, Table
+from cissod_bench.reporting.tables import DASH, UNDEFINED, Report
 
 GROUPS = {"maj": ["disc", "ring"], "min": ["star"]}
 ENTRIES = {
@@ -37,7 +37,6 @@ ENTRIES = {
     "supervised": Entry("supervised", "Supervised", "", "", {"competitor": False, "images": "labelled"}),
     "oracle": Entry("oracle", "Oracle", "", "", {"competitor": False, "images": "oracle"}),
 }
-TASKS = {"toy": Entry("toy", "Toy shapes", "", "")}
 
 
 def record(
@@ -57,18 +56,12 @@ def record(
 
 
 def build(*records: RunRecord, methods: Mapping[str, Entry] = ENTRIES) -> Report:
-    report = load_report("comparison")(runs_of(*records), (), methods, TASKS)
-    assert isinstance(report, Report)
-    return report
-
-
-def shown(table: Table, title: str, column: str = "all", source: str = "measured", block: int = 0) -> str:
-    return str(table.wide.loc[(title, source), (table.blocks[block].title, column)])
+    return report_of("comparison", *records, methods=methods)
 
 
 def rendered(kind: str, *records: RunRecord, methods: Mapping[str, Entry] = ENTRIES) -> str:
     runs = runs_of(*records)
-    reports = [load_report(name)(runs, (), methods, TASKS) for name in ("comparison", "ablation")]
+    reports = [built(name, runs, methods=methods) for name in ("comparison", "ablation")]
     return "\n".join(RENDERERS[kind](reports, runs).values())
 
 
@@ -291,7 +284,8 @@ def test_markdown_ends_with_every_departure_from_the_paper_and_who_shares_it() -
 def test_csv_files_hold_numbers_and_no_formulas() -> None:
     records, methods = hostile()
     runs = [Run(Path("+r"), one) for one in records]
-    files = RENDERERS["csv"]([load_report(name)(runs, (), methods, {}) for name in ("comparison", "ablation")], runs)
+    reports = [built(name, runs, methods=methods, tasks={}) for name in ("comparison", "ablation")]
+    files = RENDERERS["csv"](reports, runs)
     assert set(files) == {"comparison.csv", "comparison_figures.csv", "ablation.csv", "runs.csv"}
     cells = [cell for text in files.values() for line in csv.reader(io.StringIO(text)) for cell in line]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t"))]

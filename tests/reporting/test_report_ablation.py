@@ -9,19 +9,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from score_records import finished, runs_of
+from score_records import built, finished, report_of, runs_of, shown
 
-from cissod_bench.catalogue import Entry, list_methods, load_method, load_report
+from cissod_bench.catalogue import Entry, list_methods, load_method
 from cissod_bench.records.record import RunRecord
 from cissod_bench.rendering.formats import RENDERERS, notes_once
 from cissod_bench.rendering.terminal import print_rich
-from cissod_bench.reporting.tables import DASH, Report, Table
+from cissod_bench.reporting.tables import DASH, Report
 from method.ours import Choice, Switches, resolve
 from method.profiles import profile_for
 from reports.ablation import ABLATIONS
-
-TASKS = {"toy": Entry("toy", "Toy shapes", "", "")}
-SOFT_TEACHER = ("soft-teacher", "")
 
 
 def record(
@@ -50,13 +47,7 @@ def coco(method: str = "ours", variant: str = "", **changes: Any) -> RunRecord:
 
 
 def build(*records: RunRecord, methods: Mapping[str, Entry] | None = None) -> Report:
-    report = load_report("ablation")(runs_of(*records), (), methods, TASKS)
-    assert isinstance(report, Report)
-    return report
-
-
-def shown(table: Table, title: str, column: str = "all", source: str = "measured") -> str:
-    return str(table.wide.loc[(title, source), (table.blocks[0].title, column)])
+    return report_of("ablation", *records, methods=methods)
 
 
 def rows_of(number: int) -> list[str]:
@@ -264,7 +255,7 @@ def test_the_terminal_shows_the_check_marks() -> None:
 
 def test_one_page_says_how_to_read_its_tables_once() -> None:
     runs = runs_of(coco(), coco(variant="gbr"))
-    reports = [load_report(name)(runs, (), None, TASKS) for name in ("comparison", "ablation")]
+    reports = [built(name, runs) for name in ("comparison", "ablation")]
     assert set(reports[0].notes) & set(reports[1].notes)
     first, second = notes_once(reports)
     assert first.notes == reports[0].notes

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from cissod_bench.catalogue import Entry, load_report
+from cissod_bench import catalogue
+from cissod_bench.catalogue import Entry
 from cissod_bench.records.record import RunRecord
 from cissod_bench.records.run_folder import Run
-from cissod_bench.reporting.tables import Report
+from cissod_bench.reporting.tables import Report, Table
 from cissod_bench.splitting.manifest import Manifest
 
 TOY_GROUPS = {"maj": ["disc", "ring"], "min": ["star"]}
@@ -57,14 +60,33 @@ def runs_of(*records: RunRecord) -> list[Run]:
     return [Run(Path(f"runs/{number}"), record) for number, record in enumerate(records)]
 
 
-def report_of(
+def built(
     name: str,
-    *records: RunRecord,
+    runs: Sequence[Run],
+    splits: Sequence[Manifest] = (),
+    *,
     methods: Mapping[str, Entry] | None = None,
     tasks: Mapping[str, Entry] | None = TOY_ENTRIES,
-    splits: Sequence[Manifest] = (),
 ) -> Report:
-    """The report of that name on some runs."""
-    report = load_report(name)(runs_of(*records), splits, methods, tasks)
+    """The report of that name on some runs; entries stand in for those of the catalogue, None leaves these."""
+    with ExitStack() as stack:
+        for what, entries in (("list_methods", methods), ("list_tasks", tasks)):
+            if entries is not None:
+                stack.enter_context(patch.object(catalogue, what, return_value=entries))
+        report = catalogue.load_report(name)(runs, splits)
     assert isinstance(report, Report)
     return report
+
+
+def report_of(name: str, *records: RunRecord, splits: Sequence[Manifest] = (), **entries: Any) -> Report:
+    """The report of that name on the runs of some records."""
+    return built(name, runs_of(*records), splits, **entries)
+
+
+def shown(table: Table, title: str, column: str = "all", source: str = "measured", block: int = 0) -> str:
+    """A cell as it is printed: mean and spread, or the paper's number; in the column "n" the training seeds."""
+    (row,) = (row for row in table.rows if row.title == title)
+    if column == "n":
+        return str(table.seeds(row, table.blocks[block]))
+    cell = table.cell(row, table.blocks[block], column)
+    return cell.printed if source == "paper" else cell.text
