@@ -20,6 +20,7 @@ from cissod_bench.figures.style import (
     SHADE,
     SOFT,
     Mark,
+    cut,
     fitted,
     group_marks,
     lettered,
@@ -124,8 +125,7 @@ def turned_names(names: Sequence[str], points: float) -> list[str]:
     """
     if len(names) > _TURNED or points / len(names) < _LINE:
         return []
-    names = [printable(name) for name in names]
-    return [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+    return [cut(printable(name), _LONGEST) for name in names]
 
 
 @dataclass(frozen=True)
