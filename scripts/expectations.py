@@ -1,8 +1,9 @@
 """What docs/league.md expects of the runs on photographs, and which of it came about.
 
 `EXPECTED` is that page's list "What the paper leads us to expect", number by number, as differences between two rows. A
-difference is decided when both rows have three training seeds; it is taken seed by seed, and its uncertainty is the
-standard error of their mean. ``scripts/tables.py`` puts the table into the page.
+difference gets its yes or no when both rows have three training seeds; it is taken seed by seed, and its uncertainty is
+the standard error of their mean. Whether the seeds suffice for that yes or no is a second question, which a 95 %
+interval answers. ``scripts/tables.py`` puts the table into the page.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from scipy.special import stdtrit
 
 from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.records.run_folder import Run
@@ -42,6 +45,21 @@ RULES: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     }
 )
 """What is said of a difference -> whether it holds for a mean and its standard error, in points."""
+
+LIMITS: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(("above", "not above", "below", "higher", "not lower"), (0.0,)),
+        "15 or more": (15.0,),
+        "less than 2": (2.0,),
+        "less than 1": (1.0,),
+        "-1 or less": (-1.0,),
+        "-1 or more": (-1.0,),
+        "within 1": (-1.0, 1.0),
+    }
+)
+"""What is said of a difference -> the values on whose one side the true one has to lie, in points."""
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -121,8 +139,34 @@ def scores_of(runs: Sequence[Run], task: str) -> dict[str, dict[int, dict[str, f
     return found
 
 
-def difference(scores: Scores, expected: Expectation) -> tuple[str, float, float] | None:
-    """Return what the left row was compared with, the mean difference and its standard error, in points.
+class Seen(NamedTuple):
+    """The differences of one expectation.
+
+    Attributes:
+        against: what the left row was compared with.
+        mean: of the differences, points.
+        error: its standard error, points.
+        n: training seeds, at least `SEEDS`.
+    """
+
+    against: str
+    mean: float
+    error: float
+    n: int
+
+
+def is_clear(seen: Seen, rule: str) -> bool:
+    """Return whether no limit of the rule lies in the 95 % interval of the mean difference.
+
+    The interval is mean +- t times its standard error, with t of Student's distribution with n - 1 degrees of freedom:
+    4.3 with three seeds. The limit itself counts as inside.
+    """
+    reach = float(stdtrit(seen.n - 1, (1 + CONFIDENCE) / 2)) * seen.error
+    return all(abs(seen.mean - limit) > reach for limit in LIMITS[rule])
+
+
+def difference(scores: Scores, expected: Expectation) -> Seen | None:
+    """Return what was seen of an expected difference.
 
     None where a row has fewer than `SEEDS` training seeds with the other.
     """
@@ -133,26 +177,28 @@ def difference(scores: Scores, expected: Expectation) -> tuple[str, float, float
         return None
     best = max(rights, key=lambda name: mean(scores[name][seed][column] for seed in shared[name]))
     differences = [left[seed][column] - scores[best][seed][column] for seed in shared[best]]
-    return best, mean(differences), stdev(differences) / math.sqrt(len(differences))
+    n = len(differences)
+    return Seen(best, mean(differences), stdev(differences) / math.sqrt(n), n)
 
 
 def expectations_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Return "expectations of photographs" -> Markdown table of what is decided; the last row counts the rest."""
+    """Return "expectations of photographs" -> Markdown table of what was seen; the last row counts the rest."""
     methods = list_methods()
     scores = {task: scores_of(runs, task) for task in (FIRST, LONG_TAIL)}
     rows: list[tuple[str, ...]] = []
     for expected in EXPECTED:
         found = difference(scores[expected.task], expected)
         if found is not None:
-            against, value, error = found
             best = "" if isinstance(expected.right, str) else "the best of the others, "
             group = WORDS.get(expected.column, "all classes")
-            words = f"{_title(methods, expected.left)} − {best}{_title(methods, against)}"
-            verdict = "yes" if RULES[expected.rule](value, error) else "**no**"
-            rows.append((str(expected.number), words, group, expected.rule, f"{value:+.1f} ± {error:.1f}", verdict))
+            words = f"{_title(methods, expected.left)} − {best}{_title(methods, found.against)}"
+            verdict = "yes" if RULES[expected.rule](found.mean, found.error) else "**no**"
+            clear = "clear" if is_clear(found, expected.rule) else "open"
+            seen = f"{found.mean:+.1f} ± {found.error:.1f}"
+            rows.append((str(expected.number), words, group, expected.rule, seen, verdict, clear))
     if waiting := len(EXPECTED) - len(rows):
-        rows.append(("", f"{waiting} more", "", "", DASH, "not yet"))
-    heads = ("", "difference", "AP", "expected", "seen", "")
+        rows.append(("", f"{waiting} more", "", "", DASH, "not yet", ""))
+    heads = ("", "difference", "AP", "expected", "seen", "", "95 %")
     return {"expectations of photographs": grid_text(heads, column_rules(len(heads), 4), rows)}
 
 

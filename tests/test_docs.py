@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib.util
 import io
+import json
 import os
 import re
 import subprocess
@@ -187,6 +188,49 @@ def test_the_hours_of_the_toy_league_are_those_of_the_kept_runs() -> None:
         assert f"| `mini`, {task} |" in text
         assert f"{len(seconds)} runs took {sum(seconds) / 3600:.1f} hours" in text
     assert f"All {sum(map(len, found.values()))} of them" in text
+
+
+def speed_row(words: str) -> list[str]:
+    """The cells of a row of docs/speed.md, without what is bold about them."""
+    (line,) = [line for line in TEXT[ROOT / "docs" / "speed.md"].splitlines() if line.startswith(f"| {words} |")]
+    return [cell.strip().strip("*") for cell in line.strip("|").split("|")][1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("`mini`, 8 + 4 of 76 x 128, 1", "mini-cpu-1t-2026-11-29"),
+        ("`mini`, 2 threads", "mini-cpu-2t-2026-11-29"),
+        ("`photo` (2026-11-30), fp32, 8 + 8 of 204 x 340, 1", "photo-cpu-1t-2026-11-30"),
+        ("`photo`, fp32, 2 threads", "photo-cpu-2t-2026-11-30"),
+        ("`photo` as it is, in bf16, 1", "photo-cpu-1t-ours-2026-11-30"),
+        ("`photo`, bf16, 2 threads", "photo-cpu-2t-ours-2026-11-30"),
+        ("`full`, 1 + 1 of 799 x 1333, 1, fp32", "full-cpu-1t-2026-11-29"),
+    ],
+)
+def test_a_row_of_the_speed_page_is_what_its_record_says(words: str, file: str) -> None:
+    record = json.loads((ROOT / "benchmarks" / "records" / f"step-time-{file}.json").read_text(encoding="utf-8"))
+    step, *ratios, ours = speed_row(words)
+    (here,) = [side for side in record["sides"] if side["name"] == "soft-teacher"]
+    full = record["preset"] == "full"  # its steps are of processor time, in seconds
+    assert step == (f"{(here['user'] + here['system']) / 1000:.0f} s" if full else f"{here['wall']:,.0f} ms")
+    if "mmdet" in record["ratios"]:
+        names = ("times as fast", "times the processor time", "our memory")
+        assert ratios == [f"{record['ratios']['mmdet'][name]['median']:.2f}" for name in names]
+    assert ours == (f"{record['ratios']['ours']['wall']['median']:.2f}" if "ours" in record["ratios"] else "not run")
+
+
+def test_the_seconds_of_scoring_are_those_of_the_kept_runs() -> None:
+    """On toy: those of scoring and of the whole run, means."""
+    records = [run.record for run in find_runs(ROOT / "results")]
+    timings = [record.timings for record in records if record.task == "toy"]
+    scoring, whole = (
+        sum(sum(own.get(phase, 0) for phase in phases) for own in timings) / len(timings)
+        for phases in (("predict", "evaluate"), ("train", "predict", "evaluate"))
+    )
+    costs, decisions = (" ".join(TEXT[ROOT / "docs" / page].split()) for page in ("costs.md", "decisions.md"))
+    assert f"{scoring:.0f} of the {whole:.0f} seconds of `mini` on toy (mean of {len(timings)} kept runs)" in costs
+    assert f"{scoring:.1f} seconds of {whole:.0f} (mean of {len(timings)} kept runs)" in decisions
 
 
 def test_the_wings_of_contributing_are_those_of_the_import_graph() -> None:

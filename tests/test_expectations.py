@@ -8,7 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from expectations import EXPECTED, RULES, SEEDS, Expectation, difference, expectations_of, scores_of
+from expectations import (
+    EXPECTED,
+    LIMITS,
+    RULES,
+    SEEDS,
+    Expectation,
+    Seen,
+    difference,
+    expectations_of,
+    is_clear,
+    scores_of,
+)
 from score_records import finished, runs_of
 
 from cissod_bench.sweeping.queue_file import read_queue
@@ -24,9 +35,9 @@ SCORES = {
 def test_a_difference_is_the_mean_of_those_seed_by_seed_with_its_standard_error() -> None:
     """1, 3, 2: mean 2, standard deviation 1."""
     found = difference(SCORES, Expectation(1, "a", "b", "min", "above"))
-    assert found == ("b", pytest.approx(2.0), pytest.approx(1 / math.sqrt(3)))
+    assert found == ("b", pytest.approx(2.0), pytest.approx(1 / math.sqrt(3)), 3)
     other = difference(SCORES, Expectation(1, "a", "b", "maj", "above"))
-    assert other == ("b", pytest.approx(-2.0), pytest.approx(1 / math.sqrt(3)))
+    assert other == ("b", pytest.approx(-2.0), pytest.approx(1 / math.sqrt(3)), 3)
 
 
 def test_of_several_the_one_with_the_highest_mean_is_taken() -> None:
@@ -54,6 +65,32 @@ def test_fewer_than_three_seeds_decide_nothing(left: str, right: str | tuple[str
 def test_a_rule_holds_up_to_its_limit(rule: str, holds: tuple[float, float], fails: tuple[float, float]) -> None:
     assert RULES[rule](*holds)
     assert not RULES[rule](*fails)
+
+
+@pytest.mark.parametrize(
+    ("rule", "mean", "clear"),
+    [
+        ("above", 4.4, True), ("above", 4.2, False), ("above", -4.4, True), ("higher", -4.2, False),
+        ("15 or more", 19.4, True), ("15 or more", 10.9, False), ("-1 or more", 3.4, True), ("-1 or more", -1.0, False),
+        ("within 1", 5.4, True), ("within 1", 5.2, False), ("within 1", 0.0, False),
+    ],
+)  # fmt: skip
+def test_a_yes_or_no_is_clear_if_no_limit_lies_within_4_3_standard_errors(rule: str, mean: float, clear: bool) -> None:
+    """Student's t with two degrees of freedom; the standard error is 1."""
+    assert is_clear(Seen("b", mean, 1.0, 3), rule) is clear
+
+
+def test_more_seeds_need_fewer_standard_errors() -> None:
+    """2.57 with five degrees of freedom."""
+    assert not is_clear(Seen("b", 2.5, 1.0, 6), "above")
+    assert is_clear(Seen("b", 2.6, 1.0, 6), "above")
+
+
+def test_every_rule_changes_its_word_at_its_limits() -> None:
+    assert RULES.keys() == LIMITS.keys()
+    for rule, limits in LIMITS.items():
+        for limit in limits:
+            assert RULES[rule](limit - 0.1, 0.0) != RULES[rule](limit + 0.1, 0.0), rule
 
 
 def test_every_line_of_the_page_is_in_the_table_and_every_row_is_run_by_the_queue() -> None:
@@ -84,6 +121,6 @@ def test_the_table_has_what_is_decided_and_counts_the_rest() -> None:
     (table,) = expectations_of(runs).values()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert rows == [
-        ["1", "Oracle − Supervised", "minority", "15 or more", "+20.0 ± 0.6", "yes"],
-        ["", f"{len(EXPECTED) - 1} more", "", "", "–", "not yet"],
+        ["1", "Oracle − Supervised", "minority", "15 or more", "+20.0 ± 0.6", "yes", "clear"],
+        ["", f"{len(EXPECTED) - 1} more", "", "", "–", "not yet", ""],
     ]

@@ -64,6 +64,17 @@ def test_the_interval_is_of_seeds_drawn_anew_and_needs_two() -> None:
     assert interval([[1.0], [2.0, 2.1]], printed[:2]) is None
 
 
+def test_the_interval_does_not_depend_on_how_the_draws_begin() -> None:
+    """All classes of the toy long tail beside Table 3: tau takes few values, and one of them ends the interval."""
+    seeds = [
+        [49.64, 52.43, 50.4], [57.86, 58.02, 57.88], [55.64, 60.37, 54.04], [57.1, 62.44, 59.95], [52.75, 54.87, 54.98],
+        [56.83, 59.12, 58.21],
+    ]  # fmt: skip
+    printed = np.array([7.6, 8.0, 8.1, 8.6, 8.7, 8.9])
+    ends = [interval(seeds, printed, start=start) for start in range(6)]
+    assert ends == [pytest.approx((1 / 15, 7 / 15))] * 6
+
+
 def test_rows_in_the_papers_order_have_tau_1_beside_its_table() -> None:
     runs = [
         scored(method, seed, (ap, 90.0 - ap, 2 * ap + seed / 9)) for method, ap in PRINTED.items() for seed in (0, 1)
