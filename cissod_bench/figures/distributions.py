@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cissod_bench.errors import UsageFault
+from cissod_bench.figures.class_axis import AxisLabels, axis_labels, class_ticks
 from cissod_bench.figures.drawing import KINDS, NARROW, PAGE, WIDTHS, Drawing, axes_at, check_kinds, show_around
 from cissod_bench.figures.style import (
     HAIR,
@@ -20,7 +21,6 @@ from cissod_bench.figures.style import (
     SHADE,
     SOFT,
     Mark,
-    cut,
     fitted,
     group_marks,
     lettered,
@@ -40,12 +40,7 @@ if TYPE_CHECKING:
 NONE = -0.6
 """Where a count of 0, which has no logarithm, is shown: below log10(1) = 0, with a label of its own."""
 _TOLD = 400  # classes up to which the mouse shows the counts of each
-_NAMED = 12  # classes up to which each has a label of its own, its name where that fits
-_TURNED = 24  # classes up to which names stand upright where they do not fit side by side
-_LETTER = 0.048  # inches that a letter of a turned name takes, on average
-_BESIDE = 2  # panels beside each other, more of which would all be taller for the names of one
-_LINE = 7.5  # points from one turned name to the next, at least
-_LONGEST = 18  # letters of a turned name; longer ones are cut
+_BESIDE = 2  # panels beside each other, more of which would all be taller for the upright names of one
 
 
 @dataclass(frozen=True)
@@ -91,68 +86,6 @@ def stretches(places: Sequence[int]) -> list[tuple[int, int]]:
     """Return (first, length) of each stretch of successive places, of places that ascend."""
     cuts = np.flatnonzero(np.diff(places) > 1) + 1
     return [(int(part[0]), len(part)) for part in np.split(np.asarray(places), cuts) if len(part)]
-
-
-def class_ticks(count: int) -> list[int]:
-    """Return all places of an axis of few classes, else some round ones, the first and the last among them."""
-    if count <= _NAMED:
-        return list(range(1, count + 1))
-    steps = (10**power * digit for power in range(9) for digit in (1, 2, 4, 5))
-    step = next(step for step in steps if count / step <= 5)
-    return sorted({1, count, *(place for place in range(step, count, step) if count - place > 0.7 * step)})
-
-
-def class_names(names: Sequence[str], points: float) -> list[str]:
-    """Return the names of few classes for an axis of this width, or none where one of them would not fit.
-
-    Args:
-        names: in the order of the axis.
-        points: the width of all classes together.
-    """
-    names = [printable(name) for name in names]
-    if len(names) > _NAMED:
-        return []
-    shown, size = fitted([f"{name} " for name in names], points / len(names))
-    return names if size >= 6 and shown == [f"{name} " for name in names] else []
-
-
-def turned_names(names: Sequence[str], points: float) -> list[str]:
-    """Return the names of some classes for labels that stand upright, long ones cut; none where they would touch.
-
-    Args:
-        names: in the order of the axis.
-        points: the width of all classes together.
-    """
-    if len(names) > _TURNED or points / len(names) < _LINE:
-        return []
-    return [cut(printable(name), _LONGEST) for name in names]
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """What stands below the classes of a panel.
-
-    Attributes:
-        names: of the classes, as they are shown; empty where their indices are.
-        turned: whether they stand upright.
-    """
-
-    names: Sequence[str]
-    turned: bool = False
-
-    @property
-    def tall(self) -> float:
-        """Inches that they take more than indices do."""
-        return _LETTER * max(map(len, self.names)) - 0.08 if self.turned else 0.0
-
-
-def _labels(panel: SplitPanel, points: float, *, turned: bool) -> _Labels:
-    """Return a panel's labels: names side by side, else upright if they may be, else indices."""
-    names = panel.classes["class"].tolist()
-    if fitting := class_names(names, points):
-        return _Labels(fitting)
-    upright = turned_names(names, points) if turned else []
-    return _Labels(upright, turned=bool(upright))
 
 
 def group_words(panels: Sequence[Sequence[str]]) -> dict[Mark, str]:
@@ -227,8 +160,8 @@ def draw(panels: Sequence[SplitPanel], width: float, most: int = 4) -> Figure:
     lines = math.ceil(len(handles) / 2) if narrow else 1
     sheet = _Sheet(width, number, across, lines)
     points = 72 * sheet.wide
-    labels = [_labels(panel, points, turned=across <= _BESIDE) for panel in panels]
-    sheet = replace(sheet, foot=sheet.foot + max(of_panel.tall for of_panel in labels))
+    labels = [axis_labels(panel.classes["class"].tolist(), points, turned=across <= _BESIDE) for panel in panels]
+    sheet = replace(sheet, foot=sheet.foot + max(of_panel.taller for of_panel in labels))
     figure = Figure(figsize=(width, sheet.height))
     titles, size = fitted(lettered([panel.title for panel in panels]), 72 * (sheet.wide + sheet.right))
     top = max(float(np.nanmax(log10(panel.frame["boxes"]), initial=0)) for panel in panels)
@@ -307,7 +240,7 @@ def _vertical_label(axes: Axes) -> None:
     axes.yaxis.set_label_coords(0, 0.5, transform=outside)
 
 
-def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], labels: _Labels) -> None:
+def _members(axes: Axes, panel: SplitPanel, marks: Mapping[str, Mark], labels: AxisLabels) -> None:
     """Draw a strip per group that is dark where a class belongs to it, and the classes below: names or indices."""
     classes = panel.classes
     for row, (group, mark) in enumerate(marks.items()):

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from split_folders import made_manifest
 
-from cissod_bench.figures.distributions import class_names, class_ticks, draw, panels, turned_names
+from cissod_bench.figures.class_axis import class_names, class_ticks, turned_names
+from cissod_bench.figures.distributions import draw, panels
 from cissod_bench.figures.drawing import NARROW, WIDTHS
 from cissod_bench.figures.style import drawing_style
 
