@@ -89,6 +89,8 @@ def command(
 ) -> None:
     """Score predictions against the validation file of a split: AP of all classes and of each group.
 
+    Predictions name an image by its id in the validation file, or all of them by its file name or that without ending.
+
     The split's task says whether COCO's or LVIS's rules count. If the task has changed since the split was drawn, the
     split is refused, unless --ground-truth names the file to score against. The paper's LVIS table keeps 100 detections
     per image above .05; LVIS's own protocol is --max-dets 300 --score-floor 0.0001.

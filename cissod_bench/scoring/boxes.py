@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class GroundTruth:
         sizes: float64 (I, 2), width and height of the images, NaN where the file does not state them; None where it
             states none.
         area: float64 (N,), px², as annotated, else of the box; None where the file was read for another metric.
+        file_names: of the images, "" where the file does not state one; None where it states none.
     """
 
     image_ids: NDArray[np.int64]
@@ -59,6 +61,7 @@ class GroundTruth:
     federated: Federated | None = None
     sizes: NDArray[np.float64] | None = None
     area: NDArray[np.float64] | None = None
+    file_names: tuple[str, ...] | None = None
 
     def of_images(self, image_ids: Sequence[int]) -> GroundTruth:
         """Return some of the images with their boxes, and all classes; ids that the file lacks are passed over."""
@@ -78,6 +81,7 @@ class GroundTruth:
             federated=federated,
             sizes=None if self.sizes is None else self.sizes[kept],
             area=None if self.area is None else self.area[rows],
+            file_names=None if self.file_names is None else tuple(compress(self.file_names, kept)),
         )
 
 

@@ -29,6 +29,7 @@ class _Image(msgspec.Struct, gc=False):
     id: Id
     width: Any = None
     height: Any = None
+    file_name: Any = None
 
 
 class _FederatedImage(_Image, gc=False):
@@ -126,7 +127,8 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     sizes = _sizes(file.images)
     _check_convention(columns.boxes[~crowd], sizes[image][~crowd], path)
     area = None if federated else _areas(file.annotations, columns.boxes)
-    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes, area)
+    files = _file_names(file.images)
+    return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes, area, files)
 
 
 def _decoded(raw: bytes, federated: bool) -> _AnyFile:
@@ -183,6 +185,13 @@ def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
 
     ordered = sorted(images, key=attrgetter("id"))
     return np.array([(side(image.width), side(image.height)) for image in ordered], np.float64).reshape(-1, 2)
+
+
+def _file_names(images: Sequence[_Image]) -> tuple[str, ...] | None:
+    """Return the file names of the images in the order of their ids; None where the file states none."""
+    ordered = sorted(images, key=attrgetter("id"))
+    names = tuple(image.file_name if isinstance(image.file_name, str) else "" for image in ordered)
+    return names if any(names) else None
 
 
 def _areas(annotations: Sequence[_Annotation], boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 Boxes are x, y, width, height. The file may be gzipped. It is decoded in pieces, because a million small objects at once
 take longer to make and to forget than their numbers do to read, and three times the memory. Image ids may be written as
-in the annotation file, in text too (``lenient``).
+in the annotation file, in text too (``lenient``), or be the images' file names (``image_names``).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from cissod_bench.scoring.entries import (
     require,
     undecoded,
 )
+from cissod_bench.scoring.image_names import ids_of_names
 
 PIECE_BYTES = 1 << 20
 _SPACE = b" \t\n\r"
@@ -70,6 +71,7 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
         except msgspec.ValidationError as error:
             raise invalid(where, error, _RULE) from None
         columns, scores = columns_of(entries), _scores_of(entries)
+    columns = columns._replace(image_id=ids_of_names(columns.image_id, truth.image_ids, truth.file_names))
     image, channel = checked(columns, truth.image_ids, truth.class_ids, where)
     remedy = "leave out entries whose score is not finite when the file is written"
     require(np.isfinite(scores), where, lambda i: f"the score is {scores[i]}, not a finite number", remedy)
