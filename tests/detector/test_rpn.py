@@ -124,7 +124,6 @@ def test_what_a_batch_at_once_does_not_know_is_left_to_mmdet(
 
 NMS = {"type": cpu_operators.nms, "iou_threshold": 0.7}
 LIMITS = {"nms_pre": 60, "max_per_img": 40, "nms": NMS, "min_bbox_size": 0}
-MANY = {"nms_pre": 4000, "max_per_img": 4000}
 
 
 def without_equals(logits: list[Tensor]) -> list[Tensor]:
