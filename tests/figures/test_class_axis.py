@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from split_folders import made_manifest
 
 from cissod_bench.figures.class_axis import class_names, class_ticks, turned_names
 from cissod_bench.figures.distributions import draw, panels
 from cissod_bench.figures.drawing import NARROW, WIDTHS
-from cissod_bench.figures.style import drawing_style
+from cissod_bench.figures.style import cut, drawing_style
 
 NAMES = ["person", "boat", "car", "kite"]
 
@@ -60,39 +62,42 @@ def test_names_that_do_not_fit_side_by_side_stand_upright(names: list[str], poin
     assert turned_names(names, points) == shown
 
 
-@pytest.mark.parametrize("width", WIDTHS.values())
-@pytest.mark.parametrize("count", [9, 16])
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_upright_names_stay_on_the_sheet_and_apart(width: float, count: int, number: int) -> None:
-    names = [f"{'a bench in the park'[: 19 - place % 3]}{place}" for place in range(count)]
+def drawn(names: Sequence[str], number: int, width: float) -> Figure:
+    """Return Fig. 4 of so many panels of these classes, drawn in ``drawing_style``."""
     counts = {
         name: {"images": 1, "boxes": 1, "unlabelled_boxes": 1, "original_boxes": 100 - place}
         for place, name in enumerate(names)
     }
     split = made_manifest(groups={"maj": names[:2], "min": names[2:]}, per_class=counts)
+    figure = draw(panels([split] * number), width)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    return figure
+
+
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("count", [9, 16])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_upright_names_stay_on_the_sheet_and_apart(width: float, count: int, number: int) -> None:
+    names = [f"{'a bench in the park'[: 19 - place % 3]}{place}" for place in range(count)]
+    narrow = width < NARROW  # one panel under another
     with drawing_style():
-        figure = draw(panels([split] * number), width)
-        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        figure = drawn(names, number, width)
         for strips, below in zip(figure.axes[1::2], [*figure.axes[2::2], None], strict=True):
-            boxes = [label.get_window_extent() for label in strips.get_xticklabels()]
+            labels, title = strips.get_xticklabels(), strips.xaxis.label.get_window_extent()
+            if narrow or number <= 2:
+                assert [label.get_text() for label in labels] == [cut(name, 18) for name in names]
+                assert {label.get_rotation() for label in labels} == {90.0}
+            boxes = [label.get_window_extent() for label in labels]
             assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
-            assert strips.xaxis.label.get_window_extent().y0 >= 0
-            if width < NARROW and below is not None:  # one panel under another
-                assert strips.xaxis.label.get_window_extent().y0 > below.get_window_extent().y1
+            assert all(box.y0 > title.y1 for box in boxes)
+            assert title.y0 > (below.get_window_extent().y1 if narrow and below is not None else 0)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values())
 @pytest.mark.parametrize("number", [1, 2])
 def test_names_below_an_axis_do_not_touch(width: float, number: int) -> None:
-    counts = {
-        name: {"images": 1, "boxes": 1, "unlabelled_boxes": 1, "original_boxes": 100 - place}
-        for place, name in enumerate(NAMES)
-    }
-    split = made_manifest(groups={"maj": NAMES[:2], "min": NAMES[2:]}, per_class=counts)
     with drawing_style():
-        figure = draw(panels([split] * number), width)
-        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
-        for strips in figure.axes[1::2]:
+        for strips in drawn(NAMES, number, width).axes[1::2]:
             labels = strips.get_xticklabels()
             assert [label.get_text() for label in labels] == NAMES
             boxes = [label.get_window_extent() for label in labels]
