@@ -124,10 +124,11 @@ def read_ground_truth(path: Path, *, federated: bool = False) -> GroundTruth:
     image, channel = checked(columns, image_ids, class_ids, f"{path}: annotations")
     crowd = np.fromiter(map(attrgetter("iscrowd"), file.annotations), np.bool_, len(image))
     more = _federated(file, class_ids, columns.boxes, path) if isinstance(file, _FederatedFile) else None
-    sizes = _sizes(file.images)
+    images = sorted(file.images, key=attrgetter("id"))
+    sizes = _sizes(images)
     _check_convention(columns.boxes[~crowd], sizes[image][~crowd], path)
     area = None if federated else _areas(file.annotations, columns.boxes)
-    files = _file_names(file.images)
+    files = _file_names(images)
     return GroundTruth(image_ids, class_ids, names, image, channel, columns.boxes, crowd, more, sizes, area, files)
 
 
@@ -178,19 +179,17 @@ def _sorted_ids(ids: list[int], where: str) -> NDArray[np.int64]:
 
 
 def _sizes(images: Sequence[_Image]) -> NDArray[np.float64]:
-    """Return width and height of the images in the order of their ids, NaN where they are not stated, (I, 2)."""
+    """Return width and height of the images, NaN where they are not stated, (I, 2)."""
 
     def side(value: Any) -> float:
         return float(value) if isinstance(value, int | float) and value > 0 else math.nan
 
-    ordered = sorted(images, key=attrgetter("id"))
-    return np.array([(side(image.width), side(image.height)) for image in ordered], np.float64).reshape(-1, 2)
+    return np.array([(side(image.width), side(image.height)) for image in images], np.float64).reshape(-1, 2)
 
 
 def _file_names(images: Sequence[_Image]) -> tuple[str, ...] | None:
-    """Return the file names of the images in the order of their ids; None where the file states none."""
-    ordered = sorted(images, key=attrgetter("id"))
-    names = tuple(image.file_name if isinstance(image.file_name, str) else "" for image in ordered)
+    """Return the file names of the images, "" where one states none; None where none does."""
+    names = tuple(image.file_name if isinstance(image.file_name, str) else "" for image in images)
     return names if any(names) else None
 
 
