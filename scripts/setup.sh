@@ -10,6 +10,8 @@
 #   EXTRAS       of pyproject.toml, with commas (default: train,lvis,dev,slurm; containers take train)
 #   MAX_JOBS     how many files of mmcv are compiled at once (default: as many as there are cores and memory)
 #   FORCE_CUDA   1 builds for GPUs on a machine that shows none, 0 builds mmcv's operators for the CPU only
+#   CXX          the C++ compiler of mmcv's operators (default: c++)
+#   TORCH_CUDA_ARCH_LIST   the GPUs that these are compiled for, e.g. "8.0;9.0" (default: those of this machine)
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -71,7 +71,7 @@ def read_detections(predictions: Path | Sequence[Any], truth: GroundTruth) -> De
         except msgspec.ValidationError as error:
             raise invalid(where, error, _RULE) from None
         columns, scores = columns_of(entries), _scores_of(entries)
-    columns = columns._replace(image_id=ids_of_names(columns.image_id, truth.image_ids, truth.file_names))
+    columns = columns._replace(image_id=ids_of_names(columns.image_id, truth.image_ids, truth.file_names, where))
     image, channel = checked(columns, truth.image_ids, truth.class_ids, where)
     remedy = "leave out entries whose score is not finite when the file is written"
     require(np.isfinite(scores), where, lambda i: f"the score is {scores[i]}, not a finite number", remedy)

@@ -38,25 +38,31 @@ def predictions(names: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-WAYS: dict[str, Callable[[str], Any]] = {
-    "whole": str,
-    "without folders": lambda name: name.split("/")[-1],
-    "without folders and ending": lambda name: Path(name).stem,
-    "digits as numbers": lambda name: int(Path(name).stem) if Path(name).stem.isdigit() else Path(name).stem,
-    "digits as numbers, in text": lambda name: Path(name).stem.lstrip("0"),
+WAYS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "whole": (str, "file names, not"),
+    "without folders": (lambda name: name.split("/")[-1], "file names without folders, not"),
+    "without folders and ending": (lambda name: Path(name).stem, "file names without folders and ending, not"),
+    "digits as numbers": (
+        lambda name: int(Path(name).stem) if Path(name).stem.isdigit() else Path(name).stem,
+        "the numbers in their file names, not",
+    ),
+    "digits as numbers, in text": (lambda name: Path(name).stem.lstrip("0"), "the numbers in their file names, not"),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("as_file", [True, False])
-def test_names_give_the_ap_of_the_ids(way: str, as_file: bool, tmp_path: Path) -> None:
+def test_names_give_the_ap_of_the_ids_and_a_warning(way: str, as_file: bool, tmp_path: Path) -> None:
     truth = validation_file(tmp_path)
     plain = cissod_bench.score(truth, predictions(list(IDS)), groups={})
-    named: Any = predictions([WAYS[way](name) for name in NAMES])
+    written, words = WAYS[way]
+    named: Any = predictions([written(name) for name in NAMES])
     if as_file:
         (tmp_path / "found.json").write_text(json.dumps(named))
         named = tmp_path / "found.json"
-    assert cissod_bench.score(truth, named, groups={}).all == plain.all
+    told = f"images are named by {words} by their ids: .* is the image with id 3, val/000101.jpg"
+    with pytest.warns(UserWarning, match=told):
+        assert cissod_bench.score(truth, named, groups={}).all == plain.all
     assert plain.all is not None
     assert 0 < plain.all < 100
 
@@ -85,6 +91,7 @@ def test_names_that_leave_a_doubt_are_refused(names: tuple[str, ...], found: lis
 
 def test_names_of_some_of_the_images_count_where_these_alone_are_scored(tmp_path: Path) -> None:
     truth = validation_file(tmp_path, ("a/1.jpg", "b/1.jpg", "c/2.jpg"))
-    (scores,) = score_several(truth, [predictions(["1", "2"])], groups={}, images=[12, 40])
+    with pytest.warns(UserWarning, match="named by file names without folders and ending"):
+        (scores,) = score_several(truth, [predictions(["1", "2"])], groups={}, images=[12, 40])
     (plain,) = score_several(truth, [predictions([12, 40])], groups={}, images=[12, 40])
     assert scores.all == plain.all
