@@ -184,6 +184,7 @@ class CategoryAwareMargins(Parts):
 METHOD = Method(
     title="C2AM",
     source="Sec. 4.3, Tables 1-3",
+    summary="a cosine classifier with margins that protect little-trained classes; RFS",
     citation="T. Wang, Y. Zhu, Y. Chen, C. Zhao, B. Yu, J. Wang, M. Tang: C2AM Loss: Chasing a Better Decision "
     "Boundary for Long-Tail Object Detection. CVPR 2022.",
     parts=CategoryAwareMargins,

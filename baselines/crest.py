@@ -295,6 +295,7 @@ class CReST(Parts):
 METHOD = Method(
     title="CReST",
     source="Sec. 4.3, Tables 1-2",
+    summary="pseudo labels, most of the rare classes, become labels for a generation; RFS",
     citation="C. Wei, K. Sohn, C. Mellina, A. Yuille, F. Yang: CReST: A Class-Rebalancing Self-Training Framework for "
     "Imbalanced Semi-Supervised Learning. CVPR 2021.",
     parts=CReST,

@@ -325,6 +325,7 @@ class Daso(Parts):
 METHOD = Method(
     title="DASO",
     source="Sec. 4.3, Tables 1-3",
+    summary="pseudo labels blended with those of the nearest class prototypes; RFS",
     citation="Y. Oh, D.-J. Kim, I. S. Kweon: DASO: Distribution-Aware Semantics-Oriented Pseudo-label for Imbalanced "
     "Semi-Supervised Learning. CVPR 2022.",
     parts=Daso,

@@ -363,6 +363,7 @@ class DeFRCN(Parts):
 METHOD = Method(
     title="DeFRCN",
     source="Sec. 4.3, Tables 1-2",
+    summary="trains on the majority classes first; RPN and RoI head decoupled from the backbone; RFS",
     citation="L. Qiao, Y. Zhao, Z. Li, X. Qiu, J. Wu, C. Zhang: DeFRCN: Decoupled Faster R-CNN for Few-Shot Object "
     "Detection. ICCV 2021.",
     parts=DeFRCN,

@@ -266,6 +266,7 @@ class EqualisationLoss(Parts):
 METHOD = Method(
     title="EQLv2",
     source="Sec. 4.3, Tables 1-3",
+    summary="a sigmoid per class, whose loss is weighted by the gradients it has seen; RFS",
     citation="J. Tan, X. Lu, G. Zhang, C. Yin, Q. Li: Equalization Loss v2: A New Gradient Balance Approach for "
     "Long-tailed Object Detection. CVPR 2021.",
     parts=EqualisationLoss,

@@ -31,6 +31,7 @@ class RepeatFactorSampling(Parts):
 METHOD = Method(
     title="RFS",
     source="Sec. 4.3, Tables 1-3",
+    summary="draws images of D_l with rare classes more often",
     citation="A. Gupta, P. Dollár, R. Girshick: LVIS: A Dataset for Large Vocabulary Instance Segmentation. CVPR 2019.",
     parts=RepeatFactorSampling,
     reported={

@@ -8,6 +8,7 @@ from cissod_bench.contract.parts import parts_for
 METHOD = Method(
     title="Soft Teacher",
     source="Sec. 4.3, Tables 1-3",
+    summary="the teacher, a running average of the student, labels D_u for it",
     citation="M. Xu, Z. Zhang, H. Hu, J. Wang, L. Wang, F. Wei, X. Bai, Z. Liu: End-to-End Semi-Supervised Object "
     "Detection with Soft Teacher. ICCV 2021.",
     parts=parts_for,

@@ -315,6 +315,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 METHOD = Method(
     title="Ours",
     source="Sec. 3, Tables 1-5",
+    summary="weights (GbR), thresholds (GbT) and copies of images (CrS) per class; RFS",
     citation="J. Li, X. Lin, W. Zhang, X. Tan, Y. Li, J. Han, E. Ding, J. Wang, G. Li: Gradient-based Sampling for "
     "Class Imbalanced Semi-supervised Object Detection. ICCV 2023.",
     parts=Ours,

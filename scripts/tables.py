@@ -1,10 +1,11 @@
-"""Fill the tables and plots of README.md and docs/league.md from the kept runs below results/ (`make tables`).
+"""Fill the tables and plots of the pages from the kept runs below results/ (`make tables`).
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
 report ("Toy shapes"), "seconds of TITLE" (how long its runs took), "pseudo labels of TITLE" (how good those of its
-runs were) or "expectations of photographs". "TITLE | rows: A, B" takes some rows of it, "TITLE | beside: coco-split1"
-adds the paper's numbers of a task. What stands between is replaced. Tables are those of the runs on split seed 0, but
-for the spread over splits; the plots are the report's, of Soft Teacher and ours.
+runs were), "expectations of photographs", or "the methods" and "card of NAME" of docs/methods.md. "TITLE | rows: A, B"
+takes some rows of it, "TITLE | beside: coco-split1" adds the paper's numbers of a task. What stands between is
+replaced. Tables are those of the runs on split seed 0, but for the spread over splits; the plots are the report's, of
+Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from expectations import expectations_of, with_variant
+from method_cards import cards_of
 
 from cissod_bench.catalogue import list_methods, list_reports, load_report
 from cissod_bench.files.whole_files import write_bytes
@@ -27,7 +29,7 @@ from cissod_bench.reporting.table_plan import method_title
 from cissod_bench.reporting.tables import DASH, Report
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/league.md")
+PAGES = ("README.md", "docs/league.md", "docs/methods.md")
 _MARKED = re.compile(
     r"<!-- table: (?P<title>[^>|]+?)(?: \| rows: (?P<rows>[^>]+?))?"
     r"(?: \| beside: (?P<task>[^>]+?))? -->\n.*?<!-- end -->",
@@ -64,7 +66,7 @@ def tables_of(runs: Sequence[Run]) -> dict[str, str]:
             if title in texts:
                 raise ValueError(f"Two tables are called {title!r}; {report.name} holds the second.")
             texts[title] = text
-    return {**texts, **seconds_of(first), **pseudo_labels_of(first), **expectations_of(first)}
+    return {**texts, **seconds_of(first), **pseudo_labels_of(first), **expectations_of(first), **cards_of(first)}
 
 
 def _tables_in(report: Report) -> list[tuple[str, str]]:

@@ -14,11 +14,12 @@ from types import MappingProxyType, ModuleType
 import pytest
 from click.testing import CliRunner
 
+from cissod_bench.catalogue import list_methods
 from cissod_bench.cli import main
 from cissod_bench.records.run_folder import Run, find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/league.md")
+PAGES = ("README.md", "docs/league.md", "docs/methods.md")
 KEPT = {"run.json", "pseudo_labels.jsonl"}
 
 
@@ -72,6 +73,19 @@ def test_the_tables_of_the_pages_are_those_of_the_kept_runs(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert len(re.findall(r"<!-- table: ", text)) == len(re.findall(r"<!-- end -->", text)) > 0
     assert script().filled(text, kept_tables()) == text
+
+
+def test_every_method_has_a_card() -> None:
+    """With a heading that its line in the table links to; the paper's AP stands in it, and ours."""
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"<!-- table: card of (\S+) -->", page)) == set(list_methods())
+    assert {f"(#{name})" for name in list_methods()} <= set(re.findall(r"\(#\S+\)", page))
+    card = kept_tables()["card of c2am"]
+    row = next(line for line in kept_tables()["VOC animals"].splitlines() if line.startswith("| C2AM |"))
+    _, _, every, majority, minority, seeds, _ = (cell.strip(" *") for cell in row.split("|"))
+    assert "| paper, LVIS | 8.6 | 22.1 | 12.3 | 3.7 |" in card
+    assert f"| here, VOC animals ({seeds} seeds) | {every} | {majority} | – | {minority} |" in card
+    assert "* no code was released" in card
 
 
 def test_a_table_may_stand_beside_the_papers_numbers_of_a_task() -> None:

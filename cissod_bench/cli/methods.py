@@ -10,7 +10,7 @@ from cissod_bench.catalogue import Entry, list_methods
 from cissod_bench.catalogue.method_files import find_entry, find_method
 from cissod_bench.cli.common import Output, global_options, pass_output, warnings_told
 
-_SHOWN = ("citation", "images", "competitor", "variants", "departures", "reported")
+_SHOWN = ("summary", "citation", "images", "competitor", "variants", "departures", "reported")
 
 
 @click.command("methods", short_help="List the methods.")
@@ -26,7 +26,10 @@ def command(output: Output, name: str | None) -> None:
 def _command(output: Output, name: str | None) -> None:
     if name is None:
         entries = list_methods().values()
-        rows = [{"name": entry.name, "title": entry.title, "source": entry.source} for entry in entries]
+        rows = [
+            {"name": e.name, "title": e.title, "source": e.source, "summary": e.literals.get("summary", "")}
+            for e in entries
+        ]
         output.result(rows)
         if not output.json:
             _list(rows)
@@ -40,7 +43,7 @@ def _command(output: Output, name: str | None) -> None:
 def _facts(entry: Entry, named: str) -> dict[str, Any]:
     """Return what a method says of itself; it is imported only where that is not written as literals."""
     facts = {"name": entry.name, "title": entry.title, "source": entry.source, "images": "semi", "competitor": True}
-    facts |= {"variants": {}, "departures": (), "reported": {}}
+    facts |= {"summary": "", "variants": {}, "departures": (), "reported": {}}
     if "citation" in entry.literals:
         return facts | {key: entry.literals[key] for key in _SHOWN if key in entry.literals}
     method = find_method(named)
@@ -52,9 +55,9 @@ def _list(rows: list[dict[str, str]]) -> None:
 
     from cissod_bench.terminal import Console, Text
 
-    table = Table("name", "title", "source")
+    table = Table("name", "title", "what it does")
     for row in rows:
-        table.add_row(*(Text(row[key]) for key in ("name", "title", "source")))
+        table.add_row(Text(row["name"]), Text(row["title"]), Text(row["summary"] or row["source"]))
     Console().print(table)
 
 
@@ -70,7 +73,8 @@ def _show(facts: dict[str, Any]) -> None:
         "labelled": "D_l only",
         "oracle": "D_l, D_u with its hidden boxes",
     }
-    lines = {key: str(facts[key]) for key in ("name", "title", "source", "citation")}
+    lines = {key: str(facts[key]) for key in ("name", "title", "summary", "source", "citation")}
+    lines = {key: text for key, text in lines.items() if text}
     lines["trains on"] = trained[facts["images"]] + ("" if facts["competitor"] else " (reference row, no competitor)")
     for variant, changed in facts["variants"].items():
         lines[f"variant {variant}"] = ", ".join(f"{key}={value}" for key, value in changed.items())

@@ -29,6 +29,7 @@ class Method:
     Attributes:
         title: as the paper prints it ("Soft Teacher"); a literal in the file.
         source: the section or paper that defines it; a literal in the file.
+        summary: what it does that Soft Teacher does not, in half a sentence; a literal in the file.
         citation: authors, title, venue, year.
         parts: makes the fresh parts of one run from the run's facts (see ``contract/parts.py``).
         reported: task name -> score columns printed in the paper, points, e.g. {"coco-split1": {"all": 23.6}}.
@@ -52,6 +53,7 @@ class Method:
     images: Literal["semi", "promoted", "labelled", "oracle"] = "semi"
     competitor: bool = True
     departures: tuple[str, ...] = ()
+    summary: str = ""
     name: str = ""
 
 

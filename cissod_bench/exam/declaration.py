@@ -35,14 +35,17 @@ def check_declaration(method: Method, build: Callable[[str], object]) -> str:
 
 def faults(method: Method) -> Iterator[str]:
     """Yield what is wrong with a declaration, without building anything."""
-    for name in ("title", "source", "citation"):
+    for name in ("title", "source", "citation", "summary"):
         value = getattr(method, name)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (value.strip() or name == "summary"):
             yield f"{name} must say something. Got {value!r}"
     listed = list_methods().get(method.name)
+    literal = "must be a literal in the file: listings read it unimported"
     for name in ("title", "source"):
         if listed is not None and getattr(listed, name) not in (getattr(method, name), listed.module):
-            yield f"{name} must be a literal in the file: listings read it unimported"
+            yield f"{name} {literal}"
+    if listed is not None and listed.literals and listed.literals.get("summary", "") != method.summary:
+        yield f"summary {literal}"
     if method.images not in (*USES_UNLABELLED, "labelled", "oracle"):
         yield f"images must be 'semi', 'promoted', 'labelled' or 'oracle'. Got {method.images!r}"
     if method.competitor and method.images == "oracle":

@@ -285,10 +285,13 @@ def test_report_answers_an_unknown_format_with_those_there_are(call: Call) -> No
     assert "Did you mean 'html'" in answer.err
 
 
-def test_methods_lists_name_title_and_source(call: Call) -> None:
+def test_methods_lists_name_title_source_and_what_each_does(call: Call) -> None:
     rows = json.loads(call("methods", "--json").out)
-    assert {"name": "soft-teacher", "title": "Soft Teacher", "source": "Sec. 4.3, Tables 1-3"} in rows
-    assert all(set(row) == {"name", "title", "source"} for row in rows)
+    rfs = next(row for row in rows if row["name"] == "rfs")
+    assert (rfs["title"], rfs["source"]) == ("RFS", "Sec. 4.3, Tables 1-3")
+    assert rfs["summary"] == "draws images of D_l with rare classes more often"
+    assert all(row["summary"] for row in rows)
+    assert all(set(row) == {"name", "title", "source", "summary"} for row in rows)
     assert "Soft Teacher" in call("methods").out
 
 

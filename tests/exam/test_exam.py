@@ -129,6 +129,7 @@ SOUND = Method(title="T", source="s", citation="c", parts=lambda facts: Parts(1)
     [
         ({"title": " "}, "title must say something. Got ' '"),
         ({"citation": ""}, "citation must say something. Got ''"),
+        ({"summary": None}, "summary must say something. Got None"),
         ({"images": "all"}, "images must be 'semi', 'promoted', 'labelled' or 'oracle'. Got 'all'"),
         ({"images": "oracle"}, "competitor must be False for a method that sees the hidden boxes"),
         ({"reported": {"coco": {"all": 1.0}}}, "reported names the task 'coco', which does not exist: "),
@@ -146,9 +147,10 @@ def test_an_unsound_declaration_is_told_in_one_line(fields: dict[str, object], m
     assert list(faults(SOUND)) == []
 
 
-def test_a_title_that_a_listing_cannot_read_is_a_fault() -> None:
-    other = replace(load_method("soft-teacher"), title="Put together when it is imported")
-    assert list(faults(other)) == ["title must be a literal in the file: listings read it unimported"]
+@pytest.mark.parametrize("name", ["title", "source", "summary"])
+def test_words_that_a_listing_cannot_read_are_a_fault(name: str) -> None:
+    other = replace(load_method("soft-teacher"), **{name: "Put together when it is imported"})  # type: ignore[arg-type]
+    assert list(faults(other)) == [f"{name} must be a literal in the file: listings read it unimported"]
 
 
 def test_every_variant_is_built_and_the_broken_one_named() -> None:
