@@ -2,10 +2,10 @@
 
 A table stands between two lines, ``<!-- table: TITLE -->`` and ``<!-- end -->``, where TITLE is a heading in the
 report ("Toy shapes"), "seconds of TITLE" (how long its runs took), "pseudo labels of TITLE" (how good those of its
-runs were), "expectations of photographs", or "the methods" and "card of NAME" of docs/methods.md. "TITLE | rows: A, B"
-takes some rows of it, "TITLE | beside: coco-split1" adds the paper's numbers of a task. What stands between is
-replaced. Tables are those of the runs on split seed 0, but for the spread over splits; the plots are the report's, of
-Soft Teacher and ours.
+runs were), "classes of TITLE" (AP of every class), "expectations of photographs", or "the methods" and "card of NAME"
+of docs/methods.md. "TITLE | rows: A, B" takes some rows of it, "TITLE | beside: coco-split1" adds the paper's numbers
+of a task. What stands between is replaced. Tables are those of the runs on split seed 0, but for the spread over
+splits; the plots are the report's, of Soft Teacher and ours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cissod_bench.files.whole_files import write_bytes
 from cissod_bench.records.pseudo_label_lines import PseudoLabelLine, read_lines
 from cissod_bench.records.run_folder import Run, find_runs
 from cissod_bench.rendering.markdown import column_rules, grid_text, listing_text, table_text
+from cissod_bench.reporting.averaging import scored_model
 from cissod_bench.reporting.groups import WORDS
 from cissod_bench.reporting.paper_tables import METHODS, TABLES
 from cissod_bench.reporting.table_plan import method_title
@@ -38,6 +39,7 @@ _MARKED = re.compile(
 PICTURES = {
     "docs/pictures/pseudo-labels-voc-animals.svg": "pseudo_labels_voc-animals_photo-default_split0.svg",
     "docs/pictures/state-voc-animals.svg": "pseudo_labels_voc-animals_photo-default_split0_ours.svg",
+    "docs/pictures/pseudo-labels-voc-animals-longtail.svg": "pseudo_labels_voc-animals-longtail_photo-default_split0.svg",
     "docs/pictures/pseudo-labels-toy.svg": "pseudo_labels_toy_mini-default_split0.svg",
     "docs/pictures/state-toy.svg": "pseudo_labels_toy_mini-default_split0_ours.svg",
     "docs/pictures/pseudo-labels-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0.svg",
@@ -66,7 +68,9 @@ def tables_of(runs: Sequence[Run]) -> dict[str, str]:
             if title in texts:
                 raise ValueError(f"Two tables are called {title!r}; {report.name} holds the second.")
             texts[title] = text
-    return {**texts, **seconds_of(first), **pseudo_labels_of(first), **expectations_of(first), **cards_of(first)}
+    for more in (seconds_of, pseudo_labels_of, classes_of, expectations_of, cards_of):
+        texts |= more(first)
+    return texts
 
 
 def _tables_in(report: Report) -> list[tuple[str, str]]:
@@ -130,6 +134,30 @@ def _quality(lines: Sequence[PseudoLabelLine]) -> list[str]:
         values = [value for line in lines if (value := getattr(line, name)) is not None]
         means.append(f"{sum(values) / len(values):.2f}" if values else DASH)
     return shares + means
+
+
+def classes_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Return "classes of TITLE" -> table of the AP of every class, the mean over the training seeds, for every task.
+
+    The methods as they stand, without variants; classes group by group, as the task names them.
+    """
+    texts: dict[str, str] = {}
+    for task, methods in _by_method([run for run in runs if not run.record.variant]).items():
+        groups = next(iter(methods.values()))[0].record.groups
+        names = [name for members in groups.values() for name in members]
+        rows = []
+        for title, of_method in methods.items():
+            found = [run.record.per_class[scored_model(run.record)] for run in of_method]
+            rows.append((title, *(_mean_ap([aps[name] for aps in found]) for name in names)))
+        heads = ["method", *(f"{name} ({group})" for group, members in groups.items() for name in members)]
+        texts[f"classes of {task}"] = grid_text(heads, column_rules(len(heads), 1), rows)
+    return texts
+
+
+def _mean_ap(values: Sequence[float | None]) -> str:
+    """Return the mean of APs as text, a dash where one is undefined."""
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.1f}" if len(known) == len(values) else DASH
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
