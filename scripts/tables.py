@@ -39,7 +39,7 @@ _MARKED = re.compile(
 PICTURES = {
     "docs/pictures/pseudo-labels-voc-animals.svg": "pseudo_labels_voc-animals_photo-default_split0.svg",
     "docs/pictures/state-voc-animals.svg": "pseudo_labels_voc-animals_photo-default_split0_ours.svg",
-    "docs/pictures/pseudo-labels-voc-animals-longtail.svg": "pseudo_labels_voc-animals-longtail_photo-default_split0.svg",
+    "docs/pictures/pseudo-labels-voc-longtail.svg": "pseudo_labels_voc-animals-longtail_photo-default_split0.svg",
     "docs/pictures/pseudo-labels-toy.svg": "pseudo_labels_toy_mini-default_split0.svg",
     "docs/pictures/state-toy.svg": "pseudo_labels_toy_mini-default_split0_ours.svg",
     "docs/pictures/pseudo-labels-toy-longtail.svg": "pseudo_labels_toy-longtail_mini-default_split0.svg",
