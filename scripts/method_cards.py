@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cissod_bench.catalogue import FOLDERS, list_methods, load_method, load_report
+from cissod_bench.catalogue import list_methods, load_method, load_report
 from cissod_bench.contract.method import Method
 from cissod_bench.records.run_folder import Run
 from cissod_bench.rendering.markdown import column_rules, escape, grid_text
@@ -31,28 +31,24 @@ def cards_of(first: Sequence[Run]) -> dict[str, str]:
     measured = load_report("comparison")(first, ()).tables
     rows = [(f"[{escape(one.title)}](#{one.name})", f"`{one.name}`", escape(one.summary)) for one in methods]
     listed = grid_text(("", "name", "what it does"), column_rules(3, 3), rows)
-    return {"the methods": listed} | {f"card of {one.name}": _card(one, measured) for one in methods}
+    return {"the methods": listed} | {
+        f"card of {one.name}": _card(one, entries[one.name].module, measured) for one in methods
+    }
 
 
-def _card(method: Method, measured: Sequence[Table]) -> str:
-    folder = next(name for name in ("baselines", "method") if (FOLDERS / name / _file(method)).is_file())
-    parts = [f"`{folder}/{_file(method)}`. {escape(method.citation)}"]
+def _card(method: Method, module: str, measured: Sequence[Table]) -> str:
+    folder, stem = module.split(".")[-2:]
+    parts = [f"`{folder}/{stem}.py`. {escape(method.citation)}"]
     rows = [*_printed(method), *_measured(method, measured)]
     parts += [grid_text(_HEADS, column_rules(len(_HEADS), 1), rows)] if rows else []
     if method.variants:
         parts.append(f"Variants: {', '.join(f'`{name}`' for name in method.variants)}.")
     if method.departures:
         points = "\n".join(f"* {escape(words)}" for words in method.departures)
-        head = f"Not as in its source: {len(method.departures)} points"
-        parts.append(
-            f'<details markdown="1">\n<summary>{head.removesuffix("s") if len(method.departures) == 1 else head}'
-            f"</summary>\n\n{points}\n\n</details>"
-        )
+        number = f"{len(method.departures)} point{'s' * (len(method.departures) > 1)}"
+        head = f"<summary>Not as in its source: {number}</summary>"
+        parts.append(f'<details markdown="1">\n{head}\n\n{points}\n\n</details>')
     return "\n\n".join(parts)
-
-
-def _file(method: Method) -> str:
-    return f"{method.name.replace('-', '_')}.py"
 
 
 def _printed(method: Method) -> list[tuple[str, ...]]:
